@@ -1,0 +1,155 @@
+//! Control -> engine. Numbers in decades per subject; whoever adds a command gives it the next number of its decade.
+
+use crate::link_id::LinkId;
+use crate::record::{Bytes, DecodeError, Field};
+use std::net::{IpAddr, SocketAddr};
+
+crate::numbered! {
+    /// What is at a local address.
+    Target "target" {
+        /// Answers with the payload it got.
+        1 Echo "echo",
+        /// Answers with the text it got in upper case.
+        2 Uppercase "uppercase",
+        /// Forwards to the next address of the route.
+        3 Hop "hop",
+        /// Handed to control as [`crate::Notice::Punt`].
+        4 Control "control",
+    }
+}
+
+/// Admits links from `from` to have TCP addresses in `to` dialed for them (`architecture.md`, Transit).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransitRule {
+    /// Network of the peer: address and prefix length in bits.
+    pub from: (IpAddr, u8),
+    /// Network of the target, after resolution.
+    pub to: (IpAddr, u8),
+    /// The target's port; any when absent.
+    pub port: Option<u16>,
+}
+
+impl Field for TransitRule {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.from.0.put(out);
+        self.from.1.put(out);
+        self.to.0.put(out);
+        self.to.1.put(out);
+        self.port.put(out);
+    }
+    fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
+        Ok(TransitRule {
+            from: (IpAddr::take(input)?, u8::take(input)?),
+            to: (IpAddr::take(input)?, u8::take(input)?),
+            port: Field::take(input)?,
+        })
+    }
+}
+
+crate::records! {
+    /// What control asks of the engine. `request` is chosen by control and comes back in the answer.
+    Command "command" {
+        /// First record of a connection. Answered by `Ready` or `VersionMismatch`.
+        10 Hello {
+            /// [`crate::ABI_VERSION`] of control.
+            abi_version: u32,
+        },
+        /// Accept links on the listening socket that comes beside this record (one descriptor).
+        20 AddListener {
+            /// Answer to this.
+            request: u64,
+            /// Control's number for it.
+            listener: u32,
+            /// The flow control of links that it accepts: a bit of `Command::SetAddress::reachable`.
+            flow_control: u8,
+            /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
+            cookie: Bytes,
+        },
+        /// Accept no more; links already accepted stay.
+        21 RemoveListener {
+            /// Answer to this.
+            request: u64,
+            /// The listener.
+            listener: u32,
+        },
+        /// Open a link. Answered by `LinkUp` or `Refused` within the dial limit.
+        30 Dial {
+            /// Answer to this.
+            request: u64,
+            /// Where to, after resolution.
+            target: SocketAddr,
+            /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
+            cookie: Bytes,
+        },
+        /// Close a link.
+        31 CloseLink {
+            /// Answer to this.
+            request: u64,
+            /// The link.
+            link: LinkId,
+        },
+        /// The answer to [`crate::Notice::Resolve`]; no address means that the name does not resolve.
+        32 Resolved {
+            /// The link that waits.
+            link: LinkId,
+            /// What the name stands for, best first.
+            addresses: Vec<SocketAddr>,
+        },
+        /// Put something at a local address, or replace what is there.
+        40 SetAddress {
+            /// Answer to this.
+            request: u64,
+            /// The name (transport type 0), at most 255 bytes.
+            address: Bytes,
+            /// What is there.
+            target: Target,
+            /// Which flow controls may reach it, as a bit mask.
+            reachable: u64,
+            /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
+            cookie: Bytes,
+        },
+        /// Remove what is at a local address.
+        41 ClearAddress {
+            /// Answer to this.
+            request: u64,
+            /// The name.
+            address: Bytes,
+        },
+        /// Replace all transit rules. The default (loopback to loopback) always holds beside them.
+        42 SetTransit {
+            /// Answer to this.
+            request: u64,
+            /// The rules.
+            rules: Vec<TransitRule>,
+        },
+        /// Send a message as if it came from inside this node: its first onward address is a link's or a service's.
+        /// Its return route begins with an address that control set; replies over that link are admitted to it.
+        50 Transmit {
+            /// Answer to this, and named by `Undelivered`.
+            request: u64,
+            /// An encoded TransportMessage (`wire.md` A.3) without the length.
+            message: Bytes,
+        },
+        /// Answer with every listener, link and address, then the sockets, then `DumpEnd`.
+        90 Dump {
+            /// Answer to this.
+            request: u64,
+        },
+        /// Accept and dial no more, close links as they fall silent, all of them after `limit_ms`, then exit.
+        91 Drain {
+            /// Answer to this.
+            request: u64,
+            /// Milliseconds.
+            limit_ms: u32,
+        },
+    }
+}
+
+impl Field for LinkId {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
+        u64::take(input).map(LinkId)
+    }
+}

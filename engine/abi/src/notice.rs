@@ -1,0 +1,231 @@
+//! Engine -> control. Same decades as the commands.
+
+use crate::command::Target;
+use crate::link_id::LinkId;
+use crate::reason::{CloseReason, DropReason};
+use crate::record::Bytes;
+use std::net::SocketAddr;
+
+crate::numbered! {
+    /// The I/O driver of an engine.
+    Driver "driver" {
+        /// io_uring: multishot accept and receive, provided buffers, direct descriptors.
+        1 Uring "uring",
+        /// epoll and ordinary system calls.
+        2 Epoll "epoll",
+    }
+}
+
+crate::numbered! {
+    /// Why a request was refused.
+    Refusal "refusal" {
+        /// No such listener, link or address.
+        1 Unknown "unknown",
+        /// The number or address is taken.
+        2 Exists "exists",
+        /// A limit of the engine is reached.
+        3 Limit "limit",
+        /// A field makes no sense (a long cookie, a message that does not parse, a missing descriptor).
+        4 Invalid "invalid",
+        /// The target refused the connection or is unreachable; `errno` says how.
+        5 ConnectFailed "connect_failed",
+        /// The target did not answer within the dial limit.
+        6 ConnectTimedOut "connect_timed_out",
+        /// What listens at the target is not a node.
+        7 NotANode "not_a_node",
+        /// The engine drains.
+        8 Draining "draining",
+        /// A system call failed; `errno` says how.
+        9 System "system",
+    }
+}
+
+crate::numbered! {
+    /// How a link came to be.
+    LinkOrigin "link origin" {
+        /// A peer opened it.
+        1 Accepted "accepted",
+        /// Control asked for it.
+        2 Dialed "dialed",
+        /// A route asked for it under a transit rule.
+        3 Transit "transit",
+    }
+}
+
+crate::records! {
+    /// What the engine tells control.
+    Notice "notice" {
+        /// The answer to `Hello`. Beside it: the memfd of the counters (one descriptor).
+        10 Ready {
+            /// [`crate::ABI_VERSION`] of the engine.
+            abi_version: u32,
+            /// Process id.
+            pid: u32,
+            /// The version of the binary that the engine runs.
+            version: String,
+            /// Which driver runs.
+            driver: Driver,
+            /// Why that one.
+            driver_reason: String,
+            /// Threads, which are cores to the engine.
+            cores: u8,
+            /// Bytes of a slot that a receive can fill.
+            slot_bytes: u32,
+            /// Slots per core.
+            slots: u32,
+            /// Most links per core.
+            links_max: u32,
+            /// Seconds since the engine started.
+            uptime_s: u64,
+        },
+        /// The answer to a `Hello` with another version. The engine goes on; the connection ends.
+        11 VersionMismatch {
+            /// The engine's.
+            ours: u32,
+            /// Control's.
+            theirs: u32,
+        },
+        /// Done, and in force on every core.
+        12 Applied {
+            /// Which.
+            request: u64,
+        },
+        /// Not done.
+        13 Refused {
+            /// Which.
+            request: u64,
+            /// Why.
+            why: Refusal,
+            /// The system's number, or 0.
+            errno: i32,
+        },
+        /// A listener, in a dump. Beside it: a duplicate of its socket (one descriptor).
+        20 Listener {
+            /// The dump.
+            request: u64,
+            /// Control's number for it.
+            listener: u32,
+            /// Bound address.
+            local: SocketAddr,
+            /// The flow control of its links.
+            flow_control: u8,
+            /// As given.
+            cookie: Bytes,
+        },
+        /// A dialed link is up: answer to `Dial`.
+        30 LinkUp {
+            /// Which.
+            request: u64,
+            /// Its name.
+            link: LinkId,
+            /// The local address to send to (32 hexadecimal digits, `wire.md` A.4).
+            address: Bytes,
+            /// The peer.
+            peer: SocketAddr,
+            /// This side.
+            local: SocketAddr,
+        },
+        /// A link that control dialed is gone.
+        31 LinkDown {
+            /// Its name.
+            link: LinkId,
+            /// Why.
+            reason: CloseReason,
+        },
+        /// A route names a TCP address by a host name. Answer with `Resolved` in 5 s.
+        32 Resolve {
+            /// The link that waits.
+            link: LinkId,
+            /// The name.
+            host: String,
+            /// The port.
+            port: u16,
+        },
+        /// A link, in a dump.
+        33 Link {
+            /// The dump.
+            request: u64,
+            /// Its name.
+            link: LinkId,
+            /// Its local address.
+            address: Bytes,
+            /// The peer.
+            peer: SocketAddr,
+            /// This side.
+            local: SocketAddr,
+            /// How it came to be.
+            origin: LinkOrigin,
+            /// Its flow control.
+            flow_control: u8,
+            /// Frames received, frames sent, bytes received, bytes sent.
+            traffic: Traffic,
+            /// Bytes that wait to be sent.
+            queued_bytes: u64,
+            /// As given to `Dial`, or that of its listener.
+            cookie: Bytes,
+        },
+        /// A local address, in a dump.
+        40 Address {
+            /// The dump.
+            request: u64,
+            /// The name.
+            address: Bytes,
+            /// What is there.
+            target: Target,
+            /// Which flow controls may reach it.
+            reachable: u64,
+            /// As given.
+            cookie: Bytes,
+        },
+        /// A message for an address whose target is control.
+        50 Punt {
+            /// The link it came in on; absent when control itself sent it.
+            link: Option<LinkId>,
+            /// An encoded TransportMessage; the link's address is in front of its return route already.
+            message: Bytes,
+        },
+        /// A message of control did not leave this node.
+        51 Undelivered {
+            /// The `Transmit`.
+            request: u64,
+            /// Why.
+            reason: DropReason,
+            /// How many addresses of its onward route were left, the failing one included.
+            left: u8,
+        },
+        /// The last answer to a dump.
+        90 DumpEnd {
+            /// The dump.
+            request: u64,
+        },
+    }
+}
+
+/// What a link carried since it came up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Frames received.
+    pub frames_in: u64,
+    /// Frames queued for sending.
+    pub frames_out: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+}
+
+impl crate::record::Field for Traffic {
+    fn put(&self, out: &mut Vec<u8>) {
+        for value in [self.frames_in, self.frames_out, self.bytes_in, self.bytes_out] {
+            value.put(out);
+        }
+    }
+    fn take(input: &mut &[u8]) -> Result<Self, crate::record::DecodeError> {
+        Ok(Traffic {
+            frames_in: u64::take(input)?,
+            frames_out: u64::take(input)?,
+            bytes_in: u64::take(input)?,
+            bytes_out: u64::take(input)?,
+        })
+    }
+}
