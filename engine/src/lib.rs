@@ -1,1 +1,3 @@
-//! (being written)
+//! The data plane of an Ockam node.
+pub mod config;
+pub mod io;

@@ -1,0 +1,140 @@
+//! What an engine is started with, and its limits. A size is a sum with named terms.
+
+use ockam_wire::FRAME_MAX;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What an engine process is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's directory; `engine.sock` and `engine.lock` are made there.
+    pub node_dir: PathBuf,
+    /// Which driver to use.
+    pub driver: DriverChoice,
+    /// Number of cores (threads); by default what the process may really use, at most [`THREADS_DEFAULT_MAX`].
+    pub threads: Option<u8>,
+    /// Pin core n to the n-th CPU of the process's affinity mask.
+    pub pin: bool,
+}
+
+/// Which I/O driver to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DriverChoice {
+    /// io_uring, or epoll on any error of the ring.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+impl std::str::FromStr for DriverChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "uring" => Ok(Self::Uring),
+            "epoll" => Ok(Self::Epoll),
+            other => Err(format!("`{other}` is not a driver: use auto, uring or epoll")),
+        }
+    }
+}
+
+impl std::fmt::Display for DriverChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+        })
+    }
+}
+
+/// Threads are not chosen above this by default; `--threads` may.
+pub const THREADS_DEFAULT_MAX: u8 = 4;
+/// Most cores of an engine.
+pub const THREADS_MAX: u8 = 64;
+
+/// Room in front of what is received into a slot. The unfinished frame that came before is copied there, so that every
+/// frame of up to this many bytes lies in one piece. Stock portals send frames of 128 KiB + 164 bytes (`wire.md` M.1).
+pub const SLOT_HEAD: usize = 136 * 1024;
+/// Bytes of a slot that one receive can fill.
+pub const SLOT_BODY: usize = 128 * 1024;
+/// Room behind it, for what grows at the end (padding and tag of a sealed frame, the tracing text).
+pub const SLOT_TAIL: usize = 4 * 1024;
+/// Address space of a slot.
+pub const SLOT_BYTES: usize = SLOT_HEAD + SLOT_BODY + SLOT_TAIL;
+
+/// Slots that the kernel may hold to receive into: it starts with few, so that hot ones stay in the cache, and grows
+/// when the kernel runs out.
+pub const KERNEL_SLOTS_MIN: usize = 16;
+/// See [`KERNEL_SLOTS_MIN`]. A power of two: it is also the size of the ring of provided buffers.
+pub const KERNEL_SLOTS_MAX: usize = 256;
+/// Unfinished frames that may keep their slot; others are copied out to a buffer of their size.
+pub const HELD_PARTIALS_MAX: usize = 64;
+/// Slots that wait to be sent, over all links of a core.
+pub const EGRESS_SLOTS_MAX: usize = 448;
+/// Slots of a core: in the kernel + unfinished frames + waiting to be sent.
+pub const SLOTS: usize = KERNEL_SLOTS_MAX + HELD_PARTIALS_MAX + EGRESS_SLOTS_MAX;
+
+/// A large slot holds one frame that does not fit [`SLOT_HEAD`]: address space for the largest, committed as bytes
+/// arrive.
+pub const LARGE_SLOT_BYTES: usize = 4 + FRAME_MAX + 64 * 1024;
+/// Large slots of a core.
+pub const LARGE_SLOTS: usize = 32;
+/// Bytes of unfinished frames in large slots and copied partials, over all cores. Beyond it the link whose frame has
+/// waited longest is closed.
+pub const ASSEMBLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Frames up to this size are copied into the slot that collects what goes out on a link: below it a copy is cheaper
+/// than one more element of a vectored send and a pinned slot.
+pub const COPY_MAX: usize = 4096;
+/// A link that has this many bytes waiting to be sent is full; what feeds it stops reading.
+pub const EGRESS_HIGH: usize = 1024 * 1024;
+/// A full link takes frames again below this.
+pub const EGRESS_LOW: usize = 256 * 1024;
+/// Most elements of one vectored send.
+pub const SEND_SEGMENTS_MAX: usize = 64;
+
+/// Links of one core.
+pub const LINKS_MAX: usize = 16 * 1024;
+/// Listeners of a node.
+pub const LISTENERS_MAX: usize = 63;
+/// Local addresses that control may set.
+pub const ADDRESSES_MAX: usize = 64 * 1024;
+/// Transit links that one ingress link may hold (`architecture.md`, Transit).
+pub const TRANSIT_LINKS_MAX: usize = 64;
+/// Frames in flight between two cores.
+pub const CROSS_QUEUE: usize = 1024;
+/// Answers and punts in flight from one core to the attendant.
+pub const NOTICE_QUEUE: usize = 1024;
+/// Longest head (length, routes, payload head) of a frame that goes out.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// The preamble of an accepted link must arrive within this.
+pub const PREAMBLE_LIMIT: Duration = Duration::from_secs(10);
+/// A dialed address must be a node within this: resolution, connection and preamble.
+pub const DIAL_LIMIT: Duration = Duration::from_secs(5);
+/// A frame must be complete within this and one second per [`FRAME_RATE_MIN`] bytes of its length.
+pub const FRAME_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes per second, see [`FRAME_LIMIT`].
+pub const FRAME_RATE_MIN: u64 = 64 * 1024;
+/// A link that takes nothing of what waits for it is closed after this.
+pub const SEND_LIMIT: Duration = Duration::from_secs(30);
+/// How often deadlines are looked at and idle memory is given back.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Punts that one link may cause at once, and per second.
+pub const PUNT_BURST: u32 = 256;
+/// See [`PUNT_BURST`].
+pub const PUNTS_PER_SECOND: u32 = 512;
+/// Undeliverable notices that one link may cause at once, and per second.
+pub const NOTICE_BURST: u32 = 64;
+/// See [`NOTICE_BURST`].
+pub const NOTICES_PER_SECOND: u32 = 64;
+
+const _: () = assert!(KERNEL_SLOTS_MAX.is_power_of_two() && KERNEL_SLOTS_MIN <= KERNEL_SLOTS_MAX);
+const _: () = assert!(SLOT_BYTES.is_multiple_of(4096) && SLOT_HEAD >= SLOT_BODY + 4096);
+const _: () = assert!(COPY_MAX + HEAD_BYTES_MAX <= SLOT_BODY);

@@ -1,0 +1,135 @@
+//! What a core asks of the kernel, and what comes back.
+//!
+//! The contract, which both drivers and the fake one of the tests keep:
+//!
+//! * A socket is named by a [`SocketId`] that the core chose. An index is used again only after [`Done::Closed`], which
+//!   is the last thing said about an id: afterwards nothing in the kernel refers to it.
+//! * Bytes arrive in slots that the core provided. A slot comes back by [`Done::Received`] and in no other way.
+//! * At most one send per socket is in flight. Its segments stay with the core, untouched, until [`Done::Sent`].
+//! * A call never fails: what goes wrong comes back as a `Done`.
+
+use super::pool::{Segment, Slot};
+use ockam_engine_abi::notice::Driver as DriverKind;
+use rustix::io::Errno;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// A socket of a core: index in the core's slab and which use of it this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketId {
+    /// Below [`crate::config::LINKS_MAX`] + [`crate::config::LISTENERS_MAX`] + 1.
+    pub index: u32,
+    /// Wraps at 2^24 in a driver's `user_data`.
+    pub generation: u32,
+}
+
+/// Why receiving stopped. It starts again only by [`Driver::receive`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiveEnd {
+    /// The peer will send no more.
+    Eof,
+    /// The connection failed.
+    Failed(Errno),
+    /// No slot was left to receive into. Nothing is lost: the bytes wait in the socket.
+    NoSlots,
+    /// [`Driver::pause`] asked for it.
+    Paused,
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Done {
+    /// A listener has a new connection. It goes on accepting.
+    Accepted {
+        /// Which listener.
+        listener: SocketId,
+        /// Non-blocking, close-on-exec.
+        socket: OwnedFd,
+    },
+    /// Accepting failed and stopped; [`Driver::accept`] starts it again.
+    AcceptFailed {
+        /// Which listener.
+        listener: SocketId,
+        /// Why.
+        errno: Errno,
+    },
+    /// The answer to [`Driver::connect`].
+    Connected {
+        /// Which socket.
+        socket: SocketId,
+        /// Whether it is connected.
+        result: Result<(), Errno>,
+    },
+    /// Bytes: the first `length` of the slot's body, at least one. More may follow without being asked for.
+    Received {
+        /// Which socket.
+        socket: SocketId,
+        /// Now the core's; [`super::pool::Pool::returned`] must be told.
+        slot: Slot,
+        /// How many bytes.
+        length: usize,
+    },
+    /// Receiving stopped.
+    ReceiveEnded {
+        /// Which socket.
+        socket: SocketId,
+        /// Why.
+        end: ReceiveEnd,
+    },
+    /// A send ended. Fewer bytes than asked for, without an error, may be sent: the core sends the rest.
+    Sent {
+        /// Which socket.
+        socket: SocketId,
+        /// Bytes taken by the kernel.
+        result: Result<usize, Errno>,
+    },
+    /// The socket is closed and its index may be used again.
+    Closed {
+        /// Which socket.
+        socket: SocketId,
+    },
+    /// Another thread used the core's [`super::waker::Waker`].
+    Woken,
+}
+
+/// The kernel, as a core sees it.
+pub trait Driver {
+    /// Which one it is.
+    fn kind(&self) -> DriverKind;
+
+    /// Takes a socket: listening, connected, or about to be connected. Non-blocking and with its options set.
+    fn adopt(&mut self, id: SocketId, socket: OwnedFd);
+
+    /// Starts accepting on a listening socket.
+    fn accept(&mut self, id: SocketId);
+
+    /// Connects; answered by [`Done::Connected`].
+    fn connect(&mut self, id: SocketId, target: SocketAddr);
+
+    /// Starts receiving. Does nothing if it is on.
+    fn receive(&mut self, id: SocketId);
+
+    /// Stops receiving. [`Done::Received`] may still come before the [`Done::ReceiveEnded`] that ends it.
+    fn pause(&mut self, id: SocketId);
+
+    /// Sends from the front of `segments` as many as one vectored send takes; answered by [`Done::Sent`].
+    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>);
+
+    /// Ends whatever is under way on the socket and closes it; answered by [`Done::Closed`], possibly after other
+    /// answers about the same socket.
+    fn close(&mut self, id: SocketId);
+
+    /// Lends the kernel a slot to receive into.
+    fn provide(&mut self, slot: Slot);
+
+    /// Slots that the kernel has.
+    fn provided(&self) -> usize;
+
+    /// Submits what was asked, waits until something happens (at most `timeout`; zero only looks), and appends it all.
+    ///
+    /// # Errors
+    /// Only what makes the driver useless; the core stops.
+    fn wait(&mut self, timeout: Option<Duration>, burst: &mut Vec<Done>) -> io::Result<()>;
+}

@@ -1,0 +1,386 @@
+//! Slots: the memory of frames, from the completion that received one to the submission that sends it.
+//!
+//! ```text
+//!   small   | head room 136 KiB | body 128 KiB | tail 4 KiB |     one receive fills the body
+//!   large   | one frame of up to 16 MiB, written as it arrives   |
+//!
+//!                      provide                 received
+//!        free list ───────────────► kernel ───────────────► core
+//!            ▲                                               │  put: the core is done with the slot
+//!            └───────────────────────────────────────────────┘  release: the last segment of it was sent
+//! ```
+//!
+//! A slot has exactly one owner: the kernel, the core, or the free list; [`Pool::assert_conserved`] adds them up. Inside
+//! the core a slot may be referred to by its one [`Slot`] handle and by any number of [`Segment`]s, ranges of it that
+//! wait to be sent. A range that a segment covers is frozen: the handle can no longer write there, so a segment can be
+//! read by the kernel, or by another core, while the handle fills the rest.
+//!
+//! Address space is reserved at start and committed when first written; [`Pool::give_back_idle`] returns it.
+
+use super::driver::SocketId;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+/// Size and number of the slots of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes in front of the body.
+    pub head: usize,
+    /// Bytes that a receive may fill.
+    pub body: usize,
+    /// Bytes behind it.
+    pub tail: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl Geometry {
+    fn stride(&self) -> usize {
+        (self.head + self.body + self.tail).next_multiple_of(4096)
+    }
+}
+
+/// Names a slot among all pools of the process: core, kind, index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SlotId {
+    /// The core whose pool it belongs to.
+    pub core: u8,
+    /// Whether it is a large slot.
+    pub large: bool,
+    /// Its index in that pool.
+    pub index: u16,
+}
+
+/// The one handle of a slot that a core owns: who has it may write where no segment is.
+#[derive(Debug)]
+#[must_use = "a slot goes back by `Pool::put`, or to the kernel by `Driver::provide`"]
+pub struct Slot {
+    base: NonNull<u8>,
+    size: u32,
+    /// End of the last range that became a segment.
+    frozen: u32,
+    id: SlotId,
+}
+
+// SAFETY: a `Slot` is the only handle that writes to its memory; the memory is never unmapped.
+unsafe impl Send for Slot {}
+
+impl Slot {
+    /// Which slot it is.
+    pub fn id(&self) -> SlotId {
+        self.id
+    }
+
+    /// The bytes of a range.
+    ///
+    /// # Panics
+    /// When the range is outside the slot.
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.size as usize, "range outside the slot");
+        // SAFETY: in bounds by the assertion, mapped and initialised (anonymous memory is zero). Nobody else writes:
+        // writing needs `&mut` of this handle, and the kernel writes only to slots it owns.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
+    }
+
+    /// The bytes of a range, to write.
+    ///
+    /// # Panics
+    /// When the range is outside the slot, or begins before the end of a range that is shared as a segment.
+    pub fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.size as usize, "range outside the slot");
+        assert!(range.start >= self.frozen as usize, "range is shared");
+        // SAFETY: in bounds and not shared by the assertions; `&mut self` makes this the only reference.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(range.start), range.len()) }
+    }
+
+    /// Bytes of the slot.
+    pub fn size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Where its memory begins, for the kernel.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+}
+
+/// A range of a slot that waits to be sent. It keeps the slot from being reused until [`Pool::release`].
+#[derive(Debug)]
+#[must_use = "a segment goes back by `Pool::release` of the pool that its slot belongs to"]
+pub struct Segment {
+    start: NonNull<u8>,
+    length: u32,
+    slot: SlotId,
+}
+
+// SAFETY: a segment only reads memory that nobody writes while the segment exists (`Slot::frozen`).
+unsafe impl Send for Segment {}
+
+impl Segment {
+    /// Bytes left in it.
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Whether no byte is left.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the range was in bounds when the segment was made, is frozen since, and `advance` only shrinks it.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length as usize) }
+    }
+
+    /// The slot that it keeps.
+    pub fn slot(&self) -> SlotId {
+        self.slot
+    }
+
+    /// Drops the first `count` bytes, which were sent.
+    ///
+    /// # Panics
+    /// When fewer are left.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len(), "more sent than there was");
+        // SAFETY: stays within, or one past, the range of the segment by the assertion.
+        self.start = unsafe { self.start.add(count) };
+        self.length -= count as u32;
+    }
+
+    /// Extends this segment by `next` when that lies directly behind it in the same slot; gives `next` back otherwise.
+    /// When it was taken in, the caller owes the pool one release less: [`Pool::merged`].
+    pub fn try_extend(&mut self, next: Segment) -> Result<Merged, Segment> {
+        // SAFETY: one past the end of the segment's range, within or at the end of its slot.
+        let end = unsafe { self.start.add(self.len()) };
+        if self.slot != next.slot || end != next.start {
+            return Err(next);
+        }
+        self.length += next.length;
+        Ok(Merged(next.slot))
+    }
+}
+
+/// Two segments became one: the pool must be told by [`Pool::merged`].
+#[derive(Debug)]
+#[must_use]
+pub struct Merged(SlotId);
+
+/// The slots of one core.
+#[derive(Debug)]
+pub struct Pool {
+    core: u8,
+    small: Class,
+    large: Class,
+}
+
+#[derive(Debug)]
+struct Class {
+    base: NonNull<u8>,
+    geometry: Geometry,
+    /// Free slots; the last one used is the first one taken, since it is still in the cache.
+    free: Vec<u16>,
+    /// Per slot: handle and segments that refer to it.
+    refs: Box<[u32]>,
+    /// Per slot: whether pages may be committed.
+    touched: Box<[bool]>,
+    in_kernel: usize,
+}
+
+// SAFETY: `base` is only used to make handles, and a pool is used by one core at a time.
+unsafe impl Send for Class {}
+
+impl Class {
+    fn new(geometry: Geometry) -> io::Result<Self> {
+        let length = geometry.stride() * geometry.count;
+        // SAFETY: a new anonymous mapping aliases nothing. It is never unmapped: slots are in the kernel's hands and
+        // in other cores', and the end of the process is the one moment when nobody refers to them.
+        let base = unsafe {
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+            let base = mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, flags)?;
+            // One touched byte must not commit 2 MiB.
+            let _ = madvise(base, length, Advice::LinuxNoHugepage);
+            base
+        };
+        Ok(Class {
+            base: NonNull::new(base.cast()).expect("mmap does not return null"),
+            geometry,
+            free: (0..geometry.count as u16).rev().collect(),
+            refs: vec![0; geometry.count].into(),
+            touched: vec![false; geometry.count].into(),
+            in_kernel: 0,
+        })
+    }
+
+    fn slot_base(&self, index: u16) -> NonNull<u8> {
+        // SAFETY: `index` is below the count, so the result lies inside the mapping.
+        unsafe { self.base.add(self.geometry.stride() * usize::from(index)) }
+    }
+
+    fn drop_ref(&mut self, index: u16) {
+        let refs = &mut self.refs[usize::from(index)];
+        *refs = refs.checked_sub(1).expect("a slot is released once per reference");
+        if *refs == 0 {
+            self.free.push(index);
+        }
+    }
+
+    /// Returns the memory of free slots to the system. Later reads of them give zeros.
+    fn give_back(&mut self, keep: usize) {
+        let cold = self.free.len().saturating_sub(keep);
+        for &index in &self.free[..cold] {
+            if std::mem::take(&mut self.touched[usize::from(index)]) {
+                let base = self.slot_base(index).as_ptr().cast();
+                // SAFETY: the slot is on the free list: no handle, no segment, not the kernel's.
+                let _ = unsafe { madvise(base, self.geometry.stride(), Advice::LinuxDontNeed) };
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// Reserves address space for the slots of core `core`.
+    ///
+    /// # Errors
+    /// What `mmap` says.
+    pub fn new(core: u8, small: Geometry, large: Geometry) -> io::Result<Self> {
+        Ok(Pool { core, small: Class::new(small)?, large: Class::new(large)? })
+    }
+
+    /// Geometry of the small slots.
+    pub fn small(&self) -> Geometry {
+        self.small.geometry
+    }
+
+    /// Takes a small slot off the free list.
+    pub fn take(&mut self) -> Option<Slot> {
+        self.take_of(false)
+    }
+
+    /// Takes a large slot off the free list.
+    pub fn take_large(&mut self) -> Option<Slot> {
+        self.take_of(true)
+    }
+
+    fn class(&mut self, large: bool) -> &mut Class {
+        if large { &mut self.large } else { &mut self.small }
+    }
+
+    fn take_of(&mut self, large: bool) -> Option<Slot> {
+        let core = self.core;
+        let class = self.class(large);
+        let index = class.free.pop()?;
+        debug_assert_eq!(class.refs[usize::from(index)], 0);
+        class.refs[usize::from(index)] = 1;
+        class.touched[usize::from(index)] = true;
+        let size = class.geometry.stride() as u32;
+        Some(Slot { base: class.slot_base(index), size, frozen: 0, id: SlotId { core, large, index } })
+    }
+
+    /// Makes a range of the slot a segment. From now on the handle cannot write before the end of that range.
+    ///
+    /// # Panics
+    /// When the range is outside the slot or the slot is another core's.
+    pub fn share(&mut self, slot: &mut Slot, range: Range<usize>) -> Segment {
+        assert!(slot.id.core == self.core, "a slot is shared by its own pool");
+        assert!(range.start <= range.end && range.end <= slot.size(), "range outside the slot");
+        slot.frozen = slot.frozen.max(range.end as u32);
+        self.class(slot.id.large).refs[usize::from(slot.id.index)] += 1;
+        // SAFETY: in bounds by the assertion.
+        let start = unsafe { slot.base.add(range.start) };
+        Segment { start, length: range.len() as u32, slot: slot.id }
+    }
+
+    /// The core is done with the handle. The slot is free once no segment of it is left.
+    pub fn put(&mut self, slot: Slot) {
+        assert!(slot.id.core == self.core, "a slot goes back to its own pool");
+        self.class(slot.id.large).drop_ref(slot.id.index);
+    }
+
+    /// A segment was sent or dropped.
+    pub fn release(&mut self, segment: Segment) {
+        assert!(segment.slot.core == self.core, "a segment goes back to its own pool");
+        self.class(segment.slot.large).drop_ref(segment.slot.index);
+    }
+
+    /// A segment was taken in by the one before it.
+    pub fn merged(&mut self, merged: Merged) {
+        assert!(merged.0.core == self.core, "a segment goes back to its own pool");
+        self.class(merged.0.large).drop_ref(merged.0.index);
+    }
+
+    /// A free slot for the kernel to receive into, if there is one.
+    pub fn lend(&mut self) -> Option<Slot> {
+        let slot = self.take()?;
+        self.small.in_kernel += 1;
+        Some(slot)
+    }
+
+    /// The kernel gave a lent slot back.
+    pub fn returned(&mut self, slot: &Slot) {
+        assert!(slot.id.core == self.core && !slot.id.large, "the kernel returns what it was lent");
+        self.small.in_kernel = self.small.in_kernel.checked_sub(1).expect("the kernel returns a slot once");
+    }
+
+    /// Small slots: on the free list, in the kernel, with the core.
+    pub fn census(&self) -> (usize, usize, usize) {
+        let (free, kernel) = (self.small.free.len(), self.small.in_kernel);
+        (free, kernel, self.small.geometry.count - free - kernel)
+    }
+
+    /// Large slots with the core.
+    pub fn large_used(&self) -> usize {
+        self.large.geometry.count - self.large.free.len()
+    }
+
+    /// Returns the memory of free slots to the system, but for a few that were used last.
+    pub fn give_back_idle(&mut self) {
+        self.small.give_back(4);
+        self.large.give_back(0);
+    }
+
+    /// Asserts that every slot has exactly one owner, given how many the driver says the kernel has.
+    pub fn assert_conserved(&self, in_kernel: usize) {
+        assert!(self.small.in_kernel == in_kernel, "the kernel has {in_kernel}, the pool lent {}", self.small.in_kernel);
+        let referenced = self.small.refs.iter().filter(|&&refs| refs > 0).count();
+        assert!(referenced + self.small.free.len() == self.small.geometry.count, "a slot has no owner or two");
+    }
+}
+
+/// A vector of segments in the form that `sendmsg` takes, at a fixed place in memory.
+#[derive(Debug)]
+pub(super) struct Vector {
+    parts: Box<[libc::iovec]>,
+    used: usize,
+    /// Whom it sends for; kept for assertions.
+    pub(super) owner: Option<SocketId>,
+}
+
+// SAFETY: the pointers are to pool memory, which any thread may read while segments cover it.
+unsafe impl Send for Vector {}
+
+impl Vector {
+    pub(super) fn new(capacity: usize) -> Self {
+        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Vector { parts: vec![empty; capacity].into(), used: 0, owner: None }
+    }
+
+    /// Fills it from as many segments as fit and returns the bytes they hold.
+    pub(super) fn fill<'a>(&mut self, segments: impl Iterator<Item = &'a Segment>) -> usize {
+        self.used = 0;
+        let mut total = 0;
+        for (part, segment) in self.parts.iter_mut().zip(segments) {
+            *part = libc::iovec { iov_base: segment.start.as_ptr().cast(), iov_len: segment.len() };
+            total += segment.len();
+            self.used += 1;
+        }
+        total
+    }
+
+    pub(super) fn parts(&self) -> &[libc::iovec] {
+        &self.parts[..self.used]
+    }
+}
