@@ -1,0 +1,181 @@
+//! The transport message: two routes, a payload and a tracing text (`wire.md` A.3).
+
+use crate::cbor::{self, Number, Reader, Writer};
+use crate::frame::FRAME_MAX;
+use crate::route::{Route, RouteParts};
+
+/// A received message. Everything in it is borrowed from the frame's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Where the message goes. Empty in a heartbeat (`wire.md` A.6).
+    pub onward: Route<'a>,
+    /// Where an answer goes.
+    pub return_route: Route<'a>,
+    /// What the last address of the onward route is to read.
+    pub payload: &'a [u8],
+    /// The tracing text, without interpretation.
+    pub tracing: Option<&'a str>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads the body of a frame, without its four bytes of length. Allocates nothing.
+    ///
+    /// Accepts what real decoders accept (`wire.md` 0.1): heads longer than needed, arrays of indefinite length, bytes
+    /// behind the message. What follows the tracing text inside the outer array is not read at all: it is cut off when
+    /// the message is forwarded. A route has at most 255 addresses here, and an address exactly two elements.
+    ///
+    /// # Errors
+    /// What is wrong with the first thing that is wrong; the connection is closed then (`wire.md` A.6).
+    pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut input = Reader { rest: body };
+        let count = input.head(cbor::ARRAY, Malformed::NotAnArray)?;
+        if let Number::Definite(0..3) = count {
+            return Err(Malformed::TooFewElements);
+        }
+        let onward = Route::decode(&mut input)?;
+        let return_route = Route::decode(&mut input)?;
+        let payload = input.string(cbor::BYTES, Malformed::PayloadNotBytes)?;
+        let tracing = match count {
+            Number::Definite(3) => None,
+            Number::Definite(_) => decode_tracing(&mut input)?,
+            Number::Indefinite if input.peek()? == cbor::BREAK => None,
+            Number::Indefinite => decode_tracing(&mut input)?,
+        };
+        Ok(Message { onward, return_route, payload, tracing })
+    }
+}
+
+fn decode_tracing<'a>(input: &mut Reader<'a>) -> Result<Option<&'a str>, Malformed> {
+    if input.peek()? == cbor::NULL {
+        return Ok(None);
+    }
+    let text = input.string(cbor::TEXT, Malformed::TracingNotText)?;
+    std::str::from_utf8(text).map(Some).map_err(|_| Malformed::TracingNotText)
+}
+
+/// Why the body of a frame is not a transport message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Malformed {
+    /// It ends inside the message.
+    #[error("the frame ends inside the message")]
+    Truncated,
+    /// It does not begin with an array.
+    #[error("the frame is not a CBOR array")]
+    NotAnArray,
+    /// The array has fewer than three elements.
+    #[error("the message lacks a route or the payload")]
+    TooFewElements,
+    /// A route is something else.
+    #[error("a route is not an array")]
+    RouteNotAnArray,
+    /// A route claims or has more than 255 addresses.
+    #[error("a route has more than 255 addresses")]
+    RouteTooLong,
+    /// An address is not an array of exactly two elements.
+    #[error("an address is not a pair of transport type and name")]
+    AddressNotAPair,
+    /// A transport type is not an integer from 0 to 255.
+    #[error("a transport type is not a number from 0 to 255")]
+    BadTransportType,
+    /// A name is something else.
+    #[error("the name in an address is not a byte string")]
+    NameNotBytes,
+    /// The payload is something else.
+    #[error("the payload is not a byte string")]
+    PayloadNotBytes,
+    /// The tracing field is neither null nor text in UTF-8.
+    #[error("the tracing field is not text")]
+    TracingNotText,
+    /// A byte or text string of indefinite length, which real decoders refuse too.
+    #[error("a string does not say its length")]
+    IndefiniteString,
+    /// A head that CBOR reserves, or an integer of indefinite length.
+    #[error("a CBOR head has a reserved value")]
+    ReservedHead,
+}
+
+/// A message to be sent, except for its payload, which stays where it is:
+///
+/// ```text
+///   | u32 length | 83 or 84 | onward | return | payload head |  payload  | tracing |
+///   |<------------------- prefix ------------------------->|             |< suffix >|
+///   |<-------------------------------- frame ------------------------------------->|
+///                |<----------------------------- body ---------------------------->|
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Where the message goes.
+    pub onward: RouteParts<'a>,
+    /// Where an answer goes.
+    pub return_route: RouteParts<'a>,
+    /// Bytes of the payload.
+    pub payload_len: usize,
+    /// The tracing text; the message has three elements without it.
+    pub tracing: Option<&'a str>,
+}
+
+impl Outgoing<'_> {
+    /// Bytes in front of the payload, the frame's length included.
+    pub fn prefix_len(&self) -> usize {
+        let routes = self.onward.encoded_len() + self.return_route.encoded_len();
+        4 + 1 + routes + cbor::head_len(self.payload_len)
+    }
+
+    /// Bytes behind the payload.
+    pub fn suffix_len(&self) -> usize {
+        self.tracing.map_or(0, |text| cbor::head_len(text.len()) + text.len())
+    }
+
+    /// Bytes of the whole frame.
+    pub fn frame_len(&self) -> usize {
+        self.prefix_len() + self.payload_len + self.suffix_len()
+    }
+
+    /// What the frame's length says. A message whose body is longer than [`FRAME_MAX`] must not be sent: the receiver
+    /// would close the connection.
+    pub fn body_len(&self) -> usize {
+        self.frame_len() - 4
+    }
+
+    /// Writes what stands in front of the payload.
+    ///
+    /// # Panics
+    /// When `out` is not [`Outgoing::prefix_len`] bytes long, or [`Outgoing::body_len`] is above [`FRAME_MAX`].
+    pub fn write_prefix(&self, out: &mut [u8]) {
+        let body_len = self.body_len();
+        assert!(body_len <= FRAME_MAX, "a message of {body_len} bytes does not fit a frame");
+        let mut out = Writer::new(out);
+        out.bytes(&(body_len as u32).to_be_bytes());
+        out.head(cbor::ARRAY, if self.tracing.is_some() { 4 } else { 3 });
+        self.onward.encode(&mut out);
+        self.return_route.encode(&mut out);
+        out.head(cbor::BYTES, self.payload_len);
+        out.finish();
+    }
+
+    /// Writes what stands behind the payload.
+    ///
+    /// # Panics
+    /// When `out` is not [`Outgoing::suffix_len`] bytes long.
+    pub fn write_suffix(&self, out: &mut [u8]) {
+        let mut out = Writer::new(out);
+        if let Some(text) = self.tracing {
+            out.head(cbor::TEXT, text.len());
+            out.bytes(text.as_bytes());
+        }
+        out.finish();
+    }
+
+    /// The whole frame, for those who have no buffer of their own.
+    ///
+    /// # Panics
+    /// When `payload` is not `payload_len` bytes long, or [`Outgoing::body_len`] is above [`FRAME_MAX`].
+    pub fn to_frame(&self, payload: &[u8]) -> Vec<u8> {
+        let prefix_len = self.prefix_len();
+        let mut frame = vec![0; self.frame_len()];
+        self.write_prefix(&mut frame[..prefix_len]);
+        frame[prefix_len..prefix_len + self.payload_len].copy_from_slice(payload);
+        self.write_suffix(&mut frame[prefix_len + self.payload_len..]);
+        frame
+    }
+}
