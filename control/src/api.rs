@@ -1,0 +1,425 @@
+//! What the control process of a node says over `nodes/NAME/control.sock`: HTTP/1.1, JSON bodies.
+//!
+//! `curl --unix-socket ~/.ockam/nodes/n1/control.sock http://node/node` works. Every answer that is not 2xx carries an
+//! [`ErrorBody`]. Requests are at most [`BODY_BYTES_MAX`] long, except for [`path::MESSAGES`]
+//! ([`MESSAGE_BODY_BYTES_MAX`]). A request with an unknown field is refused.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `GET /node` | | [`NodeInfo`] |
+//! | `POST /node/stop` | | [`Stopped`]; the process exits after it |
+//! | `GET /tcp-listeners` | | array of [`TcpListenerInfo`] |
+//! | `POST /tcp-listeners` | [`CreateTcpListener`] | [`TcpListenerInfo`] |
+//! | `GET /tcp-listeners/{id}` | | [`TcpListenerInfo`] |
+//! | `DELETE /tcp-listeners/{id}` | | [`TcpListenerInfo`] as it was |
+//! | `GET /tcp-connections` | | array of [`TcpConnectionInfo`] |
+//! | `POST /tcp-connections` | [`CreateTcpConnection`] | [`TcpConnectionInfo`] |
+//! | `GET /tcp-connections/{id}` | | [`TcpConnectionInfo`] |
+//! | `DELETE /tcp-connections/{id}` | | [`TcpConnectionInfo`] as it was |
+//! | `GET /services` | | array of [`ServiceInfo`] |
+//! | `POST /services` | [`StartService`] | [`ServiceInfo`] |
+//! | `GET /workers` | | array of [`WorkerInfo`] |
+//! | `GET /flow-controls` | | array of [`FlowControlInfo`] |
+//! | `POST /flow-controls/consumers` | [`AddConsumer`] | [`AddConsumer`], as now in force |
+//! | `POST /messages` | [`SendMessage`] | [`MessageReply`] |
+//! | `GET /engine` | | [`EngineInfo`] |
+//! | `GET /engine/stats` | | [`EngineStats`] |
+//! | `POST /engine/restart` | | [`EngineInfo`] of the new engine |
+//!
+//! An `{id}` with characters that a path segment may not have is percent-encoded.
+
+use ockam_engine_abi::Target;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Longest request body in bytes, [`path::MESSAGES`] excepted.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest body of a [`SendMessage`] in bytes: the largest frame (16 MiB) as hex digits, and its route.
+pub const MESSAGE_BODY_BYTES_MAX: usize = 33 * 1024 * 1024;
+
+/// The paths of the API.
+pub mod path {
+    /// [`super::NodeInfo`].
+    pub const NODE: &str = "/node";
+    /// Ends the node.
+    pub const NODE_STOP: &str = "/node/stop";
+    /// Listeners; `/{id}` below it.
+    pub const TCP_LISTENERS: &str = "/tcp-listeners";
+    /// Connections; `/{id}` below it.
+    pub const TCP_CONNECTIONS: &str = "/tcp-connections";
+    /// Services.
+    pub const SERVICES: &str = "/services";
+    /// Everything that has an address.
+    pub const WORKERS: &str = "/workers";
+    /// Classes of links.
+    pub const FLOW_CONTROLS: &str = "/flow-controls";
+    /// Who may reach what.
+    pub const CONSUMERS: &str = "/flow-controls/consumers";
+    /// Send a message, wait for the reply.
+    pub const MESSAGES: &str = "/messages";
+    /// The engine.
+    pub const ENGINE: &str = "/engine";
+    /// Its counters.
+    pub const ENGINE_STATS: &str = "/engine/stats";
+    /// Replace it by a new process.
+    pub const ENGINE_RESTART: &str = "/engine/restart";
+}
+
+/// Whether a node's processes live, by the locks they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeStatus {
+    /// Control and engine run.
+    Running,
+    /// The engine runs without a control: frames flow, nothing can be changed until a control is started.
+    Headless,
+    /// Neither runs.
+    Stopped,
+}
+
+impl NodeStatus {
+    /// The name that people and JSON see.
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeStatus::Running => "running",
+            NodeStatus::Headless => "headless",
+            NodeStatus::Stopped => "stopped",
+        }
+    }
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its name.
+    pub name: String,
+    /// Whether it lives; an answer of the API always says `running`.
+    pub status: NodeStatus,
+    /// Process id of control.
+    pub pid: u32,
+    /// Version of the binary that control runs.
+    pub version: String,
+    /// Seconds since control started.
+    pub uptime_s: u64,
+    /// The engine.
+    pub engine: EngineBrief,
+    /// In the order of their creation; the first one is the node's own.
+    pub tcp_listeners: Vec<TcpListenerInfo>,
+    /// Links that this node opened and links that peers opened.
+    pub tcp_connections: Vec<TcpConnectionInfo>,
+    /// Built-in services.
+    pub services: Vec<ServiceInfo>,
+    /// Transit rules beside the default, as `FROM=TO[:PORT]`.
+    pub transit_rules: Vec<String>,
+    /// Log of control.
+    pub control_log: String,
+    /// Log of the engine.
+    pub engine_log: String,
+}
+
+/// The answer to `POST /node/stop`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// The node.
+    pub name: String,
+    /// Whether the engine had to be killed because it did not drain in time.
+    pub engine_killed: bool,
+}
+
+/// A TCP listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpListenerInfo {
+    /// The bound address, `ip:port`.
+    pub address: String,
+    /// The flow control of links that it accepts, 32 hexadecimal digits.
+    pub flow_control_id: String,
+    /// False while the address cannot be bound again; control goes on trying.
+    pub up: bool,
+    /// Why it is not up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// Makes a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTcpListener {
+    /// `ip:port` or `name:port`; port 0 takes a free one and keeps it.
+    pub address: String,
+}
+
+/// How a connection came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionOrigin {
+    /// A peer opened it.
+    Accepted,
+    /// `tcp-connection create`, or a message that is under way.
+    Dialed,
+    /// A route asked for it.
+    Transit,
+}
+
+/// A TCP connection to another node (a link).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpConnectionInfo {
+    /// The name of this node.
+    pub from: String,
+    /// The peer, `ip:port`.
+    pub to: String,
+    /// Where to send what shall go over it: `/worker/<32 hexadecimal digits>`.
+    pub address: String,
+    /// This side, `ip:port`.
+    pub local: String,
+    /// How it came to be.
+    pub origin: ConnectionOrigin,
+    /// The flow control that it belongs to.
+    pub flow_control_id: String,
+    /// The engine's name for it, `core.index.generation`.
+    pub link: String,
+    /// Frames received.
+    pub frames_in: u64,
+    /// Frames queued for sending.
+    pub frames_out: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: u64,
+}
+
+/// Opens a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTcpConnection {
+    /// `ip:port` or `name:port`.
+    pub to: String,
+}
+
+/// A built-in service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// Answers with the payload it got.
+    Echo,
+    /// Answers with the text it got in upper case.
+    Uppercase,
+    /// Forwards to the next address of the route.
+    Hop,
+}
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Service; 3] = [Service::Echo, Service::Uppercase, Service::Hop];
+
+    /// The name, which is also the default address.
+    pub fn name(self) -> &'static str {
+        self.target().name()
+    }
+
+    /// What the engine puts at the address.
+    pub fn target(self) -> Target {
+        match self {
+            Service::Echo => Target::Echo,
+            Service::Uppercase => Target::Uppercase,
+            Service::Hop => Target::Hop,
+        }
+    }
+
+    /// The service of this name.
+    pub fn from_name(name: &str) -> Option<Service> {
+        Service::ALL.into_iter().find(|service| service.name() == name)
+    }
+}
+
+/// A service that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceInfo {
+    /// Which.
+    #[serde(rename = "type")]
+    pub service: Service,
+    /// Its address, without `/service/`.
+    #[serde(rename = "addr")]
+    pub address: String,
+}
+
+/// Starts a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartService {
+    /// Which.
+    pub service: Service,
+    /// Its address; the name of the service when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// Something that has a local address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// The address; bytes that are not printable text are shown as `\xNN`.
+    pub address: String,
+    /// `echo`, `uppercase`, `hop`, `control` or `link`.
+    pub kind: String,
+    /// Flow controls whose links may reach it.
+    pub reachable_from: Vec<String>,
+}
+
+/// A class of links (`wire.md` A.7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowControlInfo {
+    /// 32 hexadecimal digits.
+    pub flow_control_id: String,
+    /// `dialed`, or the address of the listener.
+    pub producer: String,
+    /// Addresses that its links may reach, by default or by `flow-control add-consumer`.
+    pub consumers: Vec<String>,
+}
+
+/// Lets the links of a flow control reach an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddConsumer {
+    /// 32 hexadecimal digits.
+    pub flow_control_id: String,
+    /// A local address, without `/service/`; nothing needs to be there yet.
+    pub address: String,
+}
+
+/// The body of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum MessageBody {
+    /// Sent as a string of the wire (`wire.md` 0.2: length, then UTF-8).
+    Text(String),
+    /// Hexadecimal digits, sent as the bytes they stand for.
+    Hex(String),
+}
+
+/// Sends a message and waits for its reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendMessage {
+    /// A MultiAddr in which names are resolved: `/ip4`, `/ip6`, `/dnsaddr` with `/tcp`, `/service`, `/worker`.
+    pub route: String,
+    /// What to send: `{"text": ".."}` or `{"hex": ".."}`.
+    pub message: MessageBody,
+    /// How long to wait for everything together, in milliseconds; at most [`TIMEOUT_MS_MAX`].
+    pub timeout_ms: u64,
+}
+
+/// Longest [`SendMessage::timeout_ms`]: a day.
+pub const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// A reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageReply {
+    /// The payload in hexadecimal digits.
+    pub hex: String,
+    /// The payload as text, when it is exactly one string of the wire (`wire.md` 0.2).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub text: Option<String>,
+}
+
+/// What is said of the engine in [`NodeInfo`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineBrief {
+    /// False while it is being started again.
+    pub running: bool,
+    /// Process id; 0 while it does not run.
+    pub pid: u32,
+    /// Version of the binary that it runs.
+    pub version: String,
+    /// `uring` or `epoll`.
+    pub driver: String,
+    /// Why that one.
+    pub driver_reason: String,
+    /// Threads.
+    pub cores: u8,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// How often this control started it again after it had died.
+    pub restarts: u32,
+}
+
+/// The answer to `GET /engine`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineInfo {
+    /// What [`NodeInfo`] says, too.
+    #[serde(flatten)]
+    pub brief: EngineBrief,
+    /// Features of the processor that matter for moving and sealing bytes.
+    pub cpu_features: Vec<String>,
+    /// Links open now.
+    pub links_open: u64,
+    /// Most links per core.
+    pub links_max_per_core: u32,
+    /// The slots that frames live in.
+    pub pool: PoolInfo,
+    /// Frames dropped since the engine started, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// Links closed since the engine started, by reason.
+    pub closes: BTreeMap<String, u64>,
+    /// Every link.
+    pub links: Vec<TcpConnectionInfo>,
+}
+
+/// Use of the pool, all cores together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolInfo {
+    /// Bytes of a slot that a receive can fill.
+    pub slot_bytes: u32,
+    /// Slots in all.
+    pub slots: u64,
+    /// Slots nobody uses.
+    pub free: u64,
+    /// Slots that the kernel receives into.
+    pub kernel: u64,
+    /// Slots that hold frames.
+    pub core: u64,
+    /// Slots for frames that are larger than a slot.
+    pub large_used: u64,
+    /// Bytes committed to frames that are larger than a slot.
+    pub assembly_bytes: u64,
+}
+
+/// The answer to `GET /engine/stats`: values since the engine started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineStats {
+    /// Process id of the engine: another number means that all values began again.
+    pub pid: u32,
+    /// When they were read, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Sums over all cores, by name.
+    pub counters: BTreeMap<String, u64>,
+    /// Names in `counters` that are levels instead of sums over time.
+    pub gauges: Vec<String>,
+    /// Frames dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// Links closed, by reason.
+    pub closes: BTreeMap<String, u64>,
+    /// `counters` of each core.
+    pub cores: Vec<BTreeMap<String, u64>>,
+}
+
+/// The body of every answer that is not 2xx, and of errors under `--output json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorReport,
+}
+
+/// An error as a person and a program need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// A stable name, `E_...`.
+    pub code: String,
+    /// What went wrong, where and why.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+    /// The exit code of the command line (`cli.md`, decision 4).
+    pub exit: u8,
+}

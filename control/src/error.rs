@@ -1,0 +1,763 @@
+//! Everything that can go wrong outside the frame path, by culprit.
+//!
+//! A variant says what happened; [`Error::hint`] says what to do next; [`Error::exit`] is the exit code of the command
+//! line; [`Error::code`] is a name that programs can rely on.
+
+use crate::api::{ErrorBody, ErrorReport};
+use ockam_engine_abi::DropReason;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Exit codes of the command line, the values of `sysexits.h`.
+pub mod exit {
+    /// Done.
+    pub const OK: u8 = 0;
+    /// An argument is wrong.
+    pub const USAGE: u8 = 64;
+    /// The data given is wrong.
+    pub const DATA: u8 = 65;
+    /// An input is missing.
+    pub const NO_INPUT: u8 = 66;
+    /// A name is unknown.
+    pub const UNKNOWN: u8 = 68;
+    /// Something is not available or not reachable.
+    pub const UNAVAILABLE: u8 = 69;
+    /// A defect of this program.
+    pub const INTERNAL: u8 = 70;
+    /// It cannot be created: a busy port, an existing name.
+    pub const CANNOT_CREATE: u8 = 73;
+    /// Reading or writing failed.
+    pub const IO: u8 = 74;
+    /// It took too long; trying again may help.
+    pub const TRY_AGAIN: u8 = 75;
+    /// The other side speaks something else.
+    pub const PROTOCOL: u8 = 76;
+    /// Not permitted.
+    pub const DENIED: u8 = 77;
+    /// The configuration or the state on disk is not usable.
+    pub const CONFIG: u8 = 78;
+    /// Ended by Ctrl-C.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// An error of control or of the command line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    // ---- what the user typed
+    /// An argument or field makes no sense.
+    #[error("{argument}: {value:?} {why}")]
+    BadArgument {
+        /// The argument as typed, such as `--timeout`, or the field of a request.
+        argument: String,
+        /// What was given.
+        value: String,
+        /// Why it is wrong, as the end of a sentence that begins with the value.
+        why: String,
+        /// What would be right.
+        fix: String,
+    },
+    /// Data that was read (stdin, a reply) is not what it must be.
+    #[error("{what}: {why}")]
+    BadData {
+        /// Which data.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+        /// What would be right.
+        fix: String,
+    },
+    /// An input that was asked for is empty.
+    #[error("{what} is missing")]
+    InputMissing {
+        /// Which.
+        what: String,
+        /// How to give it.
+        fix: String,
+    },
+
+    // ---- names
+    /// No node has this name.
+    #[error("there is no node named {name:?}")]
+    NoSuchNode {
+        /// The name.
+        name: String,
+        /// Names that resemble it.
+        near: Vec<String>,
+    },
+    /// There is no node at all.
+    #[error("there is no node yet")]
+    NoNodes,
+    /// The node has no listener, so that it cannot be named in a route.
+    #[error("the node {name:?} has no TCP listener that could be dialed")]
+    NoListenerOfNode {
+        /// The node.
+        name: String,
+    },
+    /// The node runs already.
+    #[error("the node {name:?} is already running")]
+    NodeRunning {
+        /// The node.
+        name: String,
+    },
+    /// The node's processes do not run.
+    #[error("the node {name:?} is not running")]
+    NodeStopped {
+        /// The node.
+        name: String,
+    },
+    /// Another process starts or ends the node at this moment.
+    #[error("another process is starting or stopping the node {name:?}")]
+    NodeBusy {
+        /// The node.
+        name: String,
+    },
+    /// The node has no such listener, connection, flow control.
+    #[error("the node {node:?} has no {what} {id:?}")]
+    NoSuchThing {
+        /// The node.
+        node: String,
+        /// The kind of thing, such as `TCP listener`.
+        what: &'static str,
+        /// What was asked for.
+        id: String,
+        /// The command that lists what there is.
+        list: &'static str,
+    },
+    /// An address of the node is taken.
+    #[error("the address {address:?} of the node {node:?} is taken by {by}")]
+    AddressTaken {
+        /// The node.
+        node: String,
+        /// The address.
+        address: String,
+        /// What is there.
+        by: String,
+    },
+    /// The node has as many of something as it may.
+    #[error("the node {node:?} already has {limit} {what}")]
+    Limit {
+        /// The node.
+        node: String,
+        /// Of what, in the plural.
+        what: &'static str,
+        /// How many it may have.
+        limit: usize,
+    },
+
+    // ---- the home directory
+    /// Neither `OCKAM_HOME` nor `HOME` says where the state is.
+    #[error("neither OCKAM_HOME nor HOME is set, so that there is no place for state")]
+    NoHome,
+    /// A directory or file is not a directory or file of this user.
+    #[error("{} belongs to the user with number {owner}, not to this one ({user})", path.display())]
+    NotOurs {
+        /// The path.
+        path: PathBuf,
+        /// Who owns it.
+        owner: u32,
+        /// Who runs this program.
+        user: u32,
+    },
+    /// Others can write where state lives.
+    #[error("other users may write in {} (mode {mode:04o})", path.display())]
+    OpenToOthers {
+        /// The path.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Something else is where a directory or a file of ours must be.
+    #[error("{} is {found}, not {wanted}", path.display())]
+    WrongKind {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// Reading or writing state failed.
+    #[error("cannot {what} {}: {}", path.display(), errno_text(*errno))]
+    Storage {
+        /// What was tried, such as `create`.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's number; 0 when SQLite gave none.
+        errno: i32,
+    },
+    /// A database file belongs to another program.
+    #[error("{} is a database of another program (application id {found:#010x})", path.display())]
+    ForeignDatabase {
+        /// The file.
+        path: PathBuf,
+        /// Its application id.
+        found: u32,
+    },
+    /// A database file was written by a newer version.
+    #[error("{} has format {found}; this version reads formats up to {known}", path.display())]
+    NewerDatabase {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+    /// A database file is damaged or refuses.
+    #[error("the database {} cannot be used: {why}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        why: String,
+    },
+    /// Another process holds a database for too long.
+    #[error("another process has locked the database {}", path.display())]
+    DatabaseBusy {
+        /// The file.
+        path: PathBuf,
+    },
+
+    // ---- sockets
+    /// Another process listens there.
+    #[error("the address {address} is in use by another process")]
+    AddressBusy {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// This node listens there.
+    #[error("the node {node:?} already listens on {address}")]
+    ListenerExists {
+        /// The node.
+        node: String,
+        /// The address.
+        address: String,
+    },
+    /// The machine has no such address.
+    #[error("this machine has no address {}", address.ip())]
+    AddressNotLocal {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// This user may not listen there.
+    #[error("this user may not listen on {address}")]
+    ListenDenied {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Listening failed otherwise.
+    #[error("cannot listen on {address}: {}", errno_text(*errno))]
+    ListenFailed {
+        /// The address.
+        address: SocketAddr,
+        /// The system's number.
+        errno: i32,
+    },
+    /// A process of another user called.
+    #[error("the caller runs as user {user}, and this socket answers only to user {ours} and root")]
+    OtherUser {
+        /// The caller.
+        user: u32,
+        /// Who is answered.
+        ours: u32,
+    },
+
+    // ---- processes
+    /// A process could not be started.
+    #[error("cannot start {}: {}", path.display(), errno_text(*errno))]
+    CannotStart {
+        /// The program.
+        path: PathBuf,
+        /// The system's number.
+        errno: i32,
+    },
+    /// Control ended before it was ready and did not say why.
+    #[error("the control process of the node {node:?} ended before it was ready")]
+    ControlDied {
+        /// The node.
+        node: String,
+        /// Where it may have said why.
+        log: PathBuf,
+    },
+    /// The engine ended before it was ready.
+    #[error("the engine of the node {node:?} ended before it was ready")]
+    EngineDied {
+        /// The node.
+        node: String,
+        /// Where it may have said why.
+        log: PathBuf,
+    },
+    /// The engine is gone at this moment.
+    #[error("the engine of the node {node:?} is being started again")]
+    EngineAway {
+        /// The node.
+        node: String,
+    },
+    /// The engine speaks another version of the ABI.
+    #[error(
+        "the engine of the node {node:?} speaks version {engine} of its interface, control speaks version {control}"
+    )]
+    EngineVersion {
+        /// The node.
+        node: String,
+        /// Its version; 0 when it did not say.
+        engine: u32,
+        /// Ours.
+        control: u32,
+    },
+    /// The engine refused what control asked.
+    #[error("the engine refused to {what}: {why}")]
+    EngineRefused {
+        /// What was asked.
+        what: &'static str,
+        /// Its reason.
+        why: String,
+    },
+    /// A process did not end, even when told to.
+    #[error("the {process} of the node {node:?} did not end")]
+    DoesNotEnd {
+        /// The node.
+        node: String,
+        /// Which process.
+        process: &'static str,
+    },
+
+    // ---- messages
+    /// A name does not resolve.
+    #[error("the host name {host:?} does not resolve: {why}")]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        why: String,
+    },
+    /// No address of a target accepts a connection.
+    #[error("cannot connect to {target}: {}", attempts_text(attempts))]
+    ConnectFailed {
+        /// As typed.
+        target: String,
+        /// Each address that was tried.
+        attempts: Vec<Attempt>,
+    },
+    /// A message did not arrive where its route leads.
+    #[error("the message was not delivered: {}", undelivered_text(step, place, *reason))]
+    Undelivered {
+        /// The part of the route that failed, as in the route: `/service/upercase`.
+        step: String,
+        /// The node at which it failed, as the end of a sentence: `the node at 127.0.0.1:6002`.
+        place: String,
+        /// Why.
+        reason: DropReason,
+    },
+    /// The link that carried a message closed before the reply came.
+    #[error("the connection to {peer} closed before the reply came: {why}")]
+    LinkLost {
+        /// The peer.
+        peer: String,
+        /// Why it closed.
+        why: String,
+    },
+    /// No reply came in time.
+    #[error("no reply came from {route} within {}", milliseconds_text(*timeout_ms))]
+    NoReply {
+        /// The route.
+        route: String,
+        /// How long was waited.
+        timeout_ms: u64,
+    },
+    /// The peer does not speak the protocol.
+    #[error("{peer} {why}")]
+    PeerMisbehaved {
+        /// The peer.
+        peer: String,
+        /// What it did, as the end of the sentence.
+        why: String,
+    },
+
+    // ---- the rest
+    /// An error that control reported.
+    #[error("{}", .0.message)]
+    Reported(ErrorReport),
+    /// Control could not be asked.
+    #[error("the control process of the node {node:?} does not answer: {why}")]
+    ControlSilent {
+        /// The node.
+        node: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// Standard output, standard input or another file cannot be written or read.
+    #[error("{what}: {}", errno_text(*errno))]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's number.
+        errno: i32,
+    },
+    /// The user ended it.
+    #[error("interrupted")]
+    Interrupted,
+    /// A defect of this program.
+    #[error("internal error: {what}")]
+    Internal {
+        /// What happened.
+        what: String,
+    },
+}
+
+/// One address that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The address.
+    pub address: SocketAddr,
+    /// What went wrong.
+    pub failure: AttemptFailure,
+}
+
+/// Why one address did not become a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptFailure {
+    /// The system's number of the error.
+    Errno(i32),
+    /// No answer within the dial limit.
+    TimedOut,
+    /// What listens there is not a node.
+    NotANode,
+}
+
+impl Error {
+    /// A defect of this program.
+    pub fn internal(what: impl Into<String>) -> Error {
+        Error::Internal { what: what.into() }
+    }
+
+    /// A failed operation on a path under the home directory.
+    pub fn storage(what: &'static str, path: impl AsRef<Path>, error: &std::io::Error) -> Error {
+        Error::Storage { what, path: path.as_ref().to_owned(), errno: error.raw_os_error().unwrap_or(0) }
+    }
+
+    /// The stable name.
+    pub fn code(&self) -> &str {
+        match self {
+            Error::BadArgument { .. } => "E_BAD_ARGUMENT",
+            Error::BadData { .. } => "E_BAD_DATA",
+            Error::InputMissing { .. } => "E_INPUT_MISSING",
+            Error::NoSuchNode { .. } => "E_NO_SUCH_NODE",
+            Error::NoNodes => "E_NO_NODES",
+            Error::NoListenerOfNode { .. } => "E_NO_LISTENER_OF_NODE",
+            Error::NodeRunning { .. } => "E_NODE_RUNNING",
+            Error::NodeStopped { .. } => "E_NODE_STOPPED",
+            Error::NodeBusy { .. } => "E_NODE_BUSY",
+            Error::NoSuchThing { .. } => "E_NOT_FOUND",
+            Error::AddressTaken { .. } => "E_ADDRESS_TAKEN",
+            Error::Limit { .. } => "E_LIMIT",
+            Error::NoHome => "E_NO_HOME",
+            Error::NotOurs { .. } => "E_NOT_OURS",
+            Error::OpenToOthers { .. } => "E_OPEN_TO_OTHERS",
+            Error::WrongKind { .. } => "E_WRONG_KIND",
+            Error::Storage { .. } => "E_STORAGE",
+            Error::ForeignDatabase { .. } => "E_FOREIGN_DATABASE",
+            Error::NewerDatabase { .. } => "E_NEWER_DATABASE",
+            Error::Database { .. } => "E_DATABASE",
+            Error::DatabaseBusy { .. } => "E_DATABASE_BUSY",
+            Error::AddressBusy { .. } => "E_ADDRESS_BUSY",
+            Error::ListenerExists { .. } => "E_LISTENER_EXISTS",
+            Error::AddressNotLocal { .. } => "E_ADDRESS_NOT_LOCAL",
+            Error::ListenDenied { .. } => "E_LISTEN_DENIED",
+            Error::ListenFailed { .. } => "E_LISTEN_FAILED",
+            Error::OtherUser { .. } => "E_OTHER_USER",
+            Error::CannotStart { .. } => "E_CANNOT_START",
+            Error::ControlDied { .. } => "E_CONTROL_DIED",
+            Error::EngineDied { .. } => "E_ENGINE_DIED",
+            Error::EngineAway { .. } => "E_ENGINE_AWAY",
+            Error::EngineVersion { .. } => "E_ENGINE_VERSION",
+            Error::EngineRefused { .. } => "E_ENGINE_REFUSED",
+            Error::DoesNotEnd { .. } => "E_DOES_NOT_END",
+            Error::Unresolved { .. } => "E_UNRESOLVED",
+            Error::ConnectFailed { .. } => "E_CONNECT_FAILED",
+            Error::Undelivered { .. } => "E_UNDELIVERED",
+            Error::LinkLost { .. } => "E_LINK_LOST",
+            Error::NoReply { .. } => "E_NO_REPLY",
+            Error::PeerMisbehaved { .. } => "E_PEER_MISBEHAVED",
+            Error::Reported(report) => &report.code,
+            Error::ControlSilent { .. } => "E_CONTROL_SILENT",
+            Error::Io { .. } => "E_IO",
+            Error::Interrupted => "E_INTERRUPTED",
+            Error::Internal { .. } => "E_INTERNAL",
+        }
+    }
+
+    /// The exit code of the command line (`cli.md`, decision 4).
+    pub fn exit(&self) -> u8 {
+        match self {
+            Error::BadArgument { .. } => exit::USAGE,
+            Error::BadData { .. } => exit::DATA,
+            Error::InputMissing { .. } => exit::NO_INPUT,
+            Error::NoSuchNode { .. }
+            | Error::NoNodes
+            | Error::NoListenerOfNode { .. }
+            | Error::NoSuchThing { .. }
+            | Error::Unresolved { .. } => exit::UNKNOWN,
+            Error::NodeStopped { .. }
+            | Error::EngineAway { .. }
+            | Error::ControlSilent { .. }
+            | Error::LinkLost { .. } => exit::UNAVAILABLE,
+            Error::ConnectFailed { attempts, .. } => {
+                let all_not_nodes = attempts.iter().all(|attempt| attempt.failure == AttemptFailure::NotANode);
+                if all_not_nodes && !attempts.is_empty() { exit::PROTOCOL } else { exit::UNAVAILABLE }
+            }
+            Error::NodeRunning { .. }
+            | Error::AddressTaken { .. }
+            | Error::Limit { .. }
+            | Error::AddressBusy { .. }
+            | Error::ListenerExists { .. }
+            | Error::AddressNotLocal { .. }
+            | Error::ListenFailed { .. } => exit::CANNOT_CREATE,
+            Error::Storage { errno, .. } if is_permission(*errno) => exit::DENIED,
+            Error::Storage { .. } | Error::Database { .. } | Error::Io { .. } => exit::IO,
+            Error::NotOurs { .. }
+            | Error::OpenToOthers { .. }
+            | Error::ListenDenied { .. }
+            | Error::OtherUser { .. } => exit::DENIED,
+            Error::NoHome
+            | Error::WrongKind { .. }
+            | Error::ForeignDatabase { .. }
+            | Error::NewerDatabase { .. }
+            | Error::EngineVersion { .. } => exit::CONFIG,
+            Error::NodeBusy { .. } | Error::DatabaseBusy { .. } | Error::NoReply { .. } => exit::TRY_AGAIN,
+            Error::PeerMisbehaved { .. } => exit::PROTOCOL,
+            Error::Undelivered { reason, .. } => undelivered_exit(*reason),
+            Error::CannotStart { .. }
+            | Error::ControlDied { .. }
+            | Error::EngineDied { .. }
+            | Error::EngineRefused { .. }
+            | Error::DoesNotEnd { .. }
+            | Error::Internal { .. } => exit::INTERNAL,
+            Error::Reported(report) => report.exit,
+            Error::Interrupted => exit::INTERRUPTED,
+        }
+    }
+
+    /// What to do next; never empty.
+    pub fn hint(&self) -> String {
+        match self {
+            Error::BadArgument { fix, .. } | Error::BadData { fix, .. } | Error::InputMissing { fix, .. } => fix.clone(),
+            Error::NoSuchNode { near, .. } if near.is_empty() => {
+                "See all nodes with `ockam node list`, or make one with `ockam node create NAME`.".into()
+            }
+            Error::NoSuchNode { near, .. } => format!("Did you mean {}? See `ockam node list`.", near.join(" or ")),
+            Error::NoNodes => "Make one with `ockam node create`.".into(),
+            Error::NoListenerOfNode { name } => {
+                format!("Give it one with `ockam tcp-listener create 127.0.0.1:0 --at {name}`.")
+            }
+            Error::NodeRunning { name } => {
+                format!("Choose another name, or stop it first with `ockam node stop {name}`.")
+            }
+            Error::NodeStopped { name } => format!("Start it with `ockam node start {name}`."),
+            Error::NodeBusy { name } => format!("Try again; `ockam node show {name}` says how it is."),
+            Error::NoSuchThing { list, node, .. } => format!("See what there is with `{list} --at {node}`."),
+            Error::AddressTaken { .. } => "Choose another address.".into(),
+            Error::Limit { .. } => "Delete one of them first.".into(),
+            Error::NoHome => "Set OCKAM_HOME to a directory of yours.".into(),
+            Error::NotOurs { path, .. } => {
+                format!("Run this as its owner, or set OCKAM_HOME to a directory of yours instead of {}.", path.display())
+            }
+            Error::OpenToOthers { path, .. } => format!("Close it with `chmod go-w {}`.", path.display()),
+            Error::WrongKind { path, .. } => {
+                format!("Move {} away, or set OCKAM_HOME to another directory.", path.display())
+            }
+            Error::Storage { errno, .. } => storage_hint(*errno).into(),
+            Error::ForeignDatabase { .. } => "Set OCKAM_HOME to another directory; the file was left as it is.".into(),
+            Error::NewerDatabase { .. } => "Use the newer version of ockam, or set OCKAM_HOME to another directory.".into(),
+            Error::Database { .. } => {
+                "Restore the file from a backup, or set OCKAM_HOME to another directory; it was left as it is.".into()
+            }
+            Error::DatabaseBusy { .. } => "Try again; if it persists, look for a process that keeps it open.".into(),
+            Error::AddressBusy { address } => format!(
+                "Choose another port, or 0 for a free one; `ss -ltnp 'sport = :{}'` shows who listens.",
+                address.port()
+            ),
+            Error::ListenerExists { node, .. } => format!("See `ockam tcp-listener list --at {node}`."),
+            Error::AddressNotLocal { .. } => "Choose one that `ip address` shows, 127.0.0.1, or 0.0.0.0 for all.".into(),
+            Error::ListenDenied { .. } => "Choose a port from 1024 upwards.".into(),
+            Error::ListenFailed { .. } => "Choose another address.".into(),
+            Error::OtherUser { .. } => "Run the command as the owner of the node.".into(),
+            Error::CannotStart { .. } => "Check that the ockam binary is still in its place and may be executed.".into(),
+            Error::ControlDied { log, .. } | Error::EngineDied { log, .. } => {
+                format!("The end of {} may say why.", log.display())
+            }
+            Error::EngineAway { .. } => "Try again in a moment; `ockam engine show` says how it is.".into(),
+            Error::EngineVersion { node, .. } => {
+                format!("Restart the whole node: `ockam node stop {node}` and `ockam node start {node}`.")
+            }
+            Error::EngineRefused { .. } => "See `ockam engine show` for its limits and use.".into(),
+            Error::DoesNotEnd { .. } => "It may wait inside the kernel; `ps` shows its state.".into(),
+            Error::Unresolved { .. } => "Check the spelling, or give an address with /ip4/ or /ip6/.".into(),
+            Error::ConnectFailed { .. } => {
+                "Check that a node listens there: `ockam node list` and `ockam tcp-listener list` on that machine.".into()
+            }
+            Error::Undelivered { reason, .. } => undelivered_hint(*reason).into(),
+            Error::LinkLost { .. } => "Check that the peer runs, then send again.".into(),
+            Error::NoReply { .. } => {
+                "Check the route, or wait longer with --timeout; nodes of other makes drop silently what they cannot deliver."
+                    .into()
+            }
+            Error::PeerMisbehaved { .. } => "Check that a node listens there, and not another program.".into(),
+            Error::Reported(report) => report.hint.clone(),
+            Error::ControlSilent { node, .. } => {
+                format!("Try again; if it persists: `ockam node stop {node}` and `ockam node start {node}`.")
+            }
+            Error::Io { .. } => "Check where input and output of the command lead.".into(),
+            Error::Interrupted => "Nothing is left to do.".into(),
+            Error::Internal { .. } => "This is a defect: please report it with the log of the node.".into(),
+        }
+    }
+
+    /// The status of an HTTP answer that carries it.
+    pub fn http_status(&self) -> u16 {
+        match self.exit() {
+            exit::USAGE | exit::DATA | exit::NO_INPUT => 400,
+            exit::DENIED => 403,
+            exit::UNKNOWN => 404,
+            exit::CANNOT_CREATE => 409,
+            exit::PROTOCOL => 502,
+            exit::UNAVAILABLE => 503,
+            exit::TRY_AGAIN => 504,
+            _ => 500,
+        }
+    }
+
+    /// As it travels.
+    pub fn report(&self) -> ErrorReport {
+        match self {
+            Error::Reported(report) => report.clone(),
+            other => ErrorReport {
+                code: other.code().into(),
+                message: other.to_string(),
+                hint: other.hint(),
+                exit: other.exit(),
+            },
+        }
+    }
+
+    /// The body of an HTTP answer, or of standard error under `--output json`.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody { error: self.report() }
+    }
+}
+
+/// The text of a number of the system, without its number.
+pub fn errno_text(errno: i32) -> String {
+    if errno == 0 {
+        return "the reason is not known".into();
+    }
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+fn is_permission(errno: i32) -> bool {
+    errno == rustix::io::Errno::ACCESS.raw_os_error() || errno == rustix::io::Errno::PERM.raw_os_error()
+}
+
+fn storage_hint(errno: i32) -> &'static str {
+    use rustix::io::Errno;
+    match Errno::from_raw_os_error(errno) {
+        Errno::NOSPC | Errno::DQUOT => "Free some space there, or set OCKAM_HOME to a directory on another disk.",
+        Errno::ROFS => "Set OCKAM_HOME to a directory that can be written.",
+        Errno::ACCESS | Errno::PERM => "Set OCKAM_HOME to a directory of yours.",
+        Errno::MFILE | Errno::NFILE => "Raise the limit of open files (`ulimit -n`).",
+        _ => "Check the directory, or set OCKAM_HOME to another one.",
+    }
+}
+
+fn milliseconds_text(milliseconds: u64) -> String {
+    if milliseconds.is_multiple_of(1000) { format!("{} s", milliseconds / 1000) } else { format!("{milliseconds} ms") }
+}
+
+fn attempts_text(attempts: &[Attempt]) -> String {
+    if attempts.is_empty() {
+        return "it has no address".into();
+    }
+    let texts: Vec<String> = attempts
+        .iter()
+        .map(|attempt| {
+            let why = match attempt.failure {
+                AttemptFailure::Errno(errno) => errno_text(errno),
+                AttemptFailure::TimedOut => "no answer".into(),
+                AttemptFailure::NotANode => "what listens there is not a node".into(),
+            };
+            format!("{}: {why}", attempt.address)
+        })
+        .collect();
+    texts.join("; ")
+}
+
+fn undelivered_text(step: &str, place: &str, reason: DropReason) -> String {
+    match reason {
+        DropReason::NotDelivered => format!("{place} could not deliver it to {step}, and does not tell strangers why"),
+        DropReason::NoSuchAddress => format!("nothing has the address {step} at {place}"),
+        DropReason::NotAdmitted => format!("{place} does not let this connection reach {step}"),
+        DropReason::RouteTooLong => format!("the route is too long for {place}"),
+        DropReason::GrewTooLarge => format!("with the route that it gathered it is larger than 16 MiB at {place}"),
+        DropReason::RouteEnded => format!("the route ends with {step} at {place}, which only forwards"),
+        DropReason::TransitRefused => format!("{place} may not dial {step} for this sender"),
+        DropReason::TransitLimit => {
+            format!("{place} already dialed as many addresses for this connection as it may, so not {step}")
+        }
+        DropReason::Unresolved => format!("the host name in {step} does not resolve at {place}"),
+        DropReason::ConnectFailed => format!("{place} cannot connect to {step}: refused or unreachable"),
+        DropReason::ConnectTimedOut => format!("{place} cannot connect to {step}: no answer"),
+        DropReason::NotANode => format!("{place} connected to {step}, but what listens there is not a node"),
+        DropReason::BadPayload => format!("{step} at {place} cannot read its payload"),
+        DropReason::PuntLimit => format!("{place} has no capacity for {step} now"),
+        DropReason::LinkClosed => format!("the connection of {place} to {step} closed"),
+        DropReason::UnsupportedTransport => format!("{place} does not serve the transport of {step}"),
+        DropReason::BadAddress => format!("{step} is not host:port for {place}"),
+    }
+}
+
+fn undelivered_exit(reason: DropReason) -> u8 {
+    match reason {
+        DropReason::NoSuchAddress | DropReason::Unresolved => exit::UNKNOWN,
+        DropReason::NotAdmitted | DropReason::TransitRefused => exit::DENIED,
+        DropReason::TransitLimit | DropReason::PuntLimit => exit::TRY_AGAIN,
+        DropReason::NotANode => exit::PROTOCOL,
+        DropReason::RouteTooLong
+        | DropReason::GrewTooLarge
+        | DropReason::RouteEnded
+        | DropReason::BadPayload
+        | DropReason::UnsupportedTransport
+        | DropReason::BadAddress => exit::DATA,
+        DropReason::NotDelivered | DropReason::ConnectFailed | DropReason::ConnectTimedOut | DropReason::LinkClosed => {
+            exit::UNAVAILABLE
+        }
+    }
+}
+
+fn undelivered_hint(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::NotDelivered => {
+            "Check the rest of the route from that node on; its owner can see the reason in `ockam engine stats`."
+        }
+        DropReason::NoSuchAddress => "See what that node has with `ockam worker list --at NODE`.",
+        DropReason::NotAdmitted => "The owner of that node can admit it with `ockam flow-control add-consumer`.",
+        DropReason::RouteTooLong => "Use fewer addresses: a route has at most 32, those of the way back included.",
+        DropReason::GrewTooLarge => "Send less at once.",
+        DropReason::RouteEnded => "Let the route end with a service, such as /service/echo.",
+        DropReason::TransitRefused => {
+            "The owner of that node can admit it with `ockam node create --allow-transit FROM=TO[:PORT]`."
+        }
+        DropReason::TransitLimit => "Close the connection and send again, or use fewer targets over one connection.",
+        DropReason::Unresolved => "Check the spelling of the name as that node sees it.",
+        DropReason::ConnectFailed | DropReason::ConnectTimedOut => {
+            "Check that a node listens there, as seen from that node."
+        }
+        DropReason::NotANode => "Check the port: another program listens there.",
+        DropReason::BadPayload => "Send a text without --hex: this service reads a string.",
+        DropReason::PuntLimit => "Try again in a moment.",
+        DropReason::LinkClosed => "Check that the peer runs, then send again.",
+        DropReason::UnsupportedTransport => "Use /tcp/ in the route.",
+        DropReason::BadAddress => "Write TCP hops as /ip4/A/tcp/PORT, /ip6/A/tcp/PORT or /dnsaddr/NAME/tcp/PORT.",
+    }
+}
