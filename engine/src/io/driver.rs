@@ -7,6 +7,9 @@
 //! * Bytes arrive in slots that the core provided. A slot comes back by [`Done::Received`] and in no other way.
 //! * At most one send per socket is in flight. Its segments stay with the core, untouched, until [`Done::Sent`].
 //! * A call never fails: what goes wrong comes back as a `Done`.
+//! * After [`Driver::close`] only the [`Done::Sent`] of a send in flight and [`Done::Closed`] follow: bytes and
+//!   connections that arrived meanwhile are dropped, their slots stay provided.
+//! * Whether a descriptor is in non-blocking mode is the driver's affair; it sets what it needs when it adopts one.
 
 use super::pool::{Segment, Slot};
 use ockam_engine_abi::notice::Driver as DriverKind;
@@ -45,10 +48,10 @@ pub enum Done {
     Accepted {
         /// Which listener.
         listener: SocketId,
-        /// Non-blocking, close-on-exec.
+        /// Close-on-exec.
         socket: OwnedFd,
     },
-    /// Accepting failed and stopped; [`Driver::accept`] starts it again.
+    /// Accepting failed and stopped; [`Driver::accept`] starts it again. `ECANCELED`: [`Driver::pause`] asked for it.
     AcceptFailed {
         /// Which listener.
         listener: SocketId,
@@ -59,8 +62,9 @@ pub enum Done {
     Connected {
         /// Which socket.
         socket: SocketId,
-        /// Whether it is connected.
-        result: Result<(), Errno>,
+        /// The address of this side, IPv4-mapped ones unwrapped. It is read here because a connected socket may be out
+        /// of the process's reach: the ring holds it.
+        result: Result<SocketAddr, Errno>,
     },
     /// Bytes: the first `length` of the slot's body, at least one. More may follow without being asked for.
     Received {
@@ -99,19 +103,20 @@ pub trait Driver {
     /// Which one it is.
     fn kind(&self) -> DriverKind;
 
-    /// Takes a socket: listening, connected, or about to be connected. Non-blocking and with its options set.
+    /// Takes a socket: listening, connected, or about to be connected. Its options are set.
     fn adopt(&mut self, id: SocketId, socket: OwnedFd);
 
-    /// Starts accepting on a listening socket.
+    /// Starts accepting on a listening socket. Does nothing if it is on; revokes a pause that has not ended.
     fn accept(&mut self, id: SocketId);
 
     /// Connects; answered by [`Done::Connected`].
     fn connect(&mut self, id: SocketId, target: SocketAddr);
 
-    /// Starts receiving. Does nothing if it is on.
+    /// Starts receiving. Does nothing if it is on; revokes a pause that has not ended, which then never does.
     fn receive(&mut self, id: SocketId);
 
-    /// Stops receiving. [`Done::Received`] may still come before the [`Done::ReceiveEnded`] that ends it.
+    /// Stops receiving. [`Done::Received`] may still come before the [`Done::ReceiveEnded`] that ends it. A listener
+    /// stops accepting: connections wait in its backlog. Does nothing if neither is on.
     fn pause(&mut self, id: SocketId);
 
     /// Sends from the front of `segments` as many as one vectored send takes; answered by [`Done::Sent`].
@@ -121,7 +126,11 @@ pub trait Driver {
     /// answers about the same socket.
     fn close(&mut self, id: SocketId);
 
-    /// Lends the kernel a slot to receive into.
+    /// Lends the kernel a slot to receive into; at most [`crate::config::KERNEL_SLOTS_MAX`] at a time.
+    ///
+    /// # Panics
+    /// When the slot is large, when part of it was shared as a segment (such a slot goes back by
+    /// [`super::pool::Pool::put`] first), or when the driver has too many.
     fn provide(&mut self, slot: Slot);
 
     /// Slots that the kernel has.

@@ -17,7 +17,6 @@
 //!
 //! Address space is reserved at start and committed when first written; [`Pool::give_back_idle`] returns it.
 
-use super::driver::SocketId;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use std::io;
 use std::ops::Range;
@@ -101,7 +100,11 @@ impl Slot {
     }
 
     /// Where its memory begins, for the kernel.
-    pub(super) fn base(&self) -> NonNull<u8> {
+    ///
+    /// # Panics
+    /// When the kernel must not write to it: it is large, or segments may refer to it.
+    pub(super) fn base_to_lend(&self) -> NonNull<u8> {
+        assert!(!self.id.large && self.frozen == 0, "only a small slot that was not shared is lent");
         self.base
     }
 }
@@ -350,37 +353,44 @@ impl Pool {
     }
 }
 
-/// A vector of segments in the form that `sendmsg` takes, at a fixed place in memory.
+/// Segments in the form that `sendmsg` takes. The driver boxes it, so that its address holds while a send is in flight.
 #[derive(Debug)]
 pub(super) struct Vector {
     parts: Box<[libc::iovec]>,
-    used: usize,
-    /// Whom it sends for; kept for assertions.
-    pub(super) owner: Option<SocketId>,
+    header: libc::msghdr,
 }
-
-// SAFETY: the pointers are to pool memory, which any thread may read while segments cover it.
-unsafe impl Send for Vector {}
 
 impl Vector {
     pub(super) fn new(capacity: usize) -> Self {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Vector { parts: vec![empty; capacity].into(), used: 0, owner: None }
+        // SAFETY: `msghdr` is plain data for which all zeros is a value: no name, no parts, no control data.
+        let header = unsafe { std::mem::zeroed() };
+        Vector { parts: vec![empty; capacity].into(), header }
     }
 
-    /// Fills it from as many segments as fit and returns the bytes they hold.
-    pub(super) fn fill<'a>(&mut self, segments: impl Iterator<Item = &'a Segment>) -> usize {
-        self.used = 0;
-        let mut total = 0;
+    /// Fills it from the front with as many segments as fit.
+    ///
+    /// # Panics
+    /// When they hold no byte: a send of nothing is a mistake of the core.
+    pub(super) fn fill<'a>(&mut self, segments: impl Iterator<Item = &'a Segment>) {
+        let (mut used, mut total) = (0, 0);
         for (part, segment) in self.parts.iter_mut().zip(segments) {
             *part = libc::iovec { iov_base: segment.start.as_ptr().cast(), iov_len: segment.len() };
             total += segment.len();
-            self.used += 1;
+            used += 1;
         }
-        total
+        assert!(total > 0, "a send without bytes");
+        self.header.msg_iov = self.parts.as_mut_ptr();
+        self.header.msg_iovlen = used;
     }
 
-    pub(super) fn parts(&self) -> &[libc::iovec] {
-        &self.parts[..self.used]
+    /// What `sendmsg` takes. It points into this vector and to the segments.
+    pub(super) fn header(&self) -> &libc::msghdr {
+        &self.header
+    }
+
+    /// The part, when there is only one.
+    pub(super) fn single(&self) -> Option<libc::iovec> {
+        (self.header.msg_iovlen == 1).then(|| self.parts[0])
     }
 }
