@@ -1,0 +1,498 @@
+//! What can be typed: the tree of commands, their arguments, and the examples under each help page.
+//!
+//! Values are parsed here, once, into types that cannot hold nonsense, so that a usage error names its argument before
+//! anything is touched. What needs the state of this home (does that node exist?) is not decided here.
+
+use crate::api::Service;
+use crate::home::NodeName;
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ockam_engine::config::DriverChoice;
+use ockam_engine_abi::TransitRule;
+use std::path::PathBuf;
+
+use super::stdin::RouteArg;
+use super::values::{self, Duration, HostPort, NodeRef};
+
+/// The whole command line.
+#[derive(Parser, Debug)]
+#[command(
+    name = "ockam",
+    version,
+    about = "Route messages and TCP between nodes, end to end",
+    long_about = "Route messages and TCP between nodes, end to end.\n\n\
+        A node is two processes on this machine: an engine that moves frames and a control process that this command \
+        talks to. Messages travel from node to node along routes; services answer them.",
+    after_help = "Examples:\n  \
+        ockam demo\n  \
+        ockam node create n1 --tcp-listener-address 127.0.0.1:6001\n  \
+        ockam message send hello --to /node/n1/service/uppercase",
+    arg_required_else_help = true,
+    subcommand_required = true,
+    propagate_version = false,
+    disable_help_subcommand = false
+)]
+pub struct Cli {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub globals: Globals,
+    /// The noun.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command has.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Format of the result; plain unless said otherwise
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", hide_possible_values = false)]
+    pub output: Option<OutputFormat>,
+    /// Write JSON on one line (implies `--output json` unless plain is asked for)
+    #[arg(long, global = true)]
+    pub compact_output: bool,
+    /// Write nothing to stderr but errors
+    #[arg(short, long, global = true, env = "QUIET", hide_env = true, value_parser = FalseyValueParser::new())]
+    pub quiet: bool,
+    /// Log more: -v info, -vv debug, -vvv trace
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// No colours
+    #[arg(long, global = true, env = "NO_COLOR", hide_env = true, value_parser = FalseyValueParser::new())]
+    pub no_color: bool,
+    /// Never ask: what would need an answer is an error
+    #[arg(long, global = true, env = "NO_INPUT", hide_env = true, value_parser = FalseyValueParser::new())]
+    pub no_input: bool,
+}
+
+/// How a result is written.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// For people on a terminal, one bare value in a pipe
+    Plain,
+    /// JSON, everywhere
+    Json,
+}
+
+/// How log lines are written.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text per event
+    Text,
+    /// One JSON object per event
+    Json,
+}
+
+/// The nouns.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Create, list, show, start, stop and delete nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Send messages along routes
+    #[command(subcommand)]
+    Message(MessageCommand),
+    /// TCP addresses where a node accepts links
+    #[command(subcommand)]
+    TcpListener(TcpListenerCommand),
+    /// Links that a node keeps to other nodes
+    #[command(subcommand)]
+    TcpConnection(TcpConnectionCommand),
+    /// Services that a node runs
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Everything that has a local address on a node
+    #[command(subcommand)]
+    Worker(WorkerCommand),
+    /// Who may reach which address
+    #[command(subcommand)]
+    FlowControl(FlowControlCommand),
+    /// The data plane of a node: its driver, cores, memory, links and counters
+    #[command(subcommand)]
+    Engine(EngineCommand),
+    /// List the environment variables that ockam reads
+    #[command(after_help = "Examples:\n  ockam environment\n  ockam environment --output json")]
+    Environment,
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n  \
+        ockam completion --shell bash > ~/.local/share/bash-completion/completions/ockam\n  \
+        ockam completion --shell fish > ~/.config/fish/completions/ockam.fish")]
+    Completion(Completion),
+    /// Show routing through three nodes in a temporary home, and how fast it is
+    #[command(after_help = "Examples:\n  ockam demo\n  ockam demo --seconds 10 --message-bytes 1024")]
+    Demo(Demo),
+    /// The control process of a node (started by `ockam node create`)
+    #[command(hide = true)]
+    ControlProcess(ControlProcess),
+    /// The engine process of a node (started by its control process)
+    #[command(hide = true)]
+    EngineProcess(EngineProcess),
+}
+
+/// `ockam node ...`
+#[derive(Subcommand, Debug)]
+pub enum NodeCommand {
+    /// Create a node and start it
+    #[command(after_help = "Examples:\n  \
+        ockam node create\n  \
+        ockam node create n1 --tcp-listener-address 127.0.0.1:6001\n  \
+        ockam node create n1 --foreground --exit-on-eof\n  \
+        ockam node create gateway --tcp-listener-address 0.0.0.0:4000 --allow-transit 10.0.0.0/8=10.1.0.0/16:4000")]
+    Create(NodeCreate),
+    /// List the nodes of this home
+    #[command(after_help = "Examples:\n  ockam node list\n  ockam node list --output json")]
+    List,
+    /// Show one node in full
+    #[command(after_help = "Examples:\n  ockam node show\n  ockam node show n1 --output json")]
+    Show(NodeArg),
+    /// Start a stopped node again, as it was
+    #[command(after_help = "Examples:\n  ockam node start\n  ockam node start n1")]
+    Start(NodeArg),
+    /// Stop a node; it can be started again
+    #[command(after_help = "Examples:\n  ockam node stop\n  ockam node stop n1")]
+    Stop(NodeArg),
+    /// Stop a node and remove everything it stored
+    #[command(after_help = "Examples:\n  ockam node delete n1 --yes\n  ockam node delete --all --yes")]
+    Delete(NodeDelete),
+    /// Print the path of a node's log
+    #[command(after_help = "Examples:\n  ockam node logs n1\n  tail -f \"$(ockam node logs n1)\"")]
+    Logs(NodeArg),
+    /// Show or choose the node that commands use when none is named
+    #[command(after_help = "Examples:\n  ockam node default\n  ockam node default n2")]
+    Default(NodeArg),
+}
+
+/// Arguments of `node create`.
+#[derive(Args, Debug)]
+pub struct NodeCreate {
+    /// Name: letters, digits, `_` and `-`; two random words when left out
+    #[arg(value_parser = values::node_name)]
+    pub name: Option<NodeName>,
+    /// Where to accept links; port 0 picks a free port, which is kept from then on
+    #[arg(short, long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", value_parser = values::listen_address)]
+    pub tcp_listener_address: HostPort,
+    /// Stay in the foreground until a signal; logs go to stderr
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Stop when stdin ends
+    #[arg(short, long, requires = "foreground")]
+    pub exit_on_eof: bool,
+    /// Take the name over even if it looks as if it were running
+    #[arg(short, long)]
+    pub skip_is_running_check: bool,
+    /// I/O driver of the engine: auto, uring or epoll
+    #[arg(long, default_value = "auto", value_parser = values::driver)]
+    pub driver: DriverChoice,
+    /// Threads of the engine; as many as the process may use, at most 4, when left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: Option<u8>,
+    /// Pin each thread of the engine to a core (for a host of its own)
+    #[arg(long)]
+    pub pin: bool,
+    /// Dial TCP addresses in TO for routes that come from FROM (loopback to loopback is always allowed)
+    #[arg(long, value_name = "FROM=TO[:PORT]", value_parser = values::transit_rule)]
+    pub allow_transit: Vec<TransitRule>,
+    /// How log lines are written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// A command about one node.
+#[derive(Args, Debug)]
+pub struct NodeArg {
+    /// The node, as n1 or /node/n1; the default node when left out
+    #[arg(value_name = "NODE", value_parser = values::node_ref)]
+    pub node: Option<NodeRef>,
+}
+
+/// Arguments of `node delete`.
+#[derive(Args, Debug)]
+pub struct NodeDelete {
+    /// The node, as n1 or /node/n1; the default node when left out
+    #[arg(value_name = "NODE", value_parser = values::node_ref, conflicts_with = "all")]
+    pub node: Option<NodeRef>,
+    /// All nodes of this home
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `--at NODE`, for commands that talk to one node.
+#[derive(Args, Debug)]
+pub struct At {
+    /// The node, as n1 or /node/n1; the default node when left out
+    #[arg(long, value_name = "NODE", value_parser = values::node_ref)]
+    pub at: Option<NodeRef>,
+}
+
+/// `ockam message ...`
+#[derive(Subcommand, Debug)]
+pub enum MessageCommand {
+    /// Send a message along a route and print the reply
+    #[command(after_help = "Examples:\n  \
+        ockam message send hello --to /node/n1/service/uppercase\n  \
+        ockam message send hello --from n1 --to /ip4/127.0.0.1/tcp/6002/ip4/127.0.0.1/tcp/6003/service/uppercase\n  \
+        ockam message send 00ff --hex --to /dnsaddr/localhost/tcp/6001/service/echo\n  \
+        echo /node/n1 | ockam message send hello --to -/service/uppercase")]
+    Send(MessageSend),
+}
+
+/// Arguments of `message send`.
+#[derive(Args, Debug)]
+pub struct MessageSend {
+    /// The text to send, or bytes in hexadecimal with `--hex`
+    #[arg(allow_hyphen_values = true)]
+    pub message: String,
+    /// The route, such as /node/n2/service/uppercase; `-` in it stands for one line of stdin
+    #[arg(short, long, value_name = "ROUTE", allow_hyphen_values = true)]
+    pub to: RouteArg,
+    /// The node that sends, as n1 or /node/n1; this command itself when left out
+    #[arg(short, long, value_name = "NODE", value_parser = values::node_ref)]
+    pub from: Option<NodeRef>,
+    /// The message is hexadecimal, and so is the reply
+    #[arg(long)]
+    pub hex: bool,
+    /// How long to wait for the reply, such as 500ms, 10s or 2m
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
+    pub timeout: Duration,
+}
+
+/// `ockam tcp-listener ...`
+#[derive(Subcommand, Debug)]
+pub enum TcpListenerCommand {
+    /// Accept links at one more address
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-listener create 127.0.0.1:7000 --at n1\n  ockam tcp-listener create 0.0.0.0:0")]
+    Create(TcpListenerCreate),
+    /// List the listeners of a node
+    #[command(after_help = "Examples:\n  ockam tcp-listener list\n  ockam tcp-listener list --at n1 --output json")]
+    List(At),
+    /// Show one listener
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-listener show 127.0.0.1:7000\n  ockam tcp-listener show 127.0.0.1:7000 --at n1 --output json")]
+    Show(TcpListenerArg),
+    /// Accept no more links at an address; those accepted stay
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-listener delete 127.0.0.1:7000 --yes\n  ockam tcp-listener delete 127.0.0.1:7000 --at n1 --yes")]
+    Delete(TcpListenerDelete),
+}
+
+/// Arguments of `tcp-listener create`.
+#[derive(Args, Debug)]
+pub struct TcpListenerCreate {
+    /// Where to accept links, such as 127.0.0.1:7000; port 0 picks a free port
+    #[arg(value_name = "HOST:PORT", value_parser = values::listen_address)]
+    pub address: HostPort,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// A command about one listener.
+#[derive(Args, Debug)]
+pub struct TcpListenerArg {
+    /// Its address or its flow control id, as `tcp-listener list` shows them
+    #[arg(value_name = "LISTENER", value_parser = values::listener_id)]
+    pub listener: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `tcp-listener delete`.
+#[derive(Args, Debug)]
+pub struct TcpListenerDelete {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub listener: TcpListenerArg,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `ockam tcp-connection ...`
+#[derive(Subcommand, Debug)]
+pub enum TcpConnectionCommand {
+    /// Open a link to another node and print its local address
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-connection create --from n1 --to 127.0.0.1:6002\n  \
+        ockam message send hello --from n1 --to \"$(ockam tcp-connection create --from n1 --to 127.0.0.1:6002)/service/echo\"")]
+    Create(TcpConnectionCreate),
+    /// List the links that a node opened
+    #[command(after_help = "Examples:\n  ockam tcp-connection list\n  ockam tcp-connection list --at n1 --output json")]
+    List(At),
+    /// Show one link
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-connection show 127.0.0.1:6002 --at n1\n  \
+        ockam tcp-connection show /worker/0123456789abcdef0123456789abcdef --output json")]
+    Show(TcpConnectionArg),
+    /// Close a link
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-connection delete 127.0.0.1:6002 --at n1 --yes\n  \
+        ockam tcp-connection delete /worker/0123456789abcdef0123456789abcdef --yes")]
+    Delete(TcpConnectionDelete),
+}
+
+/// Arguments of `tcp-connection create`.
+#[derive(Args, Debug)]
+pub struct TcpConnectionCreate {
+    /// The node that dials, as n1 or /node/n1; the default node when left out
+    #[arg(long, visible_alias = "at", value_name = "NODE", value_parser = values::node_ref)]
+    pub from: Option<NodeRef>,
+    /// Where the other node listens, such as 127.0.0.1:6002
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::dial_address)]
+    pub to: HostPort,
+}
+
+/// A command about one link.
+#[derive(Args, Debug)]
+pub struct TcpConnectionArg {
+    /// Its local address or that of its peer, as `tcp-connection list` shows them
+    #[arg(value_name = "CONNECTION", value_parser = values::connection_id)]
+    pub connection: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `tcp-connection delete`.
+#[derive(Args, Debug)]
+pub struct TcpConnectionDelete {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: TcpConnectionArg,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `ockam service ...`
+#[derive(Subcommand, Debug)]
+pub enum ServiceCommand {
+    /// List the services of a node
+    #[command(after_help = "Examples:\n  ockam service list\n  ockam service list --at n1 --output json")]
+    List(At),
+    /// Start a service
+    #[command(after_help = "Examples:\n  ockam service start hop --at n1\n  ockam service start echo --addr my-echo")]
+    Start(ServiceStart),
+}
+
+/// Arguments of `service start`.
+#[derive(Args, Debug)]
+pub struct ServiceStart {
+    /// Which: hop, echo or uppercase
+    #[arg(value_parser = values::service_kind)]
+    pub service: Service,
+    /// Its address; the name of the service when left out
+    #[arg(long, value_name = "ADDRESS", value_parser = values::local_address)]
+    pub addr: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// `ockam worker ...`
+#[derive(Subcommand, Debug)]
+pub enum WorkerCommand {
+    /// List the local addresses of a node
+    #[command(after_help = "Examples:\n  ockam worker list\n  ockam worker list --at n1 --output json")]
+    List(At),
+}
+
+/// `ockam flow-control ...`
+#[derive(Subcommand, Debug)]
+pub enum FlowControlCommand {
+    /// Let what comes in through a listener reach an address
+    #[command(after_help = "Examples:\n  \
+        ockam flow-control add-consumer 0123456789abcdef0123456789abcdef hop --at n1\n  \
+        ockam tcp-listener list --at n1    # shows the flow control ids")]
+    AddConsumer(AddConsumer),
+}
+
+/// Arguments of `flow-control add-consumer`.
+#[derive(Args, Debug)]
+pub struct AddConsumer {
+    /// Flow control id of a listener: 32 hexadecimal digits
+    #[arg(value_parser = values::flow_control_id)]
+    pub flow_control_id: String,
+    /// The local address to reach, such as hop or /service/hop
+    #[arg(value_parser = values::local_address)]
+    pub address: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// `ockam engine ...`
+#[derive(Subcommand, Debug)]
+pub enum EngineCommand {
+    /// Show the engine of a node: process, driver and why that one, cores, memory, links
+    #[command(after_help = "Examples:\n  ockam engine show\n  ockam engine show --at n1 --output json")]
+    Show(At),
+    /// Show what the engine has counted, per core and in all
+    #[command(after_help = "Examples:\n  ockam engine stats --at n1\n  ockam engine stats --watch")]
+    Stats(EngineStats),
+    /// Replace the engine process; listeners stay open, links are closed
+    #[command(after_help = "Examples:\n  ockam engine restart\n  ockam engine restart --at n1")]
+    Restart(At),
+}
+
+/// Arguments of `engine stats`.
+#[derive(Args, Debug)]
+pub struct EngineStats {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+    /// Show again every second until interrupted
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Show counters that are zero, too
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Arguments of `completion`.
+#[derive(Args, Debug)]
+pub struct Completion {
+    /// Which shell
+    #[arg(long, value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// How long to measure
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub seconds: u16,
+    /// Payload of each measured message in bytes
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    pub message_bytes: u32,
+}
+
+/// Arguments of the control process.
+#[derive(Args, Debug)]
+pub struct ControlProcess {
+    /// The node
+    #[arg(long, value_parser = values::node_name)]
+    pub node: NodeName,
+}
+
+/// Arguments of the engine process.
+#[derive(Args, Debug)]
+pub struct EngineProcess {
+    /// The directory of the node
+    #[arg(long)]
+    pub node_dir: PathBuf,
+    /// I/O driver
+    #[arg(long, default_value = "auto", value_parser = values::driver)]
+    pub driver: DriverChoice,
+    /// Threads
+    #[arg(long)]
+    pub threads: Option<u8>,
+    /// Pin threads to cores
+    #[arg(long)]
+    pub pin: bool,
+}

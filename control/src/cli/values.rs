@@ -1,0 +1,313 @@
+//! Values of arguments, parsed once. Every refusal says what would be right.
+
+use crate::api::Service;
+use crate::error::Error;
+use crate::home::NodeName;
+use crate::text::is_hex_id;
+use crate::transit;
+use ockam_engine::config::DriverChoice;
+use ockam_engine_abi::TransitRule;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+pub use std::time::Duration;
+
+/// Longest local address in bytes (`engine/abi`, `SetAddress`).
+const LOCAL_ADDRESS_BYTES_MAX: usize = 255;
+
+/// A node as arguments name it: `n1` or `/node/n1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRef(pub NodeName);
+
+/// Parses a node as arguments name it.
+///
+/// # Errors
+/// The text is no name, with what a name looks like.
+pub fn node_ref(text: &str) -> Result<NodeRef, String> {
+    node_name(text.strip_prefix("/node/").unwrap_or(text)).map(NodeRef)
+}
+
+/// Parses the name of a node.
+///
+/// # Errors
+/// The text is no name, with what a name looks like.
+pub fn node_name(text: &str) -> Result<NodeName, String> {
+    NodeName::from_str(text).map_err(sentence)
+}
+
+/// An error of a parser as clap shows it, behind the argument and its value.
+fn sentence(error: Error) -> String {
+    match error {
+        Error::BadArgument { why, fix, .. } => format!("it {why}. {fix}"),
+        other => other.to_string(),
+    }
+}
+
+/// A host and a port. The host is not resolved yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// An address or a name; never empty.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, self.port).fmt(formatter),
+            Err(_) => write!(formatter, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Parses an address to listen at: `6001`, `:6001`, `127.0.0.1:6001`, `[::1]:6001` or `localhost:6001`. Without a host
+/// it is loopback.
+///
+/// # Errors
+/// The text is none of these.
+pub fn listen_address(text: &str) -> Result<HostPort, String> {
+    host_port(text, "127.0.0.1:6001")
+}
+
+/// Parses an address to dial, in the same forms. Port 0 is refused.
+///
+/// # Errors
+/// The text is none of these.
+pub fn dial_address(text: &str) -> Result<HostPort, String> {
+    let address = host_port(text, "127.0.0.1:6002")?;
+    match address.port {
+        0 => Err("port 0 cannot be dialed; give the port where the node listens".to_owned()),
+        _ => Ok(address),
+    }
+}
+
+fn host_port(text: &str, example: &str) -> Result<HostPort, String> {
+    let bad_port = |port: &str| format!("`{port}` is no port: a port is a number from 0 to 65535");
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(HostPort { host: address.ip().to_string(), port: address.port() });
+    }
+    let loopback = || Ipv4Addr::LOCALHOST.to_string();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(HostPort { host: loopback(), port: text.parse().map_err(|_| bad_port(text))? });
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(format!("`{text}` has no port; write it as in {example}"));
+    };
+    let number = || port.parse().map_err(|_| bad_port(port));
+    if host.contains(':') || host.contains(['[', ']']) {
+        return Err(format!("`{host}` is no host; an IPv6 address with a port looks like [::1]:6001"));
+    }
+    if host.is_empty() {
+        return Ok(HostPort { host: loopback(), port: number()? });
+    }
+    let looks_like_ip4 = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_name = host.len() <= 253 && host.split('.').all(is_label);
+    if looks_like_ip4 || !is_name {
+        return Err(format!("`{host}` is neither an IP address nor a host name; write the address as in {example}"));
+    }
+    Ok(HostPort { host: host.to_owned(), port: number()? })
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// Parses `N[d|h|m|s|ms]`; a bare number is seconds. Zero and more than a day are refused.
+///
+/// # Errors
+/// The text is none of these.
+pub fn timeout(text: &str) -> Result<Duration, String> {
+    let unit_at = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => 0,
+    };
+    let day = Duration::from_secs(86_400);
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds)).map(Duration::from_millis) {
+        Some(duration) if !duration.is_zero() && duration <= day => Ok(duration),
+        _ => Err("a time to wait is a number with ms, s, m, h or d, from 1ms to 1d; for example 10s".to_owned()),
+    }
+}
+
+/// Parses the name of an I/O driver.
+///
+/// # Errors
+/// The text names none.
+pub fn driver(text: &str) -> Result<DriverChoice, String> {
+    DriverChoice::from_str(text)
+}
+
+/// Parses the name of a service that can be started.
+///
+/// # Errors
+/// The text names none.
+pub fn service_kind(text: &str) -> Result<Service, String> {
+    Service::from_name(text).ok_or_else(|| format!("`{text}` is no service; there are hop, echo and uppercase"))
+}
+
+/// Parses `FROM=TO[:PORT]`, both networks in CIDR notation or single addresses.
+///
+/// # Errors
+/// Which half is wrong, and how it should look.
+pub fn transit_rule(text: &str) -> Result<TransitRule, String> {
+    transit::parse(text).map_err(sentence)
+}
+
+/// Parses a local address: `hop`, `/service/hop` or `/worker/hop`.
+///
+/// # Errors
+/// The text is empty, too long, a route, or holds characters that cannot be in a route.
+pub fn local_address(text: &str) -> Result<String, String> {
+    let name = ["/service/", "/worker/", "0#"].iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
+    let fault = if name.is_empty() {
+        "is empty"
+    } else if name.len() > LOCAL_ADDRESS_BYTES_MAX {
+        "is longer than 255 bytes"
+    } else if name.contains('/') {
+        "is a route; give one address of one node"
+    } else if name.contains('#') || name.chars().any(|char| char.is_control() || char.is_whitespace()) {
+        "has a space, a `#` or a control character in it"
+    } else {
+        return Ok(name.to_owned());
+    };
+    Err(format!("the address {fault}; an address looks like hop or /service/hop"))
+}
+
+/// Parses the id of a flow control: 32 hexadecimal digits.
+///
+/// # Errors
+/// The text is something else.
+pub fn flow_control_id(text: &str) -> Result<String, String> {
+    if is_hex_id(text) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("a flow control id is 32 hexadecimal digits; `ockam tcp-listener list` shows those of a node".to_owned())
+}
+
+/// Parses what names a listener: its address or its flow control id.
+///
+/// # Errors
+/// The text is neither.
+pub fn listener_id(text: &str) -> Result<String, String> {
+    if is_hex_id(text) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    match listen_address(text) {
+        Ok(address) => Ok(address.to_string()),
+        Err(why) => Err(format!("{why}, or give the flow control id of the listener (32 hexadecimal digits)")),
+    }
+}
+
+/// Parses what names a link: its local address or the address of its peer.
+///
+/// # Errors
+/// The text is neither.
+pub fn connection_id(text: &str) -> Result<String, String> {
+    let name = ["/worker/", "/service/", "0#"].iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
+    if is_hex_id(name) {
+        return Ok(name.to_ascii_lowercase());
+    }
+    match dial_address(text) {
+        Ok(address) => Ok(address.to_string()),
+        Err(why) => Err(format!("{why}, or give the address of the link (/worker/ and 32 hexadecimal digits)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_ports() {
+        for (text, want) in [
+            ("6001", "127.0.0.1:6001"),
+            (":6001", "127.0.0.1:6001"),
+            ("0", "127.0.0.1:0"),
+            ("0.0.0.0:4000", "0.0.0.0:4000"),
+            ("[::1]:6001", "[::1]:6001"),
+            ("localhost:6001", "localhost:6001"),
+            ("my_host.example.org:65535", "my_host.example.org:65535"),
+        ] {
+            assert_eq!(listen_address(text).map(|address| address.to_string()).as_deref(), Ok(want));
+        }
+        for text in [
+            "",
+            ":",
+            "n1",
+            "host:",
+            "host:http",
+            "host:70000",
+            "99999",
+            "-1",
+            "127.0.0.1",
+            "127.0.0.1:",
+            "300.0.0.1:1",
+            "1.2.3:1",
+            "::1:6001",
+            "[::1:6001",
+            "a b:1",
+            "a/b:1",
+            "a..b:1",
+            "host:-1",
+            "host:+1x",
+            "\u{e9}:1",
+        ] {
+            assert!(listen_address(text).is_err(), "{text:?} was taken");
+        }
+        assert!(dial_address("127.0.0.1:0").is_err());
+    }
+
+    #[test]
+    fn times() {
+        for (text, want) in
+            [("10", 10_000), ("10s", 10_000), ("250ms", 250), ("2m", 120_000), ("1h", 3_600_000), ("1d", 86_400_000)]
+        {
+            assert_eq!(timeout(text), Ok(Duration::from_millis(want)));
+        }
+        for text in
+            ["", "s", "0", "0ms", "-1s", "1.5s", "10 s", "1w", "2d", "99999999999999999999", "18446744073709551615d"]
+        {
+            assert!(timeout(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn local_addresses() {
+        for text in ["hop", "/service/hop", "/worker/hop", "0#hop"] {
+            assert_eq!(local_address(text).as_deref(), Ok("hop"));
+        }
+        let long = "x".repeat(256);
+        for text in ["", "/service/", "/service/a/service/b", "a b", "a\n", "1#a", "a\u{7f}", &long] {
+            assert!(local_address(text).is_err(), "{text:?} was taken");
+        }
+        assert!(local_address(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn identifiers() {
+        let id = "0123456789ABCDEF0123456789abcdef";
+        assert_eq!(flow_control_id(id), Ok(id.to_lowercase()));
+        assert!(flow_control_id(&id[1..]).is_err());
+        assert!(flow_control_id(&id.replace('A', "g")).is_err());
+        assert_eq!(listener_id("6001").as_deref(), Ok("127.0.0.1:6001"));
+        assert_eq!(listener_id(id), Ok(id.to_lowercase()));
+        assert_eq!(connection_id(&format!("/worker/{id}")), Ok(id.to_lowercase()));
+        assert_eq!(connection_id("localhost:1").as_deref(), Ok("localhost:1"));
+        assert!(connection_id("/worker/xyz").is_err());
+    }
+
+    #[test]
+    fn nodes_with_and_without_prefix() {
+        assert_eq!(node_ref("/node/n1"), node_ref("n1"));
+        for text in ["", "/node/", "/node/n1/", "n 1", "../n1", "n1/n2", "/service/n1", ".", "\u{e9}"] {
+            assert!(node_ref(text).is_err(), "{text:?} was taken");
+        }
+    }
+}
