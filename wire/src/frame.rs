@@ -88,3 +88,36 @@ impl Framer {
         self.bytes.len() - self.start
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_what_was_received_and_not_what_was_claimed() {
+        let mut framer = Framer::new();
+        framer.push(&(FRAME_MAX as u32).to_be_bytes());
+        assert_eq!(framer.next(), Ok(None));
+        assert!(framer.bytes.capacity() < 64);
+        for _ in 0..100 {
+            framer.push(&[0; 1000]);
+            assert_eq!(framer.next(), Ok(None));
+        }
+        assert!(framer.bytes.capacity() <= 2 * 100_004);
+    }
+
+    #[test]
+    fn frames_given_out_and_failed_streams_hold_nothing() {
+        let mut framer = Framer::new();
+        for _ in 0..100 {
+            framer.push(&[0, 0, 0, 4, 0x83, 0x80, 0x80, 0x40].repeat(100));
+            while framer.next().expect("frames").is_some() {}
+        }
+        assert!(framer.bytes.capacity() <= 1600);
+        framer.push(&[0; 1000]);
+        assert_eq!(framer.next(), Err(FrameError::Empty));
+        framer.push(&[1; 1000]);
+        assert_eq!(framer.next(), Err(FrameError::Empty));
+        assert_eq!(framer.bytes.capacity(), 0);
+    }
+}
