@@ -88,9 +88,10 @@ impl fmt::Display for AddressRef<'_> {
     }
 }
 
-/// `escape_debug` knows which characters a terminal shows; it also escapes quotes, which need no escape here.
+/// `escape_debug` knows which characters a terminal shows, and escapes `\`. It also escapes quotes, which need no escape
+/// here, and not `#`, which does.
 fn prints_as_itself(char: char) -> bool {
-    matches!(char, '\'' | '"') || (!matches!(char, '#' | '\\') && char.escape_debug().len() == 1)
+    matches!(char, '\'' | '"') || (char != '#' && char.escape_debug().len() == 1)
 }
 
 fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

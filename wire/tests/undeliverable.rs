@@ -26,7 +26,7 @@ fn an_offer_is_not_a_notice_even_with_the_same_reason() {
     assert_eq!(Offer::parse(UNSAID), None);
     assert_eq!(Notice::parse(UNSAID), Some(Notice { token: TOKEN, reason: 0, left: 255 }));
     // Fields that no notice has still do not make an offer.
-    assert_eq!(Notice { token: TOKEN, reason: 100, left: 0 }.text(), UNSAID.replace("255", "001"));
+    assert_eq!(Notice { token: TOKEN, reason: 123, left: 0 }.text(), UNSAID.replace("255", "001"));
 }
 
 #[test]
