@@ -1,1 +1,933 @@
-//! (being written)
+//! The driver over io_uring: multishot accept and receive, a ring of provided buffers, direct descriptors, one vectored
+//! send per socket.
+//!
+//! What is in flight is written down per socket as one bit per kind of operation; a kind is in flight at most once.
+//! `user_data` says kind, generation and index, never an address, so a completion that comes late finds nothing to
+//! harm. The driver keeps everything that an operation's entry points to ([`Vector`], socket address, the slots that
+//! the kernel has) until the completion that ends it.
+//!
+//! ```text
+//!   adopt ─► New ── connect, accept, receive, send ─► Direct (the ring's table holds it; the process does not)
+//!                                                  └► Plain  (the table is smaller than the index: RLIMIT_NOFILE)
+//!   close ─► cancel what is in flight ─► nothing in flight ─► close ─► Vacant, Done::Closed
+//! ```
+//!
+//! Sends are not `MSG_WAITALL`: with it a peer that takes a few bytes per second would look the same as one that takes
+//! none until a whole megabyte is gone, and its slots would wait as long.
+
+use super::driver::{Done, Driver, ReceiveEnd, SocketId};
+use super::pool::{Geometry, Segment, Slot, Vector};
+use super::sockets;
+use super::waker::Waker;
+use crate::config::{KERNEL_SLOTS_MAX, SEND_SEGMENTS_MAX};
+use io_uring::types::{BufRingEntry, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
+use ockam_engine_abi::notice::Driver as DriverKind;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::net::SocketAddrAny;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+/// Entries of the submission and completion queue, largest first. The kernel counts their memory against
+/// RLIMIT_MEMLOCK, per user; with 64 KiB only a small one may be left.
+const QUEUES: [(u32, u32); 4] = [(256, 2048), (128, 1024), (64, 512), (16, 128)];
+/// The one group of provided buffers.
+const BUFFER_GROUP: u16 = 0;
+/// What the driver submits.
+const OPCODES: [(u8, &str); 8] = [
+    (opcode::AcceptMulti::CODE, "ACCEPT"),
+    (opcode::Connect::CODE, "CONNECT"),
+    (opcode::RecvMulti::CODE, "RECV"),
+    (opcode::Send::CODE, "SEND"),
+    (opcode::SendMsg::CODE, "SENDMSG"),
+    (opcode::PollAdd::CODE, "POLL_ADD"),
+    (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
+    (opcode::Close::CODE, "CLOSE"),
+];
+
+/// A kind of operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Op {
+    Accept = 0,
+    Connect = 1,
+    Receive = 2,
+    Send = 3,
+    Close = 4,
+    Wake = 5,
+}
+
+/// Which operation a completion ends or continues: bit 63 a cancellation of it, 56-62 kind, 32-55 generation, 0-31
+/// index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Token {
+    cancels: bool,
+    op: Op,
+    generation: u32,
+    index: u32,
+}
+
+const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+impl Token {
+    fn pack(self) -> u64 {
+        u64::from(self.cancels) << 63
+            | u64::from(self.op as u8) << 56
+            | u64::from(self.generation & GENERATION_MASK) << 32
+            | u64::from(self.index)
+    }
+
+    fn unpack(data: u64) -> Token {
+        let op = match (data >> 56) as u8 & 0x7f {
+            0 => Op::Accept,
+            1 => Op::Connect,
+            2 => Op::Receive,
+            3 => Op::Send,
+            4 => Op::Close,
+            5 => Op::Wake,
+            other => unreachable!("no entry was submitted with kind {other}"),
+        };
+        Token { cancels: data >> 63 == 1, op, generation: (data >> 32) as u32 & GENERATION_MASK, index: data as u32 }
+    }
+}
+
+/// A set of kinds of operations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Ops(u8);
+
+impl Ops {
+    fn has(self, op: Op) -> bool {
+        self.0 & 1 << op as u8 != 0
+    }
+    fn add(&mut self, op: Op) {
+        self.0 |= 1 << op as u8;
+    }
+    /// Returns whether it was there.
+    fn remove(&mut self, op: Op) -> bool {
+        let had = self.has(op);
+        self.0 &= !(1 << op as u8);
+        had
+    }
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Where a socket's descriptor is.
+#[derive(Debug, Default)]
+enum Place {
+    /// No socket.
+    #[default]
+    Vacant,
+    /// With this process; it moves to the table when it is first used for more than connecting.
+    New(OwnedFd),
+    /// In the ring's table, at the socket's index.
+    Direct,
+    /// With this process for good.
+    Plain(OwnedFd),
+}
+
+#[derive(Debug, Default)]
+struct Socket {
+    generation: u32,
+    place: Place,
+    /// What the kernel has not ended yet.
+    in_flight: Ops,
+    /// Of those: what a cancellation was submitted for.
+    cancelled: Ops,
+    /// Which multishots the core wants on.
+    wanted: Ops,
+    closing: bool,
+    /// What the send in flight points to.
+    outgoing: Option<Box<Vector>>,
+    /// What the connect in flight points to.
+    target: Option<Box<SocketAddrAny>>,
+}
+
+/// See the module's documentation. It stays in the thread that made it (the ring has a single issuer).
+pub struct UringDriver {
+    ring: Ring,
+    buffers: Buffers,
+    waker: Arc<Waker>,
+    sockets: Vec<Socket>,
+    sockets_max: usize,
+    /// Indices below this can be direct descriptors.
+    table: usize,
+    /// Vectors that no send uses.
+    #[expect(clippy::vec_box, reason = "the kernel reads a vector, so it must not move")]
+    vectors: Vec<Box<Vector>>,
+    /// What can be said without the kernel.
+    ready: Vec<Done>,
+    /// Completions taken from the queue, being handled; kept for its memory.
+    batch: Vec<cqueue::Entry>,
+    /// Operations in flight over all sockets, and the poll of the waker.
+    in_flight: usize,
+}
+
+impl UringDriver {
+    /// Sets up a ring for sockets with indices below `sockets_max` and slots of `geometry`.
+    ///
+    /// # Errors
+    /// Whatever the kernel does not allow or does not have; the epoll driver runs everywhere.
+    pub fn new(waker: Arc<Waker>, sockets_max: usize, geometry: Geometry) -> io::Result<Self> {
+        Self::over(Ring::new()?, waker, sockets_max, geometry)
+    }
+
+    /// As [`Self::new`], with queues of the given lengths: a test makes them overflow.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_queues(
+        waker: Arc<Waker>,
+        sockets_max: usize,
+        geometry: Geometry,
+        (entries, completions): (u32, u32),
+    ) -> io::Result<Self> {
+        Self::over(Ring::with_queues(entries, completions)?, waker, sockets_max, geometry)
+    }
+
+    fn over(ring: Ring, waker: Arc<Waker>, sockets_max: usize, geometry: Geometry) -> io::Result<Self> {
+        let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let table = sockets_max.min(open_files.map_or(usize::MAX, |limit| limit as usize));
+        let submitter = ring.io.submitter();
+        submitter.register_files_sparse(table as u32).map_err(|e| said("registering a file table", e))?;
+        let buffers = Buffers::new(&ring, geometry)?;
+        let mut driver = UringDriver {
+            ring,
+            buffers,
+            waker,
+            sockets: Vec::new(),
+            sockets_max,
+            table,
+            vectors: Vec::new(),
+            ready: Vec::new(),
+            batch: Vec::new(),
+            in_flight: 0,
+        };
+        driver.watch_waker();
+        Ok(driver)
+    }
+
+    /// Entries of the submission and completion queue.
+    pub fn queues(&self) -> (u32, u32) {
+        (self.ring.io.params().sq_entries(), self.ring.io.params().cq_entries())
+    }
+
+    /// Sockets that can be direct descriptors.
+    pub fn table(&self) -> usize {
+        self.table
+    }
+
+    fn watch_waker(&mut self) {
+        let fd = Fd(self.waker.fd().as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
+        let token = Token { cancels: false, op: Op::Wake, generation: 0, index: 0 };
+        self.in_flight += 1;
+        // SAFETY: the entry points to nothing. The waker outlives the poll: `drop` ends it first.
+        unsafe { self.ring.push(entry.user_data(token.pack())) };
+    }
+
+    fn socket(&mut self, id: SocketId) -> &mut Socket {
+        let socket = &mut self.sockets[id.index as usize];
+        assert!(
+            socket.generation == id.generation && !matches!(socket.place, Place::Vacant) && !socket.closing,
+            "{id:?} is not open"
+        );
+        socket
+    }
+
+    /// Submits `entry`, which was built for descriptor [`Self::descriptor`], as the operation `op` of the socket.
+    ///
+    /// # Safety
+    /// What `entry` points to must stay valid and unmoved until the completion that ends it.
+    unsafe fn start(&mut self, index: u32, op: Op, entry: squeue::Entry) {
+        let socket = &mut self.sockets[index as usize];
+        debug_assert!(!socket.in_flight.has(op), "one {op:?} at a time");
+        socket.in_flight.add(op);
+        self.in_flight += 1;
+        let token = Token { cancels: false, op, generation: socket.generation, index };
+        let entry = match socket.place {
+            Place::Direct if op != Op::Close => entry.flags(squeue::Flags::FIXED_FILE),
+            _ => entry,
+        };
+        // SAFETY: passed on to the caller.
+        unsafe { self.ring.push(entry.user_data(token.pack())) };
+    }
+
+    /// What an entry names the socket by; [`Self::start`] adds the flag that tells the two kinds apart. Moves a new
+    /// socket to the ring's table if it fits there.
+    fn descriptor(&mut self, index: u32) -> Fd {
+        let socket = &mut self.sockets[index as usize];
+        if let Place::New(fd) = &socket.place {
+            let fits = (index as usize) < self.table;
+            let moved = fits && self.ring.io.submitter().register_files_update(index, &[fd.as_raw_fd()]).is_ok();
+            socket.place = match std::mem::take(&mut socket.place) {
+                Place::New(_) if moved => Place::Direct,
+                Place::New(fd) => Place::Plain(fd),
+                Place::Vacant | Place::Direct | Place::Plain(_) => unreachable!("it is new"),
+            };
+        }
+        match &socket.place {
+            Place::Direct => Fd(index as i32),
+            Place::New(fd) | Place::Plain(fd) => Fd(fd.as_raw_fd()),
+            Place::Vacant => unreachable!("an operation on no socket"),
+        }
+    }
+
+    fn start_accept(&mut self, index: u32) {
+        let fd = self.descriptor(index);
+        let entry = opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build();
+        // SAFETY: the entry points to nothing.
+        unsafe { self.start(index, Op::Accept, entry) };
+    }
+
+    fn start_receive(&mut self, index: u32) {
+        let fd = self.descriptor(index);
+        // A length makes kernels from 6.17 on look at the other sockets after that many bytes, so that one which always
+        // has more to give cannot take all slots at once. Older ones limit each receive to it, which a slot does anyway.
+        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP).len(self.buffers.body as u32).build();
+        // SAFETY: the entry points to nothing; the kernel writes to slots that it was given by `provide`.
+        unsafe { self.start(index, Op::Receive, entry) };
+    }
+
+    fn cancel(&mut self, index: u32, op: Op) {
+        let socket = &mut self.sockets[index as usize];
+        if !socket.in_flight.has(op) || socket.cancelled.has(op) {
+            return;
+        }
+        socket.cancelled.add(op);
+        let target = Token { cancels: false, op, generation: socket.generation, index };
+        let entry = opcode::AsyncCancel::new(target.pack()).build().flags(squeue::Flags::SKIP_SUCCESS);
+        // SAFETY: the entry points to nothing. Its completion is not waited for: it names an operation of this
+        // generation, and entries are taken in order, so it cannot reach a later one.
+        unsafe { self.ring.push(entry.user_data(Token { cancels: true, ..target }.pack())) };
+    }
+
+    /// Closes a closing socket once nothing is in flight.
+    fn finish_close(&mut self, index: u32) {
+        let socket = &mut self.sockets[index as usize];
+        debug_assert!(socket.closing);
+        if !socket.in_flight.is_empty() {
+            return;
+        }
+        if matches!(socket.place, Place::Direct) {
+            let entry = opcode::Close::new(Fixed(index)).build();
+            // SAFETY: the entry points to nothing.
+            unsafe { self.start(index, Op::Close, entry) };
+        } else {
+            let done = self.vacate(index);
+            self.ready.push(done);
+        }
+    }
+
+    fn vacate(&mut self, index: u32) -> Done {
+        let generation = std::mem::take(&mut self.sockets[index as usize]).generation;
+        Done::Closed { socket: SocketId { index, generation } }
+    }
+
+    /// Handles one completion.
+    fn complete(&mut self, entry: &cqueue::Entry, burst: &mut Vec<Done>) {
+        let token = Token::unpack(entry.user_data());
+        let result = match entry.result() {
+            negative if negative < 0 => Err(Errno::from_raw_os_error(-negative)),
+            positive => Ok(positive as usize),
+        };
+        let more = cqueue::more(entry.flags());
+        if token.op == Op::Wake {
+            self.woken(token, more, burst);
+            return;
+        }
+        let known = self.sockets.get(token.index as usize).is_some_and(|socket| {
+            socket.generation & GENERATION_MASK == token.generation && socket.in_flight.has(token.op)
+        });
+        if token.cancels {
+            // The kernel could not interrupt it at that moment; everything else means that it has ended or will.
+            if known && result == Err(Errno::ALREADY) {
+                self.sockets[token.index as usize].cancelled.remove(token.op);
+                self.cancel(token.index, token.op);
+            }
+            return;
+        }
+        if !known {
+            self.give_up(token.op, result, entry.flags());
+            return;
+        }
+        let index = token.index;
+        let socket = &mut self.sockets[index as usize];
+        if !more {
+            socket.in_flight.remove(token.op);
+            socket.cancelled.remove(token.op);
+            self.in_flight -= 1;
+        }
+        let id = SocketId { index, generation: socket.generation };
+        match token.op {
+            Op::Accept => self.accepted(id, result, more, burst),
+            Op::Connect => self.connected(id, result, burst),
+            Op::Receive => self.received(id, result, entry.flags(), more, burst),
+            Op::Send => {
+                self.vectors.extend(socket.outgoing.take());
+                burst.push(Done::Sent { socket: id, result });
+            }
+            Op::Close => {
+                let done = self.vacate(index);
+                burst.push(done);
+                return;
+            }
+            Op::Wake => unreachable!("handled above"),
+        }
+        if self.sockets[index as usize].closing {
+            self.finish_close(index);
+        }
+    }
+
+    fn woken(&mut self, token: Token, more: bool, burst: &mut Vec<Done>) {
+        if token.cancels {
+            return;
+        }
+        self.waker.drain();
+        if !burst.iter().any(|done| matches!(done, Done::Woken)) {
+            burst.push(Done::Woken);
+        }
+        if !more {
+            self.in_flight -= 1;
+            self.watch_waker();
+        }
+    }
+
+    /// Returns what a completion that belongs to no operation brought.
+    fn give_up(&mut self, op: Op, result: Result<usize, Errno>, flags: u32) {
+        if let Some(buffer) = cqueue::buffer_select(flags) {
+            self.buffers.publish(buffer);
+        }
+        if let (Op::Accept, Ok(fd)) = (op, result) {
+            // SAFETY: the kernel made this descriptor for this completion; nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
+        }
+    }
+
+    fn accepted(&mut self, id: SocketId, result: Result<usize, Errno>, more: bool, burst: &mut Vec<Done>) {
+        let socket = &mut self.sockets[id.index as usize];
+        if let Ok(fd) = result {
+            // SAFETY: the kernel made this descriptor for this completion; nobody else has it.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+            if !socket.closing {
+                burst.push(Done::Accepted { listener: id, socket: fd });
+            }
+        }
+        if more || socket.closing {
+            return;
+        }
+        let wanted = socket.wanted.has(Op::Accept);
+        match result {
+            // `ECANCELED` though it is wanted: the pause was revoked.
+            Ok(_) | Err(Errno::CANCELED) if wanted => self.start_accept(id.index),
+            Err(errno) if wanted && sockets::concerns_one_connection(errno) => self.start_accept(id.index),
+            Err(errno) if wanted => {
+                socket.wanted.remove(Op::Accept);
+                burst.push(Done::AcceptFailed { listener: id, errno });
+            }
+            Ok(_) | Err(_) => burst.push(Done::AcceptFailed { listener: id, errno: Errno::CANCELED }),
+        }
+    }
+
+    fn connected(&mut self, id: SocketId, result: Result<usize, Errno>, burst: &mut Vec<Done>) {
+        let socket = &mut self.sockets[id.index as usize];
+        socket.target = None;
+        if socket.closing {
+            return;
+        }
+        let result = match &socket.place {
+            Place::New(fd) => result.and_then(|_| sockets::local_addr(fd)),
+            Place::Vacant | Place::Direct | Place::Plain(_) => unreachable!("a socket is new until it is connected"),
+        };
+        burst.push(Done::Connected { socket: id, result });
+    }
+
+    fn received(&mut self, id: SocketId, result: Result<usize, Errno>, flags: u32, more: bool, burst: &mut Vec<Done>) {
+        let socket = &mut self.sockets[id.index as usize];
+        if let Some(buffer) = cqueue::buffer_select(flags) {
+            match result {
+                Ok(length) if length > 0 && !socket.closing => {
+                    let slot = self.buffers.take(buffer);
+                    burst.push(Done::Received { socket: id, slot, length });
+                }
+                // No bytes, or nobody wants them.
+                Ok(_) | Err(_) => self.buffers.publish(buffer),
+            }
+        }
+        if more || socket.closing {
+            return;
+        }
+        let wanted = socket.wanted.has(Op::Receive);
+        let end = match result {
+            Ok(0) => ReceiveEnd::Eof,
+            // A multishot may end for reasons of the kernel. `ECANCELED` though it is wanted: the pause was revoked.
+            Ok(_) | Err(Errno::CANCELED | Errno::INTR) if wanted => {
+                self.start_receive(id.index);
+                return;
+            }
+            Err(Errno::NOBUFS) if wanted => ReceiveEnd::NoSlots,
+            Ok(_) | Err(Errno::CANCELED | Errno::INTR | Errno::NOBUFS) => ReceiveEnd::Paused,
+            Err(errno) => ReceiveEnd::Failed(errno),
+        };
+        socket.wanted.remove(Op::Receive);
+        burst.push(Done::ReceiveEnded { socket: id, end });
+    }
+
+    /// Takes all completions that there are.
+    fn reap(&mut self, burst: &mut Vec<Done>) {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.extend(self.ring.io.completion());
+        for entry in batch.drain(..) {
+            self.complete(&entry, burst);
+        }
+        self.batch = batch;
+    }
+}
+
+impl Driver for UringDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Uring
+    }
+
+    fn adopt(&mut self, id: SocketId, socket: OwnedFd) {
+        let index = id.index as usize;
+        assert!(index < self.sockets_max, "{id:?} is beyond the driver's sockets");
+        if index >= self.sockets.len() {
+            self.sockets.resize_with(index + 1, Socket::default);
+        }
+        let vacant = &mut self.sockets[index];
+        assert!(matches!(vacant.place, Place::Vacant), "{id:?} is taken");
+        // The ring waits by itself on blocking sockets only; on others it reports EAGAIN. This fails on no socket.
+        let _ = rustix::io::ioctl_fionbio(&socket, false);
+        *vacant = Socket { generation: id.generation, place: Place::New(socket), ..Socket::default() };
+    }
+
+    fn accept(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        socket.wanted.add(Op::Accept);
+        if !socket.in_flight.has(Op::Accept) {
+            self.start_accept(id.index);
+        }
+    }
+
+    fn connect(&mut self, id: SocketId, target: SocketAddr) {
+        let socket = self.socket(id);
+        let Place::New(fd) = &socket.place else { panic!("{id:?} was used before it is connected") };
+        let target = Box::new(SocketAddrAny::from(target));
+        let entry = opcode::Connect::new(Fd(fd.as_raw_fd()), target.as_ptr().cast(), target.addr_len()).build();
+        socket.target = Some(target);
+        // SAFETY: the address is boxed and kept in the socket until the completion.
+        unsafe { self.start(id.index, Op::Connect, entry) };
+    }
+
+    fn receive(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        socket.wanted.add(Op::Receive);
+        if !socket.in_flight.has(Op::Receive) {
+            self.start_receive(id.index);
+        }
+    }
+
+    fn pause(&mut self, id: SocketId) {
+        for op in [Op::Receive, Op::Accept] {
+            if self.socket(id).wanted.remove(op) {
+                self.cancel(id.index, op);
+            }
+        }
+    }
+
+    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>) {
+        assert!(!self.socket(id).in_flight.has(Op::Send), "{id:?} has a send in flight");
+        let fd = self.descriptor(id.index);
+        let mut vector = self.vectors.pop().unwrap_or_else(|| Box::new(Vector::new(SEND_SEGMENTS_MAX)));
+        vector.fill(segments);
+        let entry = match vector.single() {
+            Some(part) => {
+                let send = opcode::Send::new(fd, part.iov_base.cast(), part.iov_len as u32);
+                send.flags(libc::MSG_NOSIGNAL).build()
+            }
+            None => opcode::SendMsg::new(fd, vector.header()).flags(libc::MSG_NOSIGNAL as u32).build(),
+        };
+        self.sockets[id.index as usize].outgoing = Some(vector);
+        // SAFETY: header and parts are boxed and kept in the socket until the completion; the segments' memory is
+        // never unmapped, and the core keeps them until `Done::Sent`.
+        unsafe { self.start(id.index, Op::Send, entry) };
+    }
+
+    fn close(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        socket.closing = true;
+        socket.wanted = Ops::default();
+        for op in [Op::Accept, Op::Connect, Op::Receive, Op::Send] {
+            self.cancel(id.index, op);
+        }
+        self.finish_close(id.index);
+    }
+
+    fn provide(&mut self, slot: Slot) {
+        self.buffers.give(slot);
+    }
+
+    fn provided(&self) -> usize {
+        self.buffers.lent
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, burst: &mut Vec<Done>) -> io::Result<()> {
+        burst.append(&mut self.ready);
+        let timeout = if burst.is_empty() { timeout } else { Some(Duration::ZERO) };
+        self.ring.enter(timeout)?;
+        self.reap(burst);
+        burst.append(&mut self.ready);
+        Ok(())
+    }
+}
+
+impl Drop for UringDriver {
+    /// Ends what is in flight before the memory that it uses goes.
+    fn drop(&mut self) {
+        while self.in_flight > 0 {
+            let all = opcode::AsyncCancel2::new(io_uring::types::CancelBuilder::any()).build();
+            let token = Token { cancels: true, op: Op::Wake, generation: 0, index: 0 };
+            // SAFETY: the entry points to nothing.
+            unsafe { self.ring.push(all.user_data(token.pack())) };
+            // The limit only means to ask again: the loop ends when the kernel has ended everything and not before.
+            if self.ring.enter(Some(Duration::from_millis(20))).is_err() {
+                // The kernel cannot be asked any more, so what it may still read must stay where it is.
+                std::mem::forget(std::mem::take(&mut self.sockets));
+                return;
+            }
+            let mut batch = std::mem::take(&mut self.batch);
+            batch.extend(self.ring.io.completion());
+            for entry in batch.drain(..) {
+                let token = Token::unpack(entry.user_data());
+                if token.cancels {
+                    continue;
+                }
+                if !cqueue::more(entry.flags()) {
+                    self.in_flight -= 1;
+                }
+                let result = usize::try_from(entry.result()).map_err(|_| Errno::CANCELED);
+                self.give_up(token.op, result, entry.flags());
+            }
+            self.batch = batch;
+        }
+    }
+}
+
+impl std::fmt::Debug for UringDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UringDriver")
+            .field("queues", &self.queues())
+            .field("in_flight", &self.in_flight)
+            .field("provided", &self.buffers.lent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The two queues and the call that moves them.
+struct Ring {
+    io: IoUring,
+    /// What `io_uring_enter` is called with: the index of the registered ring, which spares the kernel a look-up, or
+    /// its descriptor.
+    enter_fd: i32,
+    enter_flags: EnterFlags,
+    /// Entries that found the submission queue full.
+    backlog: VecDeque<squeue::Entry>,
+}
+
+impl Ring {
+    /// The largest ring that the limits allow.
+    fn new() -> io::Result<Self> {
+        let mut last = None;
+        for (entries, completions) in QUEUES {
+            match Self::with_queues(entries, completions) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => last = Some(error),
+                Err(error) => return Err(said("setting up a ring", error)),
+                Ok(ring) => return Ok(ring),
+            }
+        }
+        Err(said("setting up the smallest ring", last.expect("there are sizes to try")))
+    }
+
+    fn with_queues(entries: u32, completions: u32) -> io::Result<Self> {
+        let build = |no_sqarray: bool| {
+            let mut builder = IoUring::builder();
+            builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_clamp();
+            builder.setup_cqsize(completions).dontfork();
+            if no_sqarray {
+                builder.setup_no_sqarray();
+            }
+            builder.build(entries)
+        };
+        // NO_SQARRAY spares one indirection; kernels before 6.6 do not know it.
+        let io = match build(true) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(false)?,
+            other => other?,
+        };
+        let mut probe = Probe::new();
+        io.submitter().register_probe(&mut probe)?;
+        if let Some((_, name)) = OPCODES.iter().find(|(code, _)| !probe.is_supported(*code)) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("the kernel does not have {name}")));
+        }
+        let (nodrop, ext_arg) = (io.params().is_feature_nodrop(), io.params().is_feature_ext_arg());
+        let (fast_poll, stable) = (io.params().is_feature_fast_poll(), io.params().is_feature_submit_stable());
+        let skip = io.params().is_feature_skip_cqe_on_success();
+        if !(nodrop && ext_arg && fast_poll && stable && skip) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's io_uring is too old"));
+        }
+        let no_iowait = io.params().is_feature_no_iowait();
+        let mut enter_flags = EnterFlags::empty();
+        // A core that waits for the network is idle, not waiting for a disk.
+        enter_flags.set(EnterFlags::NO_IOWAIT, no_iowait);
+        let mut ring = Ring { enter_fd: io.as_raw_fd(), enter_flags, io, backlog: VecDeque::new() };
+        ring.register_itself();
+        Ok(ring)
+    }
+
+    /// Registers the ring with this thread. It works as well without.
+    fn register_itself(&mut self) {
+        let mut update = RingUpdate { offset: u32::MAX, reserved: 0, data: self.io.as_raw_fd() as u64 };
+        // SAFETY: the call reads and writes the one structure, which outlives it.
+        let registered = unsafe {
+            let fd = self.io.as_raw_fd();
+            libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RING_FDS, &raw mut update, 1)
+        };
+        if registered == 1 {
+            self.enter_fd = update.offset as i32;
+            self.enter_flags |= EnterFlags::REGISTERED_RING;
+        }
+    }
+
+    /// Queues an entry; it is submitted by the next [`Self::enter`] at the latest.
+    ///
+    /// # Safety
+    /// What the entry points to must stay valid and unmoved until the completion that ends it.
+    unsafe fn push(&mut self, entry: squeue::Entry) {
+        self.backlog.push_back(entry);
+        self.refill();
+        if !self.backlog.is_empty() {
+            // The queue is full. An error here is met again by `enter`, which reports it.
+            let _ = self.call(0, EnterFlags::empty(), &SubmitArgs::new());
+            self.refill();
+        }
+    }
+
+    /// Moves entries from the backlog to the submission queue, in order, as far as there is room.
+    fn refill(&mut self) {
+        let mut queue = self.io.submission();
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: `push` had the caller's promise.
+            if unsafe { queue.push(entry) }.is_err() {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Submits everything, runs what the kernel deferred to this thread, and waits for one completion unless some wait
+    /// already: for ever, or up to `timeout`.
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        while !self.backlog.is_empty() {
+            let before = self.backlog.len();
+            self.call(0, EnterFlags::empty(), &SubmitArgs::new())?;
+            self.refill();
+            if self.backlog.len() == before {
+                // The kernel takes no more before completions are taken from it.
+                return self.call(0, EnterFlags::GETEVENTS, &SubmitArgs::new());
+            }
+        }
+        match timeout {
+            None => self.call(1, EnterFlags::GETEVENTS, &SubmitArgs::new()),
+            Some(Duration::ZERO) => self.call(0, EnterFlags::GETEVENTS, &SubmitArgs::new()),
+            Some(limit) => {
+                let limit = Timespec::from(limit);
+                self.call(1, EnterFlags::GETEVENTS, &SubmitArgs::new().timespec(&limit))
+            }
+        }
+    }
+
+    fn call(&mut self, want: u32, flags: EnterFlags, args: &SubmitArgs<'_, '_>) -> io::Result<()> {
+        let submit = self.io.submission().len();
+        let flags = flags | self.enter_flags | EnterFlags::EXT_ARG;
+        // SAFETY: the entries keep the promise given to `push`; `args` and its time outlive the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                self.enter_fd,
+                submit as u32,
+                want,
+                flags.bits(),
+                std::ptr::from_ref(args),
+                size_of::<SubmitArgs<'_, '_>>(),
+            )
+        };
+        if result >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // The time is over; a signal came; completions must be taken first; no memory for requests at the moment.
+            // Entries that were not taken are still in the queue.
+            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.enter_flags.contains(EnterFlags::REGISTERED_RING) {
+            // Otherwise the ring would live as long as the thread.
+            let update = RingUpdate { offset: self.enter_fd as u32, reserved: 0, data: 0 };
+            // SAFETY: the call reads the one structure, which outlives it.
+            unsafe {
+                let fd = self.io.as_raw_fd();
+                libc::syscall(libc::SYS_io_uring_register, fd, UNREGISTER_RING_FDS, &raw const update, 1);
+            }
+        }
+    }
+}
+
+/// `struct io_uring_rsrc_update` of `linux/io_uring.h`.
+#[repr(C)]
+struct RingUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+/// `IORING_REGISTER_RING_FDS`. The crate's own call forgets the index with each `Submitter`.
+const REGISTER_RING_FDS: u32 = 20;
+/// `IORING_UNREGISTER_RING_FDS`.
+const UNREGISTER_RING_FDS: u32 = 21;
+
+/// The ring of provided buffers: which slots the kernel may receive into.
+#[derive(Debug)]
+struct Buffers {
+    /// [`KERNEL_SLOTS_MAX`] entries; the tail lies in the reserved part of the first one.
+    entries: NonNull<BufRingEntry>,
+    tail: u16,
+    /// What the kernel has, by the slot's index, which is also the buffer's id.
+    slots: Box<[Option<Slot>]>,
+    lent: usize,
+    head: usize,
+    body: usize,
+}
+
+const BUFFER_RING_BYTES: usize = (KERNEL_SLOTS_MAX * size_of::<BufRingEntry>()).next_multiple_of(4096);
+
+impl Buffers {
+    fn new(ring: &Ring, geometry: Geometry) -> io::Result<Self> {
+        // SAFETY: a new anonymous mapping aliases nothing; `drop` unmaps it.
+        let base = unsafe {
+            let protection = ProtFlags::READ | ProtFlags::WRITE;
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), BUFFER_RING_BYTES, protection, MapFlags::PRIVATE)?
+        };
+        let buffers = Buffers {
+            entries: NonNull::new(base.cast()).expect("mmap does not return null"),
+            tail: 0,
+            slots: (0..geometry.count).map(|_| None).collect(),
+            lent: 0,
+            head: geometry.head,
+            body: geometry.body,
+        };
+        // SAFETY: page-aligned and of the length that the number of entries needs. The kernel pins the pages, so it
+        // does not matter whether they are unmapped before the ring ends.
+        unsafe {
+            let address = buffers.entries.as_ptr() as u64;
+            let entries = KERNEL_SLOTS_MAX as u16;
+            let submitter = ring.io.submitter();
+            submitter
+                .register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0)
+                .map_err(|e| said("registering a buffer ring", e))?;
+        }
+        Ok(buffers)
+    }
+
+    fn give(&mut self, slot: Slot) {
+        assert!(self.lent < KERNEL_SLOTS_MAX, "the ring of buffers is full");
+        assert!(slot.size() >= self.head + self.body, "a slot of another geometry");
+        let place = &mut self.slots[usize::from(slot.id().index)];
+        assert!(place.is_none(), "the kernel has this slot");
+        let buffer = slot.id().index;
+        *place = Some(slot);
+        self.lent += 1;
+        self.publish(buffer);
+    }
+
+    /// Lets the kernel use the slot that `buffer` stands for: for the first time, or again, since it gave it back
+    /// without bytes that anyone wants.
+    fn publish(&mut self, buffer: u16) {
+        let slot = self.slots[usize::from(buffer)].as_ref().expect("the kernel names a slot that it has");
+        let place = usize::from(self.tail) & (KERNEL_SLOTS_MAX - 1);
+        // SAFETY: `place` is below the number of entries. The kernel does not read it before the tail says so: at most
+        // KERNEL_SLOTS_MAX are lent, so it has taken what was here. The body lies in the slot by the assertion in
+        // `give`, and `base_to_lend` made sure that nobody else refers to it.
+        unsafe {
+            let entry = &mut *self.entries.as_ptr().add(place);
+            entry.set_addr(slot.base_to_lend().as_ptr() as u64 + self.head as u64);
+            entry.set_len(self.body as u32);
+            entry.set_bid(buffer);
+        }
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the address of the first entry of a page-aligned ring, as `tail` asks; the kernel reads it as an
+        // atomic, and so must this be. Release: the entry is written before the tail that covers it.
+        unsafe {
+            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>();
+            (*tail).store(self.tail, Ordering::Release);
+        }
+    }
+
+    /// The kernel filled this one.
+    fn take(&mut self, buffer: u16) -> Slot {
+        self.lent -= 1;
+        self.slots[usize::from(buffer)].take().expect("the kernel names a slot that it has")
+    }
+}
+
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length; nothing else points there but the kernel's own pins.
+        let _ = unsafe { rustix::mm::munmap(self.entries.as_ptr().cast(), BUFFER_RING_BYTES) };
+    }
+}
+
+/// Adds what was being done to an error.
+fn said(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GENERATION_MASK, Op, Ops, Token};
+    use proptest::prelude::*;
+
+    const ALL: [Op; 6] = [Op::Accept, Op::Connect, Op::Receive, Op::Send, Op::Close, Op::Wake];
+
+    proptest! {
+        #[test]
+        fn tokens_come_back(index: u32, generation: u32, kind in 0usize..6, cancels: bool) {
+            let token = Token { cancels, op: ALL[kind], generation: generation & GENERATION_MASK, index };
+            prop_assert_eq!(Token::unpack(token.pack()), token);
+            prop_assert_eq!(Token::unpack(Token { generation, ..token }.pack()), token);
+        }
+    }
+
+    #[test]
+    fn a_set_of_operations_holds_each_kind_alone() {
+        for op in ALL {
+            let mut ops = Ops::default();
+            ops.add(op);
+            assert_eq!(ALL.iter().filter(|&&other| ops.has(other)).count(), 1, "{op:?}");
+            assert!(ops.remove(op) && !ops.remove(op) && ops.is_empty());
+        }
+    }
+}
