@@ -303,6 +303,16 @@ impl Pool {
         self.class(slot.id.large).drop_ref(slot.id.index);
     }
 
+    /// If no segment of the slot is left, all of it can be written again. Says whether that is so.
+    pub fn thaw(&mut self, slot: &mut Slot) -> bool {
+        assert!(slot.id.core == self.core, "a slot belongs to its own pool");
+        let sole = self.class(slot.id.large).refs[usize::from(slot.id.index)] == 1;
+        if sole {
+            slot.frozen = 0;
+        }
+        sole
+    }
+
     /// A segment was sent or dropped.
     pub fn release(&mut self, segment: Segment) {
         assert!(segment.slot.core == self.core, "a segment goes back to its own pool");
@@ -347,7 +357,11 @@ impl Pool {
 
     /// Asserts that every slot has exactly one owner, given how many the driver says the kernel has.
     pub fn assert_conserved(&self, in_kernel: usize) {
-        assert!(self.small.in_kernel == in_kernel, "the kernel has {in_kernel}, the pool lent {}", self.small.in_kernel);
+        assert!(
+            self.small.in_kernel == in_kernel,
+            "the kernel has {in_kernel}, the pool lent {}",
+            self.small.in_kernel
+        );
         let referenced = self.small.refs.iter().filter(|&&refs| refs > 0).count();
         assert!(referenced + self.small.free.len() == self.small.geometry.count, "a slot has no owner or two");
     }

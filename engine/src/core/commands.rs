@@ -1,0 +1,100 @@
+//! What control asked for, as the attendant hands it on.
+
+use super::Core;
+use super::link::Origin;
+use super::mesh::{FromCore, LinkDump, ToCore};
+use crate::io::driver::Driver;
+use crate::path::tables::ReplyKey;
+use crate::path::transit::TransitRules;
+use ockam_engine_abi::{CloseReason, LinkOrigin, Notice, Refusal};
+
+/// Commands that one tick carries out, so that frames do not wait for many.
+const COMMANDS_PER_TICK: usize = 64;
+
+impl<D: Driver> Core<D> {
+    pub(super) fn take_commands(&mut self) {
+        let mesh = self.mesh.clone();
+        for _ in 0..COMMANDS_PER_TICK {
+            let Some(command) = mesh.cores[usize::from(self.index)].commands.pop() else { break };
+            self.on_command(command);
+        }
+    }
+
+    fn on_command(&mut self, command: ToCore) {
+        match command {
+            ToCore::Listen { request, listener, socket, flow_control } => {
+                self.add_listener(listener, socket, flow_control);
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::Unlisten { request, listener } => {
+                let known = self.remove_listener(listener);
+                self.answer(request, known);
+            }
+            ToCore::Dial { request, target, cookie } => self.dial(request, target, cookie),
+            ToCore::Close { request, link } => {
+                let index = self.open_link(link);
+                if let Some(index) = index {
+                    self.close(index, CloseReason::ByControl);
+                }
+                self.answer(request, index.is_some());
+            }
+            ToCore::Resolved { link, addresses } => self.on_resolved(link, addresses),
+            ToCore::Set { request, address, target, reachable, serial } => {
+                self.tables.set(&address, target, reachable, serial);
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::Clear { request, address, serial } => {
+                self.tables.clear(&address);
+                self.links.iter_mut().for_each(|link| link.replies.forget(ReplyKey::Set(serial)));
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::Transit { request, rules } => {
+                self.tables.transit = TransitRules(rules.to_vec());
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::Transmit { request, message } => self.on_transmit(request, &message),
+            ToCore::Dump { request } => {
+                let links = self.links.iter().map(|link| describe(request, link)).collect();
+                self.say(FromCore::Links { request, links });
+            }
+            ToCore::Drain { limit_ms } => {
+                self.drain_ms = Some(self.now_ms + u64::from(limit_ms));
+                self.sweep_ms = self.now_ms;
+                let numbers: Vec<u32> =
+                    self.listeners.iter().flatten().filter_map(|listener| listener.number).collect();
+                for number in numbers {
+                    self.remove_listener(number);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, request: u64, known: bool) {
+        self.say(if known {
+            FromCore::Applied { request }
+        } else {
+            FromCore::Notice(Notice::Refused { request, why: Refusal::Unknown, errno: 0 })
+        });
+    }
+}
+
+fn describe(request: u64, link: &super::link::Link) -> LinkDump {
+    let (origin, cookie, listener) = match &link.origin {
+        Origin::Accepted { listener } => (LinkOrigin::Accepted, Vec::new(), Some(*listener)),
+        Origin::Dialed { cookie, .. } => (LinkOrigin::Dialed, cookie.to_vec(), None),
+        Origin::Transit { .. } => (LinkOrigin::Transit, Vec::new(), None),
+    };
+    let notice = Notice::Link {
+        request,
+        link: link.id,
+        address: link.address.to_vec().into(),
+        peer: link.peer,
+        local: link.local,
+        origin,
+        flow_control: link.flow_control,
+        traffic: link.traffic,
+        queued_bytes: link.egress.bytes as u64,
+        cookie: cookie.into(),
+    };
+    LinkDump { notice, listener }
+}

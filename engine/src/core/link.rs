@@ -1,0 +1,234 @@
+//! A link: one TCP connection to another node, after (or on the way to) its preamble.
+
+use crate::config::{EGRESS_HIGH, EGRESS_LOW};
+use crate::io::driver::SocketId;
+use crate::io::pool::{Segment, Slot};
+use crate::path::tables::{LinkAddress, Replies};
+use ockam_engine_abi::notice::Traffic;
+use ockam_engine_abi::{CloseReason, LinkId};
+use ockam_wire::undeliverable::Offer;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+/// What a link waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Control resolves its name.
+    ExpectAddresses,
+    /// The kernel connects it.
+    ExpectConnection,
+    /// The driver's last word on a socket that did not connect; another address is tried then.
+    ExpectNextAddress,
+    /// The peer's version byte (`wire.md` A.1). Nothing but ours is sent before it.
+    ExpectPreamble,
+    /// Frames.
+    Up,
+    /// The peer sends no more; what waits for it is still sent.
+    Flushing(CloseReason),
+    /// The driver's last word.
+    Closing,
+}
+
+/// How a link came to be, and whom that concerns.
+#[derive(Debug)]
+pub enum Origin {
+    /// A peer opened it.
+    Accepted {
+        /// Control's number of the listener.
+        listener: u32,
+    },
+    /// Control asked for it.
+    Dialed {
+        /// Answered when it is up or failed.
+        request: Option<u64>,
+        /// As given.
+        cookie: Box<[u8]>,
+    },
+    /// A route asked for it.
+    Transit {
+        /// The link that the route came in on.
+        ingress: LinkId,
+        /// The TCP address as routes have it.
+        name: Box<[u8]>,
+        /// Resolved addresses still to try.
+        candidates: VecDeque<SocketAddr>,
+        /// Whom to tell when it fails: frames that wait for it and offered to be told.
+        undeliverable: Vec<Waiting>,
+    },
+}
+
+/// A frame that waits for a transit link and offered to be told if it does not leave.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The offer.
+    pub offer: Offer,
+    /// How many onward addresses were left.
+    pub left: u8,
+    /// The encoded addresses of the way back from the ingress link: a message of its own, with only an onward route.
+    pub way_back: Box<[u8]>,
+}
+
+/// Bytes of a frame that is not complete.
+#[derive(Debug, Default)]
+pub enum Partial {
+    /// None.
+    #[default]
+    None,
+    /// In the slot that they were received in.
+    Held(Slot, Range<usize>),
+    /// In [`Ingest::copied`].
+    Copied,
+    /// In a large slot, from its beginning.
+    Large {
+        /// The slot.
+        slot: Slot,
+        /// Bytes so far.
+        filled: usize,
+        /// Bytes when complete.
+        total: usize,
+    },
+}
+
+/// Whether the driver receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiving {
+    /// No.
+    Off,
+    /// Yes.
+    On,
+    /// Until it says that it stopped.
+    Stopping,
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub struct Ingest {
+    /// Whether the driver receives.
+    pub receiving: Receiving,
+    /// Whether what this link feeds is full, so that nothing is read.
+    pub blocked: bool,
+    /// Received and not looked at yet, in order.
+    pub parked: VecDeque<(Slot, Range<usize>)>,
+    /// Bytes of a frame that is not complete.
+    pub partial: Partial,
+    /// Where [`Partial::Copied`] bytes are; its room is kept for the next.
+    pub copied: Vec<u8>,
+    /// When the frame that began must be complete, in milliseconds of the clock.
+    pub frame_deadline_ms: u64,
+    /// The peer sends no more; acted upon when everything parked was looked at.
+    pub ended: Option<CloseReason>,
+}
+
+/// The sending side.
+#[derive(Debug, Default)]
+pub struct Egress {
+    /// What waits to be sent, in order; a send in flight covers the front.
+    pub queue: VecDeque<Segment>,
+    /// Bytes in the queue.
+    pub bytes: usize,
+    /// A send is in flight.
+    pub sending: bool,
+    /// The version byte has not been sent.
+    pub preamble_unsent: bool,
+    /// When the kernel last took something, or had nothing to take.
+    pub progress_ms: u64,
+    /// Bytes taken since `window_ms`, to know the rate.
+    pub window_bytes: u64,
+    /// See `window_bytes`.
+    pub window_ms: u64,
+    /// Links of this core that stopped reading because this one is full.
+    pub waiters: Vec<LinkId>,
+    /// Whether it was declared full.
+    pub full: bool,
+}
+
+impl Egress {
+    /// Whether it is time to say that it is full, or to take that back.
+    pub fn turned_full(&mut self) -> Option<bool> {
+        let turned = if self.full { self.bytes < EGRESS_LOW } else { self.bytes > EGRESS_HIGH };
+        turned.then(|| {
+            self.full = !self.full;
+            self.full
+        })
+    }
+}
+
+/// Tokens for what a peer may cause.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    tokens: u32,
+    filled_ms: u64,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn new(burst: u32, now_ms: u64) -> Self {
+        Bucket { tokens: burst, filled_ms: now_ms }
+    }
+
+    /// Takes a token if there is one.
+    pub fn take(&mut self, burst: u32, per_second: u32, now_ms: u64) -> bool {
+        let due = now_ms.saturating_sub(self.filled_ms) * u64::from(per_second) / 1000;
+        if due > 0 {
+            self.tokens = burst.min(self.tokens.saturating_add(due.min(u64::from(burst)) as u32));
+            self.filled_ms = now_ms;
+        }
+        let taken = self.tokens > 0;
+        self.tokens -= u32::from(taken);
+        taken
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Link {
+    /// Its name towards control and the other cores.
+    pub id: LinkId,
+    /// Its name towards the driver.
+    pub socket: SocketId,
+    /// Whether the driver has its socket.
+    pub adopted: bool,
+    /// What it waits for.
+    pub state: State,
+    /// When it must have stopped waiting, in milliseconds of the clock.
+    pub deadline_ms: u64,
+    /// Its local address.
+    pub address: LinkAddress,
+    /// The peer.
+    pub peer: SocketAddr,
+    /// This side.
+    pub local: SocketAddr,
+    /// How it came to be.
+    pub origin: Origin,
+    /// Its flow control.
+    pub flow_control: u8,
+    /// What it carried.
+    pub traffic: Traffic,
+    /// The receiving side.
+    pub ingest: Ingest,
+    /// The sending side.
+    pub egress: Egress,
+    /// The places it may answer to.
+    pub replies: Replies,
+    /// Transit links that were opened for it.
+    pub transit: Vec<LinkId>,
+    /// What it may punt.
+    pub punts: Bucket,
+    /// What it may be told.
+    pub notices: Bucket,
+    /// Whether it is on the list of links that have a deadline.
+    pub attended: bool,
+}
+
+impl Link {
+    /// Whether frames come and go, or still go.
+    pub fn is_open(&self) -> bool {
+        self.state != State::Closing
+    }
+
+    /// Whether something about it must happen within some time.
+    pub fn needs_attention(&self) -> bool {
+        self.state != State::Up || self.egress.bytes > 0 || !matches!(self.ingest.partial, Partial::None)
+    }
+}

@@ -1,0 +1,342 @@
+//! A core: one thread, one driver, one pool, its links. [`Core::run`] is the table of contents.
+//!
+//! * [`ingest`]: bytes of a link become frames, frames meet the path, verdicts are carried out.
+//! * [`egress`]: frames become segments, segments are sent.
+//! * [`lifecycle`]: links come up and go down; deadlines.
+//! * [`transit`]: links that a route asked for.
+//! * [`commands`]: what control asked for.
+//! * [`mesh`]: what the threads of an engine share.
+//! * [`link`], [`slab`]: the data.
+
+mod commands;
+mod egress;
+mod ingest;
+mod lifecycle;
+pub(crate) mod link;
+pub(crate) mod mesh;
+pub(crate) mod slab;
+mod transit;
+
+use crate::config::{
+    KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, SLOT_BODY, SLOT_HEAD, SLOT_TAIL,
+    SLOTS, SWEEP_INTERVAL,
+};
+use crate::io::counters::CoreCounters;
+use crate::io::driver::{Done, Driver, SocketId};
+use crate::io::pool::{Geometry, Pool, Slot};
+use crate::path::tables::Tables;
+use link::Link;
+use mesh::{Cross, FromCore, Mesh};
+use ockam_engine_abi::{Counter, LinkId};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Small slots of a core.
+pub(crate) const SMALL: Geometry = Geometry { head: SLOT_HEAD, body: SLOT_BODY, tail: SLOT_TAIL, count: SLOTS };
+/// Large slots of a core.
+pub(crate) const LARGE: Geometry = Geometry { head: 0, body: LARGE_SLOT_BYTES, tail: 0, count: LARGE_SLOTS };
+
+/// Why a link has to stop reading for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocker {
+    /// A link of this core is full; it keeps a list of whom to resume.
+    Egress(LinkId),
+    /// A link of another core, or the way there, is full.
+    Elsewhere,
+    /// No slot is free.
+    Slots,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+struct Listener {
+    socket: SocketId,
+    /// Control's number; a retired listener waits for the driver's last word.
+    number: Option<u32>,
+    flow_control: u8,
+    /// When to try again after accepting failed, in milliseconds of the clock.
+    retry_ms: Option<u64>,
+}
+
+/// The slot into which heads and small frames are written, one after the other, for whatever link.
+#[derive(Debug, Default)]
+struct Scribe {
+    slot: Option<Slot>,
+    end: usize,
+}
+
+/// See the module.
+pub(crate) struct Core<D: Driver> {
+    index: u8,
+    driver: D,
+    mesh: Arc<Mesh>,
+    counters: CoreCounters,
+    pool: Pool,
+    tables: Tables,
+    links: Slab<Link>,
+    listeners: Vec<Option<Listener>>,
+    scribe: Scribe,
+    now_ms: u64,
+    /// Links that have something to send and no send in flight.
+    unsent: Vec<u32>,
+    /// Links that may go on reading.
+    resume: VecDeque<LinkId>,
+    /// Links that wait for another core, or for a slot.
+    blocked: Vec<LinkId>,
+    /// Links whose receiving stopped because the kernel had no slot.
+    unarmed: Vec<u32>,
+    /// Slots that the kernel should have.
+    kernel_slots: usize,
+    /// Unfinished frames that keep their slot.
+    held_partials: usize,
+    /// Links that have a deadline.
+    attended: Vec<u32>,
+    sweep_ms: u64,
+    /// Something was received since idle memory was last given back.
+    warm: bool,
+    /// For the attendant, when its queue is full.
+    outbox: VecDeque<FromCore>,
+    /// For other cores, when their queue is full: releases and connections, which are bounded by slots and descriptors.
+    overflow: VecDeque<(u8, Cross)>,
+    /// When the core must be done, once it drains.
+    drain_ms: Option<u64>,
+}
+
+impl<D: Driver> Core<D> {
+    /// A core with nothing in it.
+    ///
+    /// # Errors
+    /// What reserving memory says.
+    pub(crate) fn new(index: u8, driver: D, mesh: Arc<Mesh>, counters: CoreCounters) -> io::Result<Self> {
+        let directory = mesh.directory.clone();
+        Ok(Core {
+            index,
+            driver,
+            mesh,
+            counters,
+            pool: Pool::new(index, SMALL, LARGE)?,
+            tables: Tables::new(directory),
+            links: Slab::new(LINKS_MAX),
+            listeners: Vec::new(),
+            scribe: Scribe::default(),
+            now_ms: crate::clock::now_ms(),
+            unsent: Vec::new(),
+            resume: VecDeque::new(),
+            blocked: Vec::new(),
+            unarmed: Vec::new(),
+            kernel_slots: KERNEL_SLOTS_MIN,
+            held_partials: 0,
+            attended: Vec::new(),
+            sweep_ms: 0,
+            warm: false,
+            outbox: VecDeque::new(),
+            overflow: VecDeque::new(),
+            drain_ms: None,
+        })
+    }
+
+    /// Runs until the node has drained.
+    ///
+    /// # Errors
+    /// What makes the driver useless.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut burst = Vec::with_capacity(1024);
+        loop {
+            self.now_ms = crate::clock::now_ms();
+            self.take_commands();
+            self.take_crossing();
+            self.resume_links();
+            self.sweep();
+            self.lend_slots();
+            self.send_queued();
+            if self.publish() {
+                return Ok(());
+            }
+            let timeout = self.timeout();
+            self.driver.wait(timeout, &mut burst)?;
+            self.mesh.cores[usize::from(self.index)].waker.awake();
+            for done in burst.drain(..) {
+                self.on_done(done);
+            }
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Received { socket, slot, length } => {
+                self.pool.returned(&slot);
+                self.warm = true;
+                match self.links.get(socket.index, socket.generation) {
+                    Some(link) if link.is_open() => self.on_received(socket.index, slot, length),
+                    _ => self.pool.put(slot),
+                }
+            }
+            Done::Sent { socket, result } => self.on_sent(socket, result),
+            Done::ReceiveEnded { socket, end } => self.on_receive_ended(socket, end),
+            Done::Accepted { listener, socket } => self.on_accepted(listener, socket),
+            Done::AcceptFailed { listener, errno } => self.on_accept_failed(listener, errno),
+            Done::Connected { socket, result } => self.on_connected(socket, result),
+            Done::Closed { socket } => self.on_closed(socket),
+            Done::Woken => {}
+        }
+    }
+
+    /// Frames and connections from other cores.
+    fn take_crossing(&mut self) {
+        let mesh = self.mesh.clone();
+        for (from, queue) in mesh.cores[usize::from(self.index)].crossing.iter().enumerate() {
+            let mut taken = 0;
+            while taken < queue.capacity()
+                && let Some(item) = queue.pop()
+            {
+                taken += 1;
+                match item {
+                    Cross::Frame { link, reply, segments } => self.send_for_another(link, reply, segments),
+                    Cross::Release(segment) => self.pool.release(segment),
+                    Cross::Adopt { socket, listener, flow_control } => {
+                        self.adopt_accepted(socket, listener, flow_control);
+                    }
+                }
+            }
+            if taken > 0 {
+                mesh.made_room(from, usize::from(self.index));
+            }
+        }
+        while let Some((to, item)) = self.overflow.pop_front() {
+            if let Err(item) = mesh.cross(self.index, to, item) {
+                self.overflow.push_front((to, item));
+                break;
+            }
+        }
+    }
+
+    /// Puts something in front of another core that must not be lost.
+    fn cross(&mut self, to: u8, item: Cross) {
+        if !self.overflow.is_empty() {
+            self.overflow.push_back((to, item));
+        } else if let Err(item) = self.mesh.cross(self.index, to, item) {
+            self.overflow.push_back((to, item));
+        }
+    }
+
+    /// Lends the kernel slots to receive into, and starts what stopped for want of them.
+    fn lend_slots(&mut self) {
+        let (free, _, _) = self.pool.census();
+        // Some are kept for sending, so that what was received can leave.
+        let mut spare = free.saturating_sub(KERNEL_SLOTS_MIN);
+        while self.driver.provided() < self.kernel_slots && (spare > 0 || self.driver.provided() == 0) {
+            let Some(slot) = self.pool.lend() else { break };
+            self.driver.provide(slot);
+            spare = spare.saturating_sub(1);
+        }
+        if self.driver.provided() > 0 {
+            for index in std::mem::take(&mut self.unarmed) {
+                self.receive(index);
+            }
+        }
+    }
+
+    /// The kernel had no slot: it gets more of them.
+    fn on_no_slots(&mut self, index: u32) {
+        self.counters.add(Counter::NoBuffers, 1);
+        self.kernel_slots = (self.kernel_slots * 2).min(KERNEL_SLOTS_MAX);
+        self.unarmed.push(index);
+    }
+
+    /// Says what is to be said to the attendant and in counters; true when the core has drained.
+    fn publish(&mut self) -> bool {
+        let (free, kernel, core) = self.pool.census();
+        self.counters.add(Counter::Ticks, 1);
+        self.counters.set(Counter::SlotsFree, free as u64);
+        self.counters.set(Counter::SlotsKernel, kernel as u64);
+        self.counters.set(Counter::SlotsCore, core as u64);
+        self.counters.set(Counter::LargeSlotsUsed, self.pool.large_used() as u64);
+
+        let drained = self.drain_ms.is_some() && self.links.is_empty();
+        if drained {
+            self.outbox.push_back(FromCore::Drained);
+        }
+        let mut said = false;
+        while let Some(notice) = self.outbox.pop_front() {
+            if let Err(notice) = self.mesh.notices.push(notice) {
+                self.outbox.push_front(notice);
+                break;
+            }
+            said = true;
+        }
+        if said {
+            self.mesh.attendant.wake();
+        }
+        drained && self.outbox.is_empty()
+    }
+
+    fn say(&mut self, notice: FromCore) {
+        self.outbox.push_back(notice);
+    }
+
+    /// How long the driver may wait: not at all while there is something to do.
+    fn timeout(&mut self) -> Option<Duration> {
+        let mailbox = &self.mesh.cores[usize::from(self.index)];
+        mailbox.waker.about_to_sleep();
+        let idle = self.resume.is_empty()
+            && self.unsent.is_empty()
+            && mailbox.commands.is_empty()
+            && mailbox.crossing.iter().all(|queue| queue.is_empty());
+        if !idle {
+            return Some(Duration::ZERO);
+        }
+        let has_deadline = !self.attended.is_empty()
+            || !self.blocked.is_empty()
+            || !self.unarmed.is_empty()
+            || !self.outbox.is_empty()
+            || !self.overflow.is_empty()
+            || self.warm
+            || self.drain_ms.is_some()
+            || self.listeners.iter().flatten().any(|listener| listener.retry_ms.is_some());
+        has_deadline.then_some(SWEEP_INTERVAL)
+    }
+
+    /// The index of an open link of this core.
+    fn open_link(&self, link: LinkId) -> Option<u32> {
+        debug_assert_eq!(link.core(), self.index);
+        let found = self.links.get(link.index(), link.generation())?;
+        found.is_open().then_some(link.index())
+    }
+
+    /// The link has a deadline from now on.
+    fn attend(&mut self, index: u32) {
+        let link = &mut self.links[index];
+        if !link.attended {
+            link.attended = true;
+            self.attended.push(index);
+        }
+    }
+
+    /// Starts receiving on a link, unless it must not or does already.
+    fn receive(&mut self, index: u32) {
+        use link::{Receiving, State};
+        let Some(link) = self.links.at_mut(index) else { return };
+        let wanted = matches!(link.state, State::ExpectPreamble | State::Up)
+            && !link.ingest.blocked
+            && link.ingest.ended.is_none();
+        if wanted && link.ingest.receiving == Receiving::Off {
+            link.ingest.receiving = Receiving::On;
+            let socket = link.socket;
+            self.driver.receive(socket);
+        }
+    }
+
+    /// Hands an accepted connection to the core with the fewest links.
+    fn distribute(&mut self, socket: OwnedFd, listener: u32, flow_control: u8) {
+        let to = self.mesh.least_loaded();
+        if to == self.index {
+            self.adopt_accepted(socket, listener, flow_control);
+        } else {
+            self.cross(to, Cross::Adopt { socket, listener, flow_control });
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! One message in, one verdict out (`wire.md` A.5, A.7, B.1).
+//!
+//! Tiers, by how often they are met: (1) the first address is a link or a service: one lookup; (2) local forwarders stand
+//! between: a bounded walk; (3) a TCP address: the transit rules; (4) everything else is a drop with its reason.
+
+use crate::path::service::Uppercase;
+use crate::path::tables::{Place, Replies, ReplyKey, Tables};
+use crate::path::trail::Trail;
+use crate::path::transit::DialTarget;
+use ockam_engine_abi::{DropReason, LinkId, Target};
+use ockam_wire::{AddressRef, LOCAL, Message, ROUTE_MAX, TCP};
+use std::net::IpAddr;
+
+/// Where a message came in.
+#[derive(Debug, Clone, Copy)]
+pub enum Ingress<'a> {
+    /// From control: what this node sends itself.
+    Control,
+    /// From a peer.
+    Link {
+        /// The link.
+        link: LinkId,
+        /// Its address on this node.
+        address: &'a [u8],
+        /// Its flow control.
+        flow_control: u8,
+        /// The peer's address.
+        peer: IpAddr,
+    },
+}
+
+impl Ingress<'_> {
+    /// The link, if it is one.
+    pub fn link(&self) -> Option<LinkId> {
+        match self {
+            Ingress::Control => None,
+            Ingress::Link { link, .. } => Some(*link),
+        }
+    }
+}
+
+/// What the payload of a sent message is.
+#[derive(Debug, Clone, Copy)]
+pub enum Body<'a> {
+    /// What came in.
+    Same,
+    /// The answer of `uppercase`.
+    Uppercase(Uppercase<'a>),
+}
+
+/// What is to be done with a message.
+#[derive(Debug)]
+pub enum Verdict<'a> {
+    /// Send it on a link.
+    Send {
+        /// Which.
+        link: LinkId,
+        /// What is written as onward route.
+        onward: Trail<'a>,
+        /// What is written as return route.
+        back: Trail<'a>,
+        /// The payload.
+        body: Body<'a>,
+        /// The place that the link may answer to from now on.
+        reply: Option<ReplyKey>,
+        /// Whether a service of this node answered.
+        served: bool,
+    },
+    /// Send it on a link to this TCP address, after dialing it if there is none yet.
+    Dial {
+        /// The address as the route has it: what tells one transit link from another.
+        name: &'a [u8],
+        /// The address as read.
+        target: DialTarget<'a>,
+        /// What is written as onward route.
+        onward: Trail<'a>,
+        /// What is written as return route.
+        back: Trail<'a>,
+    },
+    /// Hand it to control.
+    Punt {
+        /// The onward route; control's address is still in front.
+        onward: Trail<'a>,
+        /// The return route.
+        back: Trail<'a>,
+        /// The payload.
+        body: Body<'a>,
+    },
+    /// Nothing: its onward route is empty (`wire.md` A.6).
+    Heartbeat,
+    /// Nothing: it is refused.
+    Drop {
+        /// Why.
+        reason: DropReason,
+        /// How many addresses of the onward route were left, the failing one included; at least 1.
+        left: u8,
+    },
+}
+
+/// Local steps of one visit: forwarders passed and answers turned around.
+const STEPS_MAX: usize = crate::path::trail::FRONT_MAX;
+
+/// Decides about one message. `replies` are those of the ingress link.
+pub fn route<'a>(tables: &Tables, ingress: Ingress<'a>, replies: &Replies, message: &Message<'a>) -> Verdict<'a> {
+    let refuse = |reason, onward: &Trail<'_>| Verdict::Drop { reason, left: onward.len().clamp(1, 255) as u8 };
+
+    let mut onward = Trail::new(message.onward);
+    let mut back = Trail::new(message.return_route);
+    if onward.is_empty() {
+        return Verdict::Heartbeat;
+    }
+    if onward.len() > ROUTE_MAX || back.len() >= ROUTE_MAX {
+        return refuse(DropReason::RouteTooLong, &onward);
+    }
+    // The place that the front of `back` stands for.
+    let mut reply = None;
+    if let Ingress::Link { link, address, peer, .. } = ingress {
+        if !peer.is_loopback() && !tables.transit_ahead_is_admitted(peer, message) {
+            return refuse(DropReason::TransitRefused, &onward);
+        }
+        let pushed = back.push(AddressRef { kind: LOCAL, name: address });
+        debug_assert!(pushed, "the first push has room");
+        reply = Some(ReplyKey::Link(link));
+    } else if let Some(first) = back.first()
+        && first.kind == LOCAL
+    {
+        reply = tables.find(first.name).map(Place::reply_key);
+    }
+
+    let mut body = Body::Same;
+    let mut served = false;
+    // Once a local forwarder or service has it, the message is this node's own: it goes anywhere but to TCP addresses.
+    let mut from_outside = matches!(ingress, Ingress::Link { .. });
+    let mut passed_forwarder = false;
+    for _ in 0..STEPS_MAX {
+        let Some(next) = onward.first() else {
+            return refuse(DropReason::RouteEnded, &onward);
+        };
+        match next.kind {
+            LOCAL => {}
+            TCP if passed_forwarder => return refuse(DropReason::TransitRefused, &onward),
+            TCP => return dial(tables, ingress, next.name, onward, back),
+            _ => return refuse(DropReason::UnsupportedTransport, &onward),
+        }
+        let Some(place) = tables.find(next.name) else {
+            return refuse(DropReason::NoSuchAddress, &onward);
+        };
+        if from_outside && !admitted(place, ingress, replies) {
+            return refuse(DropReason::NotAdmitted, &onward);
+        }
+        let target = match place {
+            Place::Link(link) => {
+                onward.pop();
+                // Over the link that it came in on, the peer reaches what it just reached.
+                let reply = reply.filter(|_| ingress.link() != Some(link));
+                return Verdict::Send { link, onward, back, body, reply, served };
+            }
+            Place::Set { target, .. } => target,
+        };
+        match target {
+            Target::Control => return Verdict::Punt { onward, back, body },
+            Target::Hop => {
+                onward.pop();
+                if back.len() >= ROUTE_MAX || !back.push(next) {
+                    return refuse(DropReason::RouteTooLong, &onward);
+                }
+            }
+            // A service answers: what was the way back is the way onward. What it was asked through is done with.
+            Target::Echo | Target::Uppercase => {
+                if target == Target::Uppercase {
+                    match (body, Uppercase::read(message.payload)) {
+                        (Body::Same, Some(upper)) => body = Body::Uppercase(upper),
+                        // An answer that is asked again stays what it is: it is in upper case already.
+                        (Body::Uppercase(_), _) => {}
+                        (Body::Same, None) => return refuse(DropReason::BadPayload, &onward),
+                    }
+                }
+                onward = std::mem::replace(&mut back, Trail::new(ockam_wire::Route::EMPTY));
+                let pushed = back.push(next);
+                debug_assert!(pushed, "the first push has room");
+                served = true;
+                if onward.is_empty() {
+                    return refuse(DropReason::RouteEnded, &onward);
+                }
+            }
+        }
+        reply = Some(place.reply_key());
+        from_outside = false;
+        passed_forwarder = true;
+    }
+    refuse(DropReason::RouteTooLong, &onward)
+}
+
+/// Whether a message from outside may reach `place` (`wire.md` A.7).
+fn admitted(place: Place, ingress: Ingress<'_>, replies: &Replies) -> bool {
+    let Ingress::Link { flow_control, .. } = ingress else { return true };
+    let by_flow_control = match place {
+        Place::Link(_) => false,
+        Place::Set { reachable, .. } => reachable & (1 << flow_control) != 0,
+    };
+    by_flow_control || replies.admits(place.reply_key())
+}
+
+fn dial<'a>(
+    tables: &Tables,
+    ingress: Ingress<'a>,
+    name: &'a [u8],
+    mut onward: Trail<'a>,
+    back: Trail<'a>,
+) -> Verdict<'a> {
+    let left = onward.len().clamp(1, 255) as u8;
+    let Ingress::Link { peer, .. } = ingress else {
+        // Control resolves and dials by itself; it never sends a message to a TCP address.
+        return Verdict::Drop { reason: DropReason::TransitRefused, left };
+    };
+    let Some(target) = DialTarget::parse(name) else {
+        return Verdict::Drop { reason: DropReason::BadAddress, left };
+    };
+    // A name is tested once it is resolved.
+    if let DialTarget::Address(address) = target
+        && !tables.transit.admit(peer, address)
+    {
+        return Verdict::Drop { reason: DropReason::TransitRefused, left };
+    }
+    onward.pop();
+    Verdict::Dial { name, target, onward, back }
+}
+
+impl Tables {
+    /// A peer that is not loopback may have no TCP address anywhere in its route that the rules do not admit, so that
+    /// it cannot launder itself into loopback through a chain of nodes.
+    fn transit_ahead_is_admitted(&self, peer: IpAddr, message: &Message<'_>) -> bool {
+        message.onward.iter().enumerate().filter(|(_, address)| address.kind == TCP).all(|(position, address)| {
+            match DialTarget::parse(address.name) {
+                Some(DialTarget::Address(target)) => self.transit.admit(peer, target),
+                // This node will resolve and test the first one itself.
+                Some(DialTarget::Name { .. }) if position == 0 => true,
+                Some(DialTarget::Name { port, .. }) => self.transit.admit_unresolved(peer, port),
+                None => false,
+            }
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! What control and the cores write and the path reads.
+
+use crate::path::transit::TransitRules;
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use ockam_engine_abi::{LinkId, Target};
+use std::sync::{Arc, RwLock};
+
+/// What is at a local address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The sending side of a link.
+    Link(LinkId),
+    /// What control put there.
+    Set {
+        /// What it is.
+        target: Target,
+        /// Which flow controls may reach it, as a bit mask.
+        reachable: u64,
+        /// Which use of the address this is, so that what was admitted to an earlier one is not admitted to this.
+        serial: u64,
+    },
+}
+
+impl Place {
+    /// What stands for this place among the replies that a link admits.
+    pub fn reply_key(self) -> ReplyKey {
+        match self {
+            Place::Link(link) => ReplyKey::Link(link),
+            Place::Set { serial, .. } => ReplyKey::Set(serial),
+        }
+    }
+}
+
+/// A place that a link may answer to, because something was sent over the link whose return route begins there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReplyKey {
+    /// A link.
+    Link(LinkId),
+    /// What control set, by its serial number.
+    Set(u64),
+}
+
+/// The names of a link: 16 random bytes in lower-case hexadecimal (`wire.md` A.4).
+pub type LinkAddress = [u8; 32];
+
+/// The links of all cores by address. A core looks here only for what is not its own.
+pub type Directory = RwLock<HashMap<LinkAddress, LinkId>>;
+
+/// The addresses that one core knows.
+#[derive(Debug)]
+pub struct Tables {
+    local: HashMap<Box<[u8]>, Place>,
+    directory: Arc<Directory>,
+    /// Which TCP addresses are dialed for whom.
+    pub transit: TransitRules,
+}
+
+impl Tables {
+    /// No address but those of other cores' links.
+    pub fn new(directory: Arc<Directory>) -> Self {
+        Tables { local: HashMap::new(), directory, transit: TransitRules::default() }
+    }
+
+    /// What has this address (transport type 0).
+    pub fn find(&self, name: &[u8]) -> Option<Place> {
+        if let Some(place) = self.local.get(name) {
+            return Some(*place);
+        }
+        let address: &LinkAddress = name.try_into().ok()?;
+        let directory = self.directory.read().expect("no writer panics");
+        directory.get(address).map(|&link| Place::Link(link))
+    }
+
+    /// A link of this core is reachable by its address from all cores.
+    pub fn add_link(&mut self, address: LinkAddress, link: LinkId) {
+        self.local.insert(Box::new(address), Place::Link(link));
+        self.directory.write().expect("no writer panics").insert(address, link);
+    }
+
+    /// A link of this core is gone.
+    pub fn remove_link(&mut self, address: &LinkAddress) {
+        self.local.remove(&address[..]);
+        self.directory.write().expect("no writer panics").remove(address);
+    }
+
+    /// Control set or replaced an address.
+    pub fn set(&mut self, name: &[u8], target: Target, reachable: u64, serial: u64) {
+        self.local.insert(name.into(), Place::Set { target, reachable, serial });
+    }
+
+    /// Control cleared an address.
+    pub fn clear(&mut self, name: &[u8]) {
+        self.local.remove(name);
+    }
+}
+
+/// The places that one link may answer to. Bounded: a place that is forgotten is admitted again when something is sent
+/// from there.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// The one used last: most links have few.
+    last: Option<ReplyKey>,
+    all: HashSet<ReplyKey>,
+}
+
+/// Most places that a link may answer to.
+const REPLIES_MAX: usize = 4096;
+
+impl Replies {
+    /// None.
+    pub fn new() -> Self {
+        Replies { last: None, all: HashSet::new() }
+    }
+
+    /// Something whose return route begins at `key` is sent over the link.
+    pub fn admit(&mut self, key: ReplyKey) {
+        if self.last == Some(key) {
+            return;
+        }
+        self.last = Some(key);
+        if !self.all.contains(&key) {
+            if self.all.len() == REPLIES_MAX {
+                self.all.clear();
+            }
+            self.all.insert(key);
+        }
+    }
+
+    /// Whether the link may answer to `key`.
+    pub fn admits(&self, key: ReplyKey) -> bool {
+        self.last == Some(key) || self.all.contains(&key)
+    }
+
+    /// The place is gone for good.
+    pub fn forget(&mut self, key: ReplyKey) {
+        if self.last == Some(key) {
+            self.last = None;
+        }
+        self.all.remove(&key);
+    }
+}
