@@ -1,0 +1,27 @@
+//! Real Ockam 0.150 nodes against ours: the harness.
+//!
+//! * [`RealNode`]: a node of the real library in this process.
+//! * [`OurNode`]: a node of the `ockam` command of this project, as processes in a home of their own.
+//! * [`Peer`]: either of them, for what must hold for both.
+//! * [`RawPeer`] and [`RawListener`]: a plain TCP socket, for what must hold to the byte.
+//!
+//! Everything here blocks: a test is a plain function, and a real node brings its own runtime. Nothing waits for time
+//! to pass. What must *not* arrive is shown by something sent later that does arrive; [`PATIENCE`] only bounds how long
+//! a broken test hangs.
+
+mod bytes;
+mod ours;
+mod peer;
+mod raw;
+mod real;
+
+pub use bytes::{assert_body, body, local, noise, tcp};
+pub use ours::{Home, OurNode, Output};
+pub use peer::{Kind, Peer};
+pub use raw::{REPLY, RawListener, RawPeer};
+pub use real::RealNode;
+
+use std::time::Duration;
+
+/// How long anything may take before the test that waits for it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
