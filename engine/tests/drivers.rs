@@ -1,0 +1,985 @@
+//! One suite for both drivers: what a core may rely on. Peers are ordinary blocking sockets in this process.
+//!
+//! Where there is no io_uring its half fails; that is meant. No assertion depends on time: a wait that finds nothing for
+//! [`PATIENCE`] is a hang.
+
+use ockam_engine::config::{DriverChoice, KERNEL_SLOTS_MAX};
+use ockam_engine::io::driver::{Done, Driver, ReceiveEnd, SocketId};
+use ockam_engine::io::epoll::EpollDriver;
+use ockam_engine::io::pool::{Geometry, Pool, Segment, Slot};
+use ockam_engine::io::uring::UringDriver;
+use ockam_engine::io::waker::Waker;
+use ockam_engine::io::{probe, sockets};
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long nothing may happen before it is a hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SOCKETS: usize = 1024;
+const HEAD: usize = 512;
+const BODY: usize = 16 * 1024;
+
+/// The drivers under test.
+trait Make: Driver + Sized {
+    fn make(waker: Arc<Waker>, geometry: Geometry) -> Self;
+}
+
+impl Make for UringDriver {
+    fn make(waker: Arc<Waker>, geometry: Geometry) -> Self {
+        UringDriver::new(waker, SOCKETS, geometry).expect("io_uring works here")
+    }
+}
+
+impl Make for EpollDriver {
+    fn make(waker: Arc<Waker>, geometry: Geometry) -> Self {
+        EpollDriver::new(waker, SOCKETS, geometry).expect("epoll works here")
+    }
+}
+
+/// A driver with small queues, so that both overflow all the time.
+struct Overflowing(UringDriver);
+
+macro_rules! suite {
+    ($($name:ident),* $(,)?) => {
+        mod uring { $(#[test] fn $name() { super::$name::<super::UringDriver>(); })* }
+        mod epoll { $(#[test] fn $name() { super::$name::<super::EpollDriver>(); })* }
+        mod overflowing_uring { $(#[test] fn $name() { super::$name::<super::Overflowing>(); })* }
+    };
+}
+
+suite!(
+    accepts_until_closed,
+    accepting_pauses,
+    connects,
+    reports_a_refused_connection,
+    close_ends_a_connect,
+    echoes_64_mib_in_order,
+    loses_nothing_when_slots_run_out,
+    a_pause_holds_bytes_back,
+    a_revoked_pause_never_ends,
+    eof_leaves_sending_open,
+    a_reset_is_a_failure,
+    close_ends_what_is_in_flight,
+    an_index_is_used_again,
+    a_slow_reader_gets_everything_in_order,
+    one_that_never_stops_leaves_room_for_others,
+    many_sockets_at_once,
+    another_thread_wakes,
+    waits_no_longer_than_asked,
+    a_dropped_driver_closes_its_sockets,
+    descriptors_run_out,
+);
+
+impl Make for Overflowing {
+    fn make(waker: Arc<Waker>, geometry: Geometry) -> Self {
+        Overflowing(UringDriver::with_queues(waker, SOCKETS, geometry, (2, 4)).expect("io_uring works here"))
+    }
+}
+
+impl Driver for Overflowing {
+    fn kind(&self) -> ockam_engine_abi::Driver {
+        self.0.kind()
+    }
+    fn adopt(&mut self, id: SocketId, socket: OwnedFd) {
+        self.0.adopt(id, socket);
+    }
+    fn accept(&mut self, id: SocketId) {
+        self.0.accept(id);
+    }
+    fn connect(&mut self, id: SocketId, target: SocketAddr) {
+        self.0.connect(id, target);
+    }
+    fn receive(&mut self, id: SocketId) {
+        self.0.receive(id);
+    }
+    fn pause(&mut self, id: SocketId) {
+        self.0.pause(id);
+    }
+    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>) {
+        self.0.send(id, segments);
+    }
+    fn close(&mut self, id: SocketId) {
+        self.0.close(id);
+    }
+    fn provide(&mut self, slot: Slot) {
+        self.0.provide(slot);
+    }
+    fn provided(&self) -> usize {
+        self.0.provided()
+    }
+    fn wait(&mut self, timeout: Option<Duration>, burst: &mut Vec<Done>) -> std::io::Result<()> {
+        self.0.wait(timeout, burst)
+    }
+}
+
+/// A driver, its pool, and what it said that no test has asked for yet.
+struct World<D> {
+    driver: D,
+    waker: Arc<Waker>,
+    pool: Pool,
+    said: VecDeque<Done>,
+    next: u32,
+}
+
+impl<D: Make> World<D> {
+    /// With `count` slots, of which `provided` are lent.
+    fn new(count: usize, provided: usize) -> Self {
+        let geometry = Geometry { head: HEAD, body: BODY, tail: 0, count };
+        let pool = Pool::new(0, geometry, Geometry { count: 1, ..geometry }).unwrap();
+        let waker = Arc::new(Waker::new().unwrap());
+        let driver = D::make(Arc::clone(&waker), geometry);
+        let mut world = World { driver, waker, pool, said: VecDeque::new(), next: 0 };
+        world.provide(provided);
+        world
+    }
+
+    fn provide(&mut self, count: usize) {
+        for _ in 0..count {
+            let slot = self.pool.lend().expect("a free slot");
+            self.driver.provide(slot);
+        }
+    }
+
+    /// The core's part when bytes come: takes them out of the slot and lends it again.
+    fn bytes_of(&mut self, slot: Slot, length: usize) -> Vec<u8> {
+        let bytes = slot.bytes(HEAD..HEAD + length).to_vec();
+        self.pool.returned(&slot);
+        self.pool.put(slot);
+        bytes
+    }
+
+    fn adopt(&mut self, socket: impl Into<OwnedFd>) -> SocketId {
+        let id = SocketId { index: self.next, generation: 7 };
+        self.next += 1;
+        self.driver.adopt(id, socket.into());
+        id
+    }
+
+    /// A connected pair: the driver's socket and the peer's.
+    fn pair(&mut self) -> (SocketId, TcpStream) {
+        let (ours, theirs) = stream_pair();
+        (self.adopt(ours), theirs)
+    }
+
+    fn wait(&mut self) {
+        let mut burst = Vec::new();
+        self.driver.wait(Some(PATIENCE), &mut burst).unwrap();
+        self.said.extend(burst);
+    }
+
+    /// The first thing said for which `wanted` holds; what else was said stays.
+    fn until(&mut self, wanted: impl Fn(&Done) -> bool) -> Done {
+        loop {
+            if let Some(place) = self.said.iter().position(&wanted) {
+                return self.said.remove(place).unwrap();
+            }
+            let before = self.said.len();
+            let mut empty = 0;
+            while self.said.len() == before {
+                self.wait();
+                // A wait may find nothing (a signal, a completion that means nothing to a core), but not for ever.
+                empty += 1;
+                assert!(empty < 100, "hangs; said: {:?}", self.said);
+            }
+        }
+    }
+
+    fn until_received(&mut self, id: SocketId) -> Vec<u8> {
+        match self.until(|done| matches!(done, Done::Received { socket, .. } if *socket == id)) {
+            Done::Received { slot, length, .. } => self.bytes_of(slot, length),
+            _ => unreachable!(),
+        }
+    }
+
+    fn until_ended(&mut self, id: SocketId) -> ReceiveEnd {
+        match self.until(|done| matches!(done, Done::ReceiveEnded { socket, .. } if *socket == id)) {
+            Done::ReceiveEnded { end, .. } => end,
+            _ => unreachable!(),
+        }
+    }
+
+    fn until_sent(&mut self, id: SocketId) -> Result<usize, Errno> {
+        match self.until(|done| matches!(done, Done::Sent { socket, .. } if *socket == id)) {
+            Done::Sent { result, .. } => result,
+            _ => unreachable!(),
+        }
+    }
+
+    fn until_connected(&mut self, id: SocketId) -> Result<SocketAddr, Errno> {
+        match self.until(|done| matches!(done, Done::Connected { socket, .. } if *socket == id)) {
+            Done::Connected { result, .. } => result,
+            _ => unreachable!(),
+        }
+    }
+
+    fn until_accepted(&mut self, id: SocketId) -> OwnedFd {
+        match self.until(|done| matches!(done, Done::Accepted { listener, .. } if *listener == id)) {
+            Done::Accepted { socket, .. } => socket,
+            _ => unreachable!(),
+        }
+    }
+
+    fn until_accept_failed(&mut self, id: SocketId) -> Errno {
+        match self.until(|done| matches!(done, Done::AcceptFailed { listener, .. } if *listener == id)) {
+            Done::AcceptFailed { errno, .. } => errno,
+            _ => unreachable!(),
+        }
+    }
+
+    /// Receives exactly `count` bytes, lending each slot again.
+    fn receive_exactly(&mut self, id: SocketId, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < count {
+            bytes.extend(self.until_received(id));
+            self.provide(1);
+        }
+        assert_eq!(bytes.len(), count);
+        bytes
+    }
+
+    /// Closes and waits for the end; returns what else was said about the socket after the call.
+    fn close(&mut self, id: SocketId) -> Vec<Done> {
+        self.driver.close(id);
+        let before = self.said.len();
+        self.until(|done| matches!(done, Done::Closed { socket } if *socket == id));
+        let about = |done: &Done| match done {
+            Done::Accepted { listener, .. } | Done::AcceptFailed { listener, .. } => *listener == id,
+            Done::Connected { socket, .. }
+            | Done::Received { socket, .. }
+            | Done::ReceiveEnded { socket, .. }
+            | Done::Sent { socket, .. }
+            | Done::Closed { socket } => *socket == id,
+            Done::Woken => false,
+        };
+        let (about, others) = self.said.drain(before..).partition(about);
+        let others: Vec<Done> = others;
+        self.said.extend(others);
+        about
+    }
+
+    /// Lets the driver say whatever it has left to say.
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            let mut burst = Vec::new();
+            self.driver.wait(Some(Duration::ZERO), &mut burst).unwrap();
+            self.said.extend(burst);
+        }
+    }
+
+    /// Every slot has one owner, and nothing was said that nobody asked for.
+    fn finish(mut self) {
+        self.settle();
+        assert!(self.said.is_empty(), "left: {:?}", self.said);
+        self.pool.assert_conserved(self.driver.provided());
+        let (free, kernel, core) = self.pool.census();
+        assert_eq!((kernel, core), (self.driver.provided(), 0), "{free} free");
+    }
+
+    /// A slot full of `bytes` as one segment; the handle is put back, so the segment alone keeps the slot.
+    fn segment(&mut self, bytes: &[u8]) -> Segment {
+        let mut slot = self.pool.take().expect("a free slot");
+        slot.bytes_mut(0..bytes.len()).copy_from_slice(bytes);
+        let segment = self.pool.share(&mut slot, 0..bytes.len());
+        self.pool.put(slot);
+        segment
+    }
+
+    /// Sends all of `segments`, however short the sends are, and releases them.
+    fn send_all(&mut self, id: SocketId, segments: Vec<Segment>) {
+        let mut queue = VecDeque::from(segments);
+        while !queue.is_empty() {
+            self.driver.send(id, queue.iter());
+            let sent = self.until_sent(id).unwrap();
+            self.advance(&mut queue, sent);
+        }
+    }
+
+    /// The core's part when a send ends.
+    fn advance(&mut self, queue: &mut VecDeque<Segment>, mut sent: usize) {
+        while let Some(front) = queue.front_mut() {
+            if sent < front.len() {
+                front.advance(sent);
+                return;
+            }
+            sent -= front.len();
+            self.pool.release(queue.pop_front().unwrap());
+        }
+        assert_eq!(sent, 0, "more sent than there was");
+    }
+}
+
+fn listening() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+fn stream_pair() -> (TcpStream, TcpStream) {
+    let (listener, address) = listening();
+    let ours = TcpStream::connect(address).unwrap();
+    let (theirs, _) = listener.accept().unwrap();
+    (ours, theirs)
+}
+
+/// A pair with the smallest buffers, so that a few hundred KiB fill them.
+fn narrow_pair() -> (TcpStream, TcpStream) {
+    let (listener, address) = listening();
+    sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
+    let ours = TcpStream::connect(address).unwrap();
+    sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
+    let (theirs, _) = listener.accept().unwrap();
+    (ours, theirs)
+}
+
+/// Bytes of which each eight say where in the stream they are, so that any loss, repetition or exchange shows.
+fn pattern(from: usize, length: usize) -> Vec<u8> {
+    (from..from + length).map(|at| ((at / 8).wrapping_mul(0x9e37_79b9) >> (at % 8 * 8)) as u8).collect()
+}
+
+fn assert_pattern(bytes: &[u8], from: usize) {
+    assert!(bytes == pattern(from, bytes.len()), "wrong bytes in {} after {from}", bytes.len());
+}
+
+fn accepts_until_closed<D: Make>() {
+    let mut world = World::<D>::new(4, 0);
+    let (listener, address) = listening();
+    let shared = listener.try_clone().unwrap();
+    let id = world.adopt(listener);
+    world.driver.accept(id);
+    world.driver.accept(id);
+    for _ in 0..3 {
+        let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+        let mut peers: Vec<_> = (0..20)
+            .map(|_| {
+                let socket = world.until_accepted(id);
+                assert!(rustix::io::fcntl_getfd(&socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+                assert_eq!(sockets::local_addr(&socket), Ok(address));
+                sockets::peer_addr(&socket).unwrap()
+            })
+            .collect();
+        peers.sort();
+        expected.sort();
+        assert_eq!(peers, expected);
+    }
+    assert!(world.close(id).is_empty());
+    // Others who hold the listening socket are not disturbed, and the driver takes no connection any more.
+    shared.set_nonblocking(false).unwrap();
+    let client = TcpStream::connect(address).unwrap();
+    let (_, peer) = shared.accept().unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    world.finish();
+}
+
+fn accepting_pauses<D: Make>() {
+    let mut world = World::<D>::new(4, 0);
+    let (listener, address) = listening();
+    let id = world.adopt(listener);
+    world.driver.accept(id);
+    let _first = TcpStream::connect(address).unwrap();
+    world.until_accepted(id);
+    world.driver.pause(id);
+    assert_eq!(world.until_accept_failed(id), Errno::CANCELED);
+    let second = TcpStream::connect(address).unwrap();
+    world.settle();
+    assert!(world.said.is_empty(), "accepted while paused");
+    world.driver.accept(id);
+    let socket = world.until_accepted(id);
+    assert_eq!(sockets::peer_addr(&socket), Ok(second.local_addr().unwrap()));
+    world.close(id);
+    world.finish();
+}
+
+fn connects<D: Make>() {
+    let mut world = World::<D>::new(4, 2);
+    for family in ["127.0.0.1:0", "[::1]:0"] {
+        // Machines without IPv6 cannot bind its loopback address.
+        let Ok(listener) = TcpListener::bind(family) else { continue };
+        let address = listener.local_addr().unwrap();
+        let id = world.adopt(sockets::to_dial(address).unwrap());
+        world.driver.connect(id, address);
+        let local = world.until_connected(id).unwrap();
+        let (mut peer, from) = listener.accept().unwrap();
+        assert_eq!(local, from);
+        world.driver.receive(id);
+        peer.write_all(b"hello").unwrap();
+        assert_eq!(world.until_received(id), b"hello");
+        world.provide(1);
+        let segments = vec![world.segment(b"good"), world.segment(b"bye")];
+        world.send_all(id, segments);
+        let mut answer = [0; 7];
+        peer.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"goodbye");
+        assert!(world.close(id).is_empty());
+        assert_eq!(peer.read(&mut answer).unwrap(), 0);
+    }
+    world.finish();
+}
+
+fn reports_a_refused_connection<D: Make>() {
+    let mut world = World::<D>::new(4, 0);
+    let (listener, address) = listening();
+    drop(listener);
+    let id = world.adopt(sockets::to_dial(address).unwrap());
+    world.driver.connect(id, address);
+    assert_eq!(world.until_connected(id), Err(Errno::CONNREFUSED));
+    assert!(world.close(id).is_empty());
+    world.finish();
+}
+
+/// A backlog that is full answers no connect, so this one stays in flight until the close.
+fn close_ends_a_connect<D: Make>() {
+    let mut world = World::<D>::new(4, 0);
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    rustix::net::bind(&socket, &any).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let address = sockets::local_addr(&socket).unwrap();
+    // The backlog takes one more than its length; beyond it the kernel drops what arrives.
+    let _waiting = TcpStream::connect(address).unwrap();
+    let ids: Vec<_> = (0..3).map(|_| world.adopt(sockets::to_dial(address).unwrap())).collect();
+    for &id in &ids {
+        world.driver.connect(id, address);
+    }
+    world.settle();
+    assert!(world.said.is_empty(), "connected beyond the backlog: {:?}", world.said);
+    for id in ids {
+        assert!(world.close(id).is_empty());
+    }
+    world.finish();
+}
+
+fn echoes_64_mib_in_order<D: Make>() {
+    const TOTAL: usize = 64 * 1024 * 1024;
+    const CHUNK: usize = 100_003;
+    let mut world = World::<D>::new(24, 12);
+    let (id, peer) = world.pair();
+    let mut writing = peer.try_clone().unwrap();
+    let writer = thread::spawn(move || {
+        let mut at = 0;
+        while at < TOTAL {
+            let length = CHUNK.min(TOTAL - at);
+            writing.write_all(&pattern(at, length)).unwrap();
+            at += length;
+        }
+        writing.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let reader = thread::spawn(move || {
+        let mut reading = peer;
+        let (mut at, mut buffer) = (0, vec![0; 256 * 1024]);
+        loop {
+            match reading.read(&mut buffer).unwrap() {
+                0 => return at,
+                length => {
+                    assert_pattern(&buffer[..length], at);
+                    at += length;
+                }
+            }
+        }
+    });
+
+    // What a core does for one link, in small: slots go out as they came in, and are lent again when they were sent.
+    let (mut egress, mut sending, mut receiving, mut eof) = (VecDeque::new(), false, true, false);
+    world.driver.receive(id);
+    while !(eof && egress.is_empty()) {
+        world.wait();
+        while let Some(done) = world.said.pop_front() {
+            match done {
+                Done::Received { mut slot, length, .. } => {
+                    world.pool.returned(&slot);
+                    egress.push_back(world.pool.share(&mut slot, HEAD..HEAD + length));
+                    world.pool.put(slot);
+                }
+                Done::ReceiveEnded { end: ReceiveEnd::NoSlots, .. } => receiving = false,
+                Done::ReceiveEnded { end: ReceiveEnd::Eof, .. } => eof = true,
+                Done::Sent { result, .. } => {
+                    world.advance(&mut egress, result.unwrap());
+                    sending = false;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let free = world.pool.census().0;
+        world.provide(free.min(12 - world.driver.provided()));
+        if !receiving && world.driver.provided() > 0 {
+            world.driver.receive(id);
+            receiving = true;
+        }
+        if !sending && !egress.is_empty() {
+            world.driver.send(id, egress.iter());
+            sending = true;
+        }
+        world.pool.assert_conserved(world.driver.provided());
+    }
+    world.close(id);
+    writer.join().unwrap();
+    assert_eq!(reader.join().unwrap(), TOTAL);
+    world.finish();
+}
+
+fn loses_nothing_when_slots_run_out<D: Make>() {
+    const TOTAL: usize = 1024 * 1024;
+    let mut world = World::<D>::new(2, 0);
+    let (id, mut peer) = world.pair();
+    let writer = thread::spawn(move || peer.write_all(&pattern(0, TOTAL)).map(|()| peer).unwrap());
+    let mut at = 0;
+    let mut ended = 0;
+    while at < TOTAL {
+        // With no slot at first, then with one: it runs out every time.
+        world.driver.receive(id);
+        assert_eq!(world.until_ended(id), ReceiveEnd::NoSlots);
+        ended += 1;
+        while let Some(Done::Received { slot, length, .. }) = world.said.pop_front() {
+            let bytes = world.bytes_of(slot, length);
+            assert_pattern(&bytes, at);
+            at += bytes.len();
+        }
+        assert_eq!(world.driver.provided(), 0);
+        world.provide(1);
+    }
+    assert!(ended > TOTAL / BODY);
+    world.driver.receive(id);
+    drop(writer.join().unwrap());
+    assert_eq!(world.until_ended(id), ReceiveEnd::Eof);
+    assert_eq!(world.driver.provided(), 1);
+    world.close(id);
+    world.finish();
+}
+
+fn a_pause_holds_bytes_back<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (paused, mut peer) = world.pair();
+    let (other, mut other_peer) = world.pair();
+    world.driver.pause(paused);
+    world.driver.receive(other);
+    world.driver.receive(paused);
+    for round in 0..50u8 {
+        peer.write_all(&[round]).unwrap();
+        assert_eq!(world.receive_exactly(paused, 1), [round]);
+        world.driver.pause(paused);
+        world.driver.pause(paused);
+        assert_eq!(world.until_ended(paused), ReceiveEnd::Paused);
+        // These arrive in this order on the loopback interface; the second is said, the first is not.
+        peer.write_all(&[round, 1]).unwrap();
+        other_peer.write_all(&[round, 2]).unwrap();
+        assert_eq!(world.receive_exactly(other, 2), [round, 2]);
+        assert!(world.said.is_empty(), "{:?}", world.said);
+        world.driver.receive(paused);
+        assert_eq!(world.receive_exactly(paused, 2), [round, 1]);
+    }
+    // The end of the peer while paused is said after the pause.
+    world.driver.pause(paused);
+    assert_eq!(world.until_ended(paused), ReceiveEnd::Paused);
+    peer.write_all(b"last").unwrap();
+    drop(peer);
+    world.driver.receive(paused);
+    assert_eq!(world.receive_exactly(paused, 4), b"last");
+    assert_eq!(world.until_ended(paused), ReceiveEnd::Eof);
+    assert!(world.close(paused).is_empty());
+    assert!(world.close(other).is_empty());
+    world.finish();
+}
+
+fn a_revoked_pause_never_ends<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (id, mut peer) = world.pair();
+    world.driver.receive(id);
+    for round in 0..50u8 {
+        for _ in 0..round % 4 {
+            world.driver.pause(id);
+            world.driver.receive(id);
+        }
+        peer.write_all(&[round; 3]).unwrap();
+        assert_eq!(world.receive_exactly(id, 3), [round; 3]);
+        world.driver.pause(id);
+        world.driver.receive(id);
+    }
+    drop(peer);
+    assert_eq!(world.until_ended(id), ReceiveEnd::Eof);
+    world.settle();
+    assert!(world.said.is_empty(), "{:?}", world.said);
+    world.close(id);
+    world.finish();
+}
+
+fn eof_leaves_sending_open<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (id, mut peer) = world.pair();
+    world.driver.receive(id);
+    peer.write_all(b"before").unwrap();
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(world.receive_exactly(id, 6), b"before");
+    assert_eq!(world.until_ended(id), ReceiveEnd::Eof);
+    let segments = vec![world.segment(b"after")];
+    world.send_all(id, segments);
+    assert!(world.close(id).is_empty());
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"after");
+    world.finish();
+}
+
+fn a_reset_is_a_failure<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (armed, peer) = world.pair();
+    world.driver.receive(armed);
+    world.settle();
+    sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    assert_eq!(world.until_ended(armed), ReceiveEnd::Failed(Errno::CONNRESET));
+    let segment = world.segment(b"too late");
+    world.driver.send(armed, std::iter::once(&segment));
+    assert_eq!(world.until_sent(armed), Err(Errno::PIPE));
+    world.pool.release(segment);
+    assert!(world.close(armed).is_empty());
+    assert_eq!(world.driver.provided(), 4);
+    world.finish();
+}
+
+fn close_ends_what_is_in_flight<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    for round in 0..20 {
+        let (ours, mut peer) = narrow_pair();
+        let id = world.adopt(ours);
+        world.driver.receive(id);
+        // The same range 40 times is more than the buffers take.
+        let mut slot = world.pool.take().unwrap();
+        slot.bytes_mut(0..BODY).fill(round);
+        let mut queue: VecDeque<Segment> = (0..40).map(|_| world.pool.share(&mut slot, 0..BODY)).collect();
+        world.pool.put(slot);
+        world.driver.send(id, queue.iter());
+        let sent = world.until_sent(id).unwrap();
+        assert!(sent > 0 && sent < 40 * BODY, "sent {sent}");
+        world.advance(&mut queue, sent);
+        world.driver.send(id, queue.iter());
+        if round % 2 == 0 {
+            world.settle();
+        }
+        if round % 3 == 0 {
+            peer.write_all(&[round; 100]).unwrap();
+        }
+        let about = world.close(id);
+        // Bytes may have come in before the close; after it there is the end of the send only.
+        let mut sends = 0;
+        let before: Vec<Done> = world.said.drain(..).collect();
+        for done in about.into_iter().chain(before) {
+            match done {
+                Done::Sent { result, .. } => {
+                    assert!(result.is_ok() || result == Err(Errno::CANCELED), "{result:?}");
+                    sends += 1;
+                }
+                Done::Received { slot, length, .. } => {
+                    assert_eq!(world.bytes_of(slot, length), vec![round; length]);
+                    world.provide(1);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(sends, 1);
+        world.settle();
+        assert!(world.said.is_empty(), "said after the close: {:?}", world.said);
+        for segment in queue {
+            world.pool.release(segment);
+        }
+        assert_eq!(world.driver.provided(), 4);
+        // The peer sees the end: a reset if it sent what nobody took.
+        let mut rest = Vec::new();
+        match peer.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        assert!(rest.iter().all(|&byte| byte == round));
+    }
+    world.finish();
+}
+
+fn an_index_is_used_again<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    // Across the end of the 24 bits that a driver may keep.
+    for generation in 0x00ff_ff00..0x0100_0100 {
+        let (ours, mut peer) = stream_pair();
+        let id = SocketId { index: 3, generation };
+        world.driver.adopt(id, ours.into());
+        world.driver.receive(id);
+        peer.write_all(&generation.to_be_bytes()).unwrap();
+        if generation % 2 == 0 {
+            assert_eq!(world.receive_exactly(id, 4), generation.to_be_bytes());
+            peer.write_all(b"more").unwrap();
+        }
+        assert!(world.close(id).is_empty(), "something was said after the close");
+        assert!(world.said.is_empty(), "{:?}", world.said);
+        assert_eq!(world.driver.provided(), 4);
+    }
+    world.finish();
+}
+
+fn a_slow_reader_gets_everything_in_order<D: Make>() {
+    const TOTAL: usize = 200 * BODY;
+    let mut world = World::<D>::new(240, 0);
+    let (ours, mut peer) = narrow_pair();
+    let id = world.adopt(ours);
+    let segments: Vec<_> = (0..TOTAL / BODY).map(|part| world.segment(&pattern(part * BODY, BODY))).collect();
+    let mut queue = VecDeque::from(segments);
+    world.driver.send(id, queue.iter());
+    // Nobody reads yet, and the first send does not wait for room for all of it.
+    let sent = world.until_sent(id).unwrap();
+    assert!(sent > 0 && sent < 64 * BODY, "sent {sent}");
+    world.advance(&mut queue, sent);
+    let reader = thread::spawn(move || {
+        let (mut at, mut buffer) = (0, [0; 1999]);
+        loop {
+            match peer.read(&mut buffer).unwrap() {
+                0 => return at,
+                length => {
+                    assert_pattern(&buffer[..length], at);
+                    at += length;
+                }
+            }
+        }
+    });
+    world.send_all(id, queue.into());
+    world.close(id);
+    assert_eq!(reader.join().unwrap(), TOTAL);
+    world.finish();
+}
+
+fn one_that_never_stops_leaves_room_for_others<D: Make>() {
+    let mut world = World::<D>::new(16, 8);
+    let (firehose, mut peer) = world.pair();
+    let (quiet, mut quiet_peer) = world.pair();
+    let writer = thread::spawn(move || {
+        let block = vec![1; 1024 * 1024];
+        while peer.write_all(&block).is_ok() {}
+    });
+    world.driver.receive(firehose);
+    world.driver.receive(quiet);
+    for round in 0..100u8 {
+        quiet_peer.write_all(&[round]).unwrap();
+        // The bytes of the other one are waiting already, so they come within a few bursts, whatever the firehose does.
+        let mut bursts = 0;
+        let mut heard = false;
+        while !heard {
+            world.wait();
+            bursts += 1;
+            for done in std::mem::take(&mut world.said) {
+                match done {
+                    Done::Received { socket, slot, length } => {
+                        let bytes = world.bytes_of(slot, length);
+                        if socket == quiet {
+                            assert_eq!(bytes, [round]);
+                            heard = true;
+                        }
+                        world.provide(1);
+                    }
+                    Done::ReceiveEnded { socket, end } => {
+                        assert_eq!(end, ReceiveEnd::NoSlots);
+                        world.driver.receive(socket);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert!(bursts <= 16, "{bursts} bursts until the quiet one was heard");
+    }
+    world.driver.close(firehose);
+    world.driver.close(quiet);
+    writer.join().unwrap();
+    let mut closed = 0;
+    while closed < 2 {
+        match world.until(|_| true) {
+            Done::Closed { .. } => closed += 1,
+            Done::Received { slot, length, .. } => drop(world.bytes_of(slot, length)),
+            other => panic!("{other:?}"),
+        }
+    }
+    world.finish();
+}
+
+/// More of everything at once than any queue holds.
+fn many_sockets_at_once<D: Make>() {
+    const COUNT: usize = 400;
+    let mut world = World::<D>::new(2 * KERNEL_SLOTS_MAX, KERNEL_SLOTS_MAX);
+    let mut pairs: Vec<_> = (0..COUNT).map(|_| world.pair()).collect();
+    for round in 0..5usize {
+        for (place, (id, peer)) in pairs.iter_mut().enumerate() {
+            world.driver.receive(*id);
+            peer.write_all(&pattern(place * 1000 + round, 100)).unwrap();
+        }
+        let mut heard = vec![Vec::new(); COUNT];
+        while heard.iter().any(|bytes| bytes.len() < 100) {
+            match world.until(|_| true) {
+                Done::Received { socket, slot, length } => {
+                    heard[socket.index as usize].extend(world.bytes_of(slot, length));
+                    world.provide(1);
+                }
+                Done::ReceiveEnded { socket, end: ReceiveEnd::NoSlots } => world.driver.receive(socket),
+                other => panic!("{other:?}"),
+            }
+        }
+        for (place, bytes) in heard.iter().enumerate() {
+            assert!(*bytes == pattern(place * 1000 + round, 100), "socket {place}");
+        }
+        let segment = world.segment(&pattern(round, 50));
+        for (id, _) in &pairs {
+            world.driver.send(*id, std::iter::once(&segment));
+        }
+        for (id, _) in &pairs {
+            assert_eq!(world.until_sent(*id), Ok(50));
+        }
+        world.pool.release(segment);
+        for (_, peer) in &mut pairs {
+            let mut bytes = [0; 50];
+            peer.read_exact(&mut bytes).unwrap();
+            assert_pattern(&bytes, round);
+        }
+    }
+    for (id, _) in &pairs {
+        world.driver.close(*id);
+    }
+    for (id, _) in &pairs {
+        world.until(|done| matches!(done, Done::Closed { socket } if socket == id));
+    }
+    world.finish();
+}
+
+fn another_thread_wakes<D: Make>() {
+    let mut world = World::<D>::new(1, 0);
+    let waker = Arc::clone(&world.waker);
+    let (ask, asked) = mpsc::channel::<()>();
+    let other = thread::spawn(move || {
+        while asked.recv().is_ok() {
+            waker.wake();
+        }
+    });
+    for _ in 0..1000 {
+        world.waker.about_to_sleep();
+        ask.send(()).unwrap();
+        world.until(|done| matches!(done, Done::Woken));
+        world.waker.awake();
+    }
+    drop(ask);
+    other.join().unwrap();
+    // One that is awake is not woken.
+    world.waker.wake();
+    world.finish();
+}
+
+fn waits_no_longer_than_asked<D: Make>() {
+    let mut world = World::<D>::new(2, 1);
+    let (id, _peer) = world.pair();
+    world.driver.receive(id);
+    for limit in [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(3)] {
+        let mut burst = Vec::new();
+        // It returns at all, and with nothing.
+        world.driver.wait(Some(limit), &mut burst).unwrap();
+        assert!(burst.is_empty());
+    }
+    world.close(id);
+    world.finish();
+}
+
+fn a_dropped_driver_closes_its_sockets<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (listener, address) = listening();
+    let listener = world.adopt(listener);
+    world.driver.accept(listener);
+    let (receiving, peer) = world.pair();
+    world.driver.receive(receiving);
+    let (ours, blocked_peer) = narrow_pair();
+    let blocked = world.adopt(ours);
+    let mut slot = world.pool.take().unwrap();
+    let segments: Vec<_> = (0..60).map(|_| world.pool.share(&mut slot, 0..BODY)).collect();
+    world.driver.send(blocked, segments.iter());
+    world.until_sent(blocked).unwrap();
+    world.driver.send(blocked, segments.iter());
+    world.settle();
+    let (_new, mut unused) = world.pair();
+    let World { driver, .. } = world;
+    drop(driver);
+    for mut peer in [peer, blocked_peer] {
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).unwrap();
+    }
+    assert_eq!(unused.read(&mut [0]).unwrap(), 0);
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+/// Runs in a process of its own, since it takes every descriptor there is.
+fn descriptors_run_out<D: Make>() {
+    const CHILD: &str = "OCKAM_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let name = thread::current().name().expect("tests have names").to_owned();
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &name, "--test-threads=1", "--nocapture"])
+            .env(CHILD, "1")
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+        return;
+    }
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(100), maximum }).unwrap();
+    let mut world = World::<D>::new(8, 4);
+    let (listener, address) = listening();
+    let listener = world.adopt(listener);
+    let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut hoard = Vec::new();
+    while let Ok(more) = rustix::io::fcntl_dupfd_cloexec(&clients[0], 0) {
+        hoard.push(more);
+    }
+
+    world.driver.accept(listener);
+    assert_eq!(world.until_accept_failed(listener), Errno::MFILE);
+    let mut accepted = Vec::new();
+    for _ in 0..2 {
+        hoard.pop();
+        world.driver.accept(listener);
+        accepted.push(world.until_accepted(listener));
+        assert_eq!(world.until_accept_failed(listener), Errno::MFILE);
+    }
+    // Nor is there a ring to be had, and whoever asks for one is told.
+    let (kind, why) = probe::choose(DriverChoice::Auto).unwrap();
+    assert_eq!(kind, ockam_engine_abi::Driver::Epoll, "{why}");
+    assert!(why.starts_with("no io_uring: "), "{why}");
+    let refused = probe::choose(DriverChoice::Uring).unwrap_err().to_string();
+    assert!(refused.contains("Too many open files") && refused.contains("epoll"), "{refused}");
+
+    hoard.clear();
+    world.driver.accept(listener);
+    while accepted.len() < clients.len() {
+        accepted.push(world.until_accepted(listener));
+    }
+    let mut peers: Vec<_> = accepted.iter().map(|socket| sockets::peer_addr(socket).unwrap()).collect();
+    let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+    peers.sort();
+    expected.sort();
+    assert_eq!(peers, expected);
+
+    // The ring's table has no more places than the limit allows; sockets beyond it work all the same.
+    let beyond = SocketId { index: 500, generation: 1 };
+    let (ours, mut peer) = stream_pair();
+    world.driver.adopt(beyond, ours.into());
+    world.driver.receive(beyond);
+    peer.write_all(b"far out").unwrap();
+    assert_eq!(world.receive_exactly(beyond, 7), b"far out");
+    let segments = vec![world.segment(b"heard"), world.segment(b" you")];
+    world.send_all(beyond, segments);
+    world.driver.pause(beyond);
+    assert_eq!(world.until_ended(beyond), ReceiveEnd::Paused);
+    world.driver.receive(beyond);
+    assert!(world.close(beyond).is_empty());
+    let mut answer = Vec::new();
+    peer.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"heard you");
+    world.close(listener);
+    world.finish();
+}
