@@ -134,19 +134,18 @@ impl<D: Driver> Core<D> {
             link.replies.admit(reply);
         }
         let was_empty = link.egress.queue.is_empty();
-        for segment in segments.into_iter().flatten() {
-            link.egress.bytes += segment.len();
+        for mut segment in segments.into_iter().flatten() {
+            let egress = &mut self.links[index].egress;
+            egress.bytes += segment.len();
             // Also while a send is in flight: it covers the bytes it was given, and what it took is counted in bytes.
-            match link.egress.queue.back_mut() {
-                Some(last) => match last.try_extend(segment) {
-                    Ok(merged) => self.pool.merged(merged),
-                    Err(segment) => link.egress.queue.push_back(segment),
-                },
-                None => link.egress.queue.push_back(segment),
+            if egress.queue.back_mut().is_some_and(|last| last.take_in(&mut segment)) {
+                self.release(segment);
+            } else {
+                egress.queue.push_back(segment);
             }
         }
         if was_empty {
-            link.egress.progress_ms = self.now_ms;
+            self.links[index].egress.progress_ms = self.now_ms;
             self.unsent.push(index);
             self.attend(index);
         }

@@ -14,6 +14,8 @@ mod ingest;
 mod lifecycle;
 pub(crate) mod link;
 pub(crate) mod mesh;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod slab;
 mod transit;
 
@@ -145,24 +147,29 @@ impl<D: Driver> Core<D> {
     /// What makes the driver useless.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut burst = Vec::with_capacity(1024);
-        loop {
-            self.now_ms = crate::clock::now_ms();
-            self.take_commands();
-            self.take_crossing();
-            self.resume_links();
-            self.sweep();
-            self.lend_slots();
-            self.send_queued();
-            if self.publish() {
-                return Ok(());
-            }
-            let timeout = self.timeout();
-            self.driver.wait(timeout, &mut burst)?;
-            self.mesh.cores[usize::from(self.index)].waker.awake();
-            for done in burst.drain(..) {
-                self.on_done(done);
-            }
+        while !self.tick(crate::clock::now_ms(), &mut burst)? {}
+        Ok(())
+    }
+
+    /// One pass: what others want, what is due, one submission, what happened. True when the node has drained.
+    fn tick(&mut self, now_ms: u64, burst: &mut Vec<Done>) -> io::Result<bool> {
+        self.now_ms = now_ms;
+        self.take_commands();
+        self.take_crossing();
+        self.resume_links();
+        self.sweep();
+        self.lend_slots();
+        self.send_queued();
+        if self.publish() {
+            return Ok(true);
         }
+        let timeout = self.timeout();
+        self.driver.wait(timeout, burst)?;
+        self.mesh.cores[usize::from(self.index)].waker.awake();
+        for done in burst.drain(..) {
+            self.on_done(done);
+        }
+        Ok(false)
     }
 
     fn on_done(&mut self, done: Done) {

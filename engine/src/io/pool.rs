@@ -154,23 +154,18 @@ impl Segment {
         self.length -= count as u32;
     }
 
-    /// Extends this segment by `next` when that lies directly behind it in the same slot; gives `next` back otherwise.
-    /// When it was taken in, the caller owes the pool one release less: [`Pool::merged`].
-    pub fn try_extend(&mut self, next: Segment) -> Result<Merged, Segment> {
+    /// Extends this segment by `next` when that lies directly behind it in the same slot. Then `next` is left empty; it
+    /// goes back like any other.
+    pub fn take_in(&mut self, next: &mut Segment) -> bool {
         // SAFETY: one past the end of the segment's range, within or at the end of its slot.
         let end = unsafe { self.start.add(self.len()) };
-        if self.slot != next.slot || end != next.start {
-            return Err(next);
+        let behind = self.slot == next.slot && end == next.start;
+        if behind {
+            self.length += std::mem::take(&mut next.length);
         }
-        self.length += next.length;
-        Ok(Merged(next.slot))
+        behind
     }
 }
-
-/// Two segments became one: the pool must be told by [`Pool::merged`].
-#[derive(Debug)]
-#[must_use]
-pub struct Merged(SlotId);
 
 /// The slots of one core.
 #[derive(Debug)]
@@ -317,12 +312,6 @@ impl Pool {
     pub fn release(&mut self, segment: Segment) {
         assert!(segment.slot.core == self.core, "a segment goes back to its own pool");
         self.class(segment.slot.large).drop_ref(segment.slot.index);
-    }
-
-    /// A segment was taken in by the one before it.
-    pub fn merged(&mut self, merged: Merged) {
-        assert!(merged.0.core == self.core, "a segment goes back to its own pool");
-        self.class(merged.0.large).drop_ref(merged.0.index);
     }
 
     /// A free slot for the kernel to receive into, if there is one.

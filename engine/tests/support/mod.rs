@@ -54,7 +54,8 @@ impl Engine {
         let dir = tempfile::tempdir().unwrap();
         let flags = SocketFlags::CLOEXEC;
         let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        rustix::net::sockopt::set_socket_timeout(&control, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
+        rustix::net::sockopt::set_socket_timeout(&control, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))
+            .unwrap();
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", ENTRY, "--nocapture"])
             .env(DIR, dir.path())
