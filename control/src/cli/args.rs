@@ -7,7 +7,7 @@ use crate::api::Service;
 use crate::home::NodeName;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use ockam_engine::config::DriverChoice;
+use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
 use std::path::PathBuf;
 
@@ -18,6 +18,7 @@ use super::values::{self, Duration, HostPort, NodeRef};
 #[derive(Parser, Debug)]
 #[command(
     name = "ockam",
+    bin_name = "ockam",
     version,
     about = "Route messages and TCP between nodes, end to end",
     long_about = "Route messages and TCP between nodes, end to end.\n\n\
@@ -132,12 +133,13 @@ pub enum Command {
 /// `ockam node ...`
 #[derive(Subcommand, Debug)]
 pub enum NodeCommand {
-    /// Create a node and start it
+    /// Create a node and start it, or start a stopped one with what is given here replaced
     #[command(after_help = "Examples:\n  \
         ockam node create\n  \
         ockam node create n1 --tcp-listener-address 127.0.0.1:6001\n  \
         ockam node create n1 --foreground --exit-on-eof\n  \
-        ockam node create gateway --tcp-listener-address 0.0.0.0:4000 --allow-transit 10.0.0.0/8=10.1.0.0/16:4000")]
+        ockam node create gateway --tcp-listener-address 0.0.0.0:4000 \\\n    \
+        --allow-transit 10.0.0.0/8=10.1.0.0/16:4000")]
     Create(NodeCreate),
     /// List the nodes of this home
     #[command(after_help = "Examples:\n  ockam node list\n  ockam node list --output json")]
@@ -168,21 +170,21 @@ pub struct NodeCreate {
     /// Name: letters, digits, `_` and `-`; two random words when left out
     #[arg(value_parser = values::node_name)]
     pub name: Option<NodeName>,
-    /// Where to accept links; port 0 picks a free port, which is kept from then on
-    #[arg(short, long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", value_parser = values::listen_address)]
-    pub tcp_listener_address: HostPort,
+    /// Where to accept links [default: 127.0.0.1:0]; port 0 picks a free port, which is kept from then on
+    #[arg(short, long, value_name = "HOST:PORT", value_parser = values::listen_address)]
+    pub tcp_listener_address: Option<HostPort>,
     /// Stay in the foreground until a signal; logs go to stderr
     #[arg(short, long)]
     pub foreground: bool,
     /// Stop when stdin ends
     #[arg(short, long, requires = "foreground")]
     pub exit_on_eof: bool,
-    /// Take the name over even if it looks as if it were running
+    /// Accepted and not needed: a lock tells whether a node runs, also where process numbers repeat
     #[arg(short, long)]
     pub skip_is_running_check: bool,
-    /// I/O driver of the engine: auto, uring or epoll
-    #[arg(long, default_value = "auto", value_parser = values::driver)]
-    pub driver: DriverChoice,
+    /// I/O driver of the engine: auto, uring or epoll [default: auto]
+    #[arg(long, value_parser = values::driver)]
+    pub driver: Option<DriverChoice>,
     /// Threads of the engine; as many as the process may use, at most 4, when left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: Option<u8>,
@@ -233,7 +235,8 @@ pub enum MessageCommand {
     /// Send a message along a route and print the reply
     #[command(after_help = "Examples:\n  \
         ockam message send hello --to /node/n1/service/uppercase\n  \
-        ockam message send hello --from n1 --to /ip4/127.0.0.1/tcp/6002/ip4/127.0.0.1/tcp/6003/service/uppercase\n  \
+        ockam message send hello --from n1 \\\n    \
+        --to /ip4/127.0.0.1/tcp/6002/ip4/127.0.0.1/tcp/6003/service/uppercase\n  \
         ockam message send 00ff --hex --to /dnsaddr/localhost/tcp/6001/service/echo\n  \
         echo /node/n1 | ockam message send hello --to -/service/uppercase")]
     Send(MessageSend),
@@ -318,7 +321,8 @@ pub enum TcpConnectionCommand {
     /// Open a link to another node and print its local address
     #[command(after_help = "Examples:\n  \
         ockam tcp-connection create --from n1 --to 127.0.0.1:6002\n  \
-        ockam message send hello --from n1 --to \"$(ockam tcp-connection create --from n1 --to 127.0.0.1:6002)/service/echo\"")]
+        ockam message send hello --from n1 \\\n    \
+        --to \"$(ockam tcp-connection create --from n1 --to 127.0.0.1:6002)/service/echo\"")]
     Create(TcpConnectionCreate),
     /// List the links that a node opened
     #[command(after_help = "Examples:\n  ockam tcp-connection list\n  ockam tcp-connection list --at n1 --output json")]

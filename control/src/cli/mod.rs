@@ -3,7 +3,224 @@
 
 pub mod args;
 pub mod client;
+pub mod commands;
 pub mod plan;
 pub mod show;
 pub mod stdin;
 pub mod values;
+
+use crate::api::{ErrorBody, ErrorReport};
+use crate::error::{Error, exit};
+use crate::process::{LogOptions, control_process};
+use args::{Cli, Command};
+use clap::error::ErrorKind;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use commands::Session;
+use show::Terminal;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Runs the command line of this process. The exit code is that of `sysexits.h`.
+pub fn main() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let cli = match parse(&typed) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(usage(&error, &typed)),
+    };
+    let terminal = Terminal::new(&cli.globals);
+    match run(cli, terminal) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => {
+            report(&error.report(), &terminal);
+            ExitCode::from(error.exit())
+        }
+    }
+}
+
+fn parse(typed: &[OsString]) -> Result<Cli, clap::Error> {
+    let plain = typed.iter().any(|argument| argument == "--no-color");
+    let colour = if plain { ColorChoice::Never } else { ColorChoice::Auto };
+    let matches = Cli::command().color(colour).try_get_matches_from(typed)?;
+    Cli::from_arg_matches(&matches)
+}
+
+fn run(cli: Cli, terminal: Terminal) -> Result<(), Error> {
+    let log = LogOptions { json: false, verbosity: cli.globals.verbose };
+    let mut session = Session::new(terminal, log);
+    let session = &mut session;
+    match cli.command {
+        Command::Node(command) => commands::node::run(command, session),
+        Command::Message(command) => commands::message::run(command, session),
+        Command::TcpListener(command) => commands::tcp_listener::run(command, session),
+        Command::TcpConnection(command) => commands::tcp_connection::run(command, session),
+        Command::Service(command) => commands::service::run(command, session),
+        Command::Worker(command) => commands::service::run_worker(command, session),
+        Command::FlowControl(command) => commands::service::run_flow_control(command, session),
+        Command::Engine(command) => commands::engine::run(command, session),
+        Command::Environment => commands::environment::run(session),
+        Command::Completion(arguments) => commands::completion::run(&arguments),
+        Command::Demo(arguments) => crate::demo::run(&arguments, &terminal),
+        Command::ControlProcess(arguments) => control_process::run(session.home()?, &arguments.node),
+        Command::EngineProcess(arguments) => {
+            let config = ockam_engine::Config {
+                node_dir: arguments.node_dir,
+                driver: arguments.driver,
+                threads: arguments.threads,
+                pin: arguments.pin,
+            };
+            ockam_engine::run(config).map_err(|error| Error::internal(format!("the engine could not start: {error}")))
+        }
+    }
+}
+
+/// Writes an error to stderr: what, then what next; as JSON where JSON was asked for.
+fn report(error: &ErrorReport, terminal: &Terminal) {
+    let text = if terminal.is_json() {
+        serde_json::to_string(&ErrorBody { error: error.clone() }).expect("an error has string keys")
+    } else {
+        let (on, off) = if terminal.colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        format!("{on}error:{off} {}\n{}", error.message, error.hint)
+    };
+    // Nothing can be done for a person whose stderr is closed; the exit code says it, too.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Writes what clap has to say, which is help, the version or a usage error, and gives the exit code.
+fn usage(error: &clap::Error, typed: &[OsString]) -> u8 {
+    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let json = typed.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
+        || typed.iter().any(|argument| argument == "--output=json" || argument == "--compact-output");
+    if json && !is_help {
+        let report = usage_report(&error.render().to_string());
+        let _ = writeln!(
+            std::io::stderr(),
+            "{}",
+            serde_json::to_string(&ErrorBody { error: report }).expect("string keys")
+        );
+    } else {
+        // A reader of help that goes away has read enough.
+        let _ = error.print();
+    }
+    if is_help { exit::OK } else { exit::USAGE }
+}
+
+/// A usage error as clap renders it: the message, an empty line, what to do.
+fn usage_report(rendered: &str) -> ErrorReport {
+    let rendered = rendered.trim();
+    let (message, rest) = rendered.split_once("\n\n").unwrap_or((rendered, ""));
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let tips = rest.lines().map(str::trim).filter(|line| line.starts_with("tip:") || line.starts_with("For more"));
+    ErrorReport {
+        code: "E_USAGE".into(),
+        message: one_line(message.strip_prefix("error: ").unwrap_or(message)),
+        hint: tips.map(one_line).collect::<Vec<_>>().join(" "),
+        exit: exit::USAGE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        let typed: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        parse(&typed)
+    }
+
+    #[test]
+    fn the_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_and_shows_examples() {
+        fn walk(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path} says nothing about itself");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path}: {} has no help", argument.get_id());
+            }
+            if command.has_subcommands() {
+                command.get_subcommands().filter(|it| !it.is_hide_set()).for_each(|it| walk(it, &path));
+            } else {
+                let help = command.get_after_help().unwrap_or_else(|| panic!("{path} has no examples")).to_string();
+                assert!(help.matches("ockam").count() >= 2, "{path} has fewer than two examples");
+            }
+        }
+        walk(&Cli::command(), "");
+    }
+
+    #[test]
+    fn every_example_parses() {
+        fn walk(command: &clap::Command, lines: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = help.replace("\\\n", "");
+            lines.extend(help.lines().map(|line| line.trim().to_owned()).filter(|line| line.starts_with("ockam ")));
+            command.get_subcommands().for_each(|it| walk(it, lines));
+        }
+        let mut lines = Vec::new();
+        walk(&Cli::command(), &mut lines);
+        assert!(lines.len() > 40, "only {} examples", lines.len());
+        for line in lines {
+            let line = line.split(['#', '>', '|']).next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+            // What a shell would put in is a route or a path.
+            let line = match (line.find("\"$("), line.rfind(")\"").or(line.rfind("\""))) {
+                (Some(from), Some(to)) => {
+                    format!("{}/service/echo{}", &line[..from], line[to..].trim_start_matches([')', '"']))
+                }
+                _ => line,
+            };
+            if let Err(error) = parsed(&line) {
+                panic!("{line}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_input_names_its_argument() {
+        for (line, named) in [
+            ("ockam node create n/1", "NAME"),
+            ("ockam node create --tcp-listener-address nowhere", "--tcp-listener-address"),
+            ("ockam node create --driver kqueue", "--driver"),
+            ("ockam node create --threads 0", "--threads"),
+            ("ockam node create --allow-transit 10.0.0.0/8", "--allow-transit"),
+            ("ockam node create --exit-on-eof", "--foreground"),
+            ("ockam node create --log-format xml", "--log-format"),
+            ("ockam node delete n1 --all", "--all"),
+            ("ockam node show a.b", "NODE"),
+            ("ockam message send hi", "--to"),
+            ("ockam message send --to /service/echo", "MESSAGE"),
+            ("ockam message send hi --to n1", "--to"),
+            ("ockam message send hi --to /nod/n1", "--to"),
+            ("ockam message send hi --to /service/echo --timeout soon", "--timeout"),
+            ("ockam message send hi --to /service/echo --from /service/n1", "--from"),
+            ("ockam tcp-listener create 70000", "HOST:PORT"),
+            ("ockam tcp-listener show xyz", "LISTENER"),
+            ("ockam tcp-connection create --to 127.0.0.1", "--to"),
+            ("ockam tcp-connection show xyz", "CONNECTION"),
+            ("ockam service start web", "SERVICE"),
+            ("ockam service start hop --addr a/b", "--addr"),
+            ("ockam flow-control add-consumer 12 hop", "FLOW_CONTROL_ID"),
+            ("ockam node list --output yaml", "--output"),
+            ("ockam completion --shell cmd", "--shell"),
+            ("ockam demo --seconds 0", "--seconds"),
+        ] {
+            let error = parsed(line).expect_err(line);
+            assert!(error.to_string().contains(named), "{line}: {error}");
+            let report = usage_report(&error.to_string());
+            assert!(!report.message.contains('\n') && !report.hint.is_empty(), "{line}: {report:?}");
+        }
+        let near = parsed("ockam nod list").expect_err("no such noun").to_string();
+        assert!(near.contains("'node'"), "{near}");
+    }
+
+    #[test]
+    fn nodes_are_named_with_and_without_prefix() {
+        for line in ["ockam worker list --at n1", "ockam worker list --at /node/n1"] {
+            assert!(parsed(line).is_ok(), "{line}");
+        }
+        assert!(parsed("ockam message send hi --to -/service/echo --from /node/n1").is_ok());
+        assert!(parsed("ockam message send -1 --to /service/echo").is_ok());
+    }
+}

@@ -4,22 +4,25 @@
 use super::args::{Globals, OutputFormat};
 use crate::error::Error;
 use serde::Serialize;
-use serde_json::Value;
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 
-/// The result of a command, in the forms it has. The text for people is made only when it is written.
+/// The result of a command, in the forms it has. Only the one that is written is made.
 pub struct Output<'a> {
     plain: Box<dyn FnOnce() -> String + 'a>,
     machine: Option<String>,
-    json: Value,
+    /// The argument says whether it shall be on one line.
+    json: Box<dyn FnOnce(bool) -> String + 'a>,
 }
 
 impl<'a> Output<'a> {
     /// A result with a JSON form and a text for people.
-    pub fn new(json: &impl Serialize, plain: impl FnOnce() -> String + 'a) -> Output<'a> {
-        let json = serde_json::to_value(json).expect("API types have string keys and finite numbers");
-        Output { plain: Box::new(plain), machine: None, json }
+    pub fn new(json: &'a impl Serialize, plain: impl FnOnce() -> String + 'a) -> Output<'a> {
+        let json = |compact| {
+            let text = if compact { serde_json::to_string(json) } else { serde_json::to_string_pretty(json) };
+            text.expect("API types have string keys and finite numbers")
+        };
+        Output { plain: Box::new(plain), machine: None, json: Box::new(json) }
     }
 
     /// Adds the one bare value that a script wants.
@@ -78,6 +81,11 @@ impl Terminal {
         }
     }
 
+    /// Whether results and errors are JSON.
+    pub fn is_json(&self) -> bool {
+        self.format == OutputFormat::Json
+    }
+
     /// Writes a result to stdout.
     ///
     /// # Errors
@@ -86,8 +94,7 @@ impl Terminal {
         let text = match choose(self.format, self.stdout_is_terminal, output.machine.is_some()) {
             Form::Plain => (output.plain)(),
             Form::Machine => output.machine.unwrap_or_default(),
-            Form::Json if self.compact => output.json.to_string(),
-            Form::Json => format!("{:#}", output.json),
+            Form::Json => (output.json)(self.compact),
         };
         self.print_text(&text)
     }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::home::NodeName;
 use crate::text::is_hex_id;
 use crate::transit;
-use ockam_engine::config::DriverChoice;
+use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,0 +1,49 @@
+//! `ockam environment`: every variable that is read.
+
+use super::Session;
+use crate::cli::show::{Output, table};
+use crate::error::Error;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Variable {
+    name: &'static str,
+    /// What holds when it is not set.
+    default: &'static str,
+    description: &'static str,
+    /// What it is set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+}
+
+const VARIABLES: &[(&str, &str, &str)] = &[
+    ("OCKAM_HOME", "~/.ockam", "Where nodes and their state live"),
+    ("HOME", "", "Parent of the default OCKAM_HOME"),
+    ("QUIET", "", "Write nothing to stderr but errors, as --quiet"),
+    ("NO_COLOR", "", "No colours, as --no-color"),
+    ("NO_INPUT", "", "Never ask, as --no-input"),
+    ("RUST_LOG", "", "Which log events a node writes, such as info or ockam=debug; before -v"),
+    ("TMPDIR", "/tmp", "Where `ockam demo` makes its temporary home"),
+];
+
+/// Lists them.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub fn run(session: &mut Session) -> Result<(), Error> {
+    let variables: Vec<Variable> = VARIABLES
+        .iter()
+        .map(|&(name, default, description)| {
+            let value = std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+            Variable { name, default, description, value }
+        })
+        .collect();
+    let plain = || {
+        let rows = variables.iter().map(|it| {
+            let now = it.value.as_deref().unwrap_or(it.default);
+            [it.name.into(), crate::text::escape(now.as_bytes(), 60), it.description.into()]
+        });
+        table(["VARIABLE", "VALUE", "MEANING"], rows, "")
+    };
+    session.terminal.print(Output::new(&variables, plain))
+}

@@ -1,0 +1,355 @@
+//! `ockam node`.
+
+use super::Session;
+use super::engine::{brief_lines, duration};
+use crate::api::{EngineBrief, NodeInfo, NodeStatus, ServiceInfo, path};
+use crate::cli::args::{LogFormat, NodeArg, NodeCommand, NodeCreate, NodeDelete};
+use crate::cli::client::{Control, control_pid};
+use crate::cli::plan::dialable;
+use crate::cli::show::{Output, table};
+use crate::error::Error;
+use crate::home::{NodeDir, NodeName};
+use crate::process::{NodeOptions, control_process, stop};
+use crate::transit;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Runs a command.
+///
+/// # Errors
+/// What the command says.
+pub fn run(command: NodeCommand, session: &mut Session) -> Result<(), Error> {
+    match command {
+        NodeCommand::Create(arguments) => create(arguments, session),
+        NodeCommand::List => list(session),
+        NodeCommand::Show(argument) => show(argument, session),
+        NodeCommand::Start(argument) => start(argument, session),
+        NodeCommand::Stop(argument) => stop(argument, session),
+        NodeCommand::Delete(arguments) => delete(arguments, session),
+        NodeCommand::Logs(argument) => logs(argument, session),
+        NodeCommand::Default(argument) => default(argument, session),
+    }
+}
+
+fn create(arguments: NodeCreate, session: &mut Session) -> Result<(), Error> {
+    let name = match arguments.name {
+        Some(name) => name,
+        None => session.unused_name()?,
+    };
+    let options = NodeOptions {
+        tcp_listener_address: arguments.tcp_listener_address.map(|address| address.to_string()),
+        driver: arguments.driver.map(|driver| driver.to_string()),
+        threads: arguments.threads,
+        pin: arguments.pin.then_some(true),
+        allow_transit: (!arguments.allow_transit.is_empty())
+            .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
+    };
+    session.log.json = arguments.log_format == LogFormat::Json;
+    if arguments.foreground {
+        let start = crate::process::ControlStart { create: Some(options), log: session.log.clone() };
+        return control_process::run_in_foreground(session.home()?, &name, start, arguments.exit_on_eof);
+    }
+    let info = session.create(&name, options)?;
+    print_created(session, &info, "Created")
+}
+
+fn start(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
+    let name = session.existing(argument.node)?;
+    let dir = session.required(&name)?;
+    if let Some(mut control) = Control::connect(&dir)? {
+        session.terminal.note(format_args!("The node {name} is running already."));
+        let info: NodeInfo = control.get(path::NODE)?;
+        return print_created(session, &info, "There is");
+    }
+    let info = session.start(&name)?;
+    print_created(session, &info, "Started")
+}
+
+fn print_created(session: &mut Session, info: &NodeInfo, done: &str) -> Result<(), Error> {
+    let terminal = session.terminal;
+    // Only people and JSON are told whether it is the default node; a script that wants the name does not wait for it.
+    let wants_all = terminal.stdout_is_terminal || terminal.is_json();
+    let is_default = wants_all
+        && session.store()?.map_or(Ok(None), |store| store.default_node())?.is_some_and(|it| it.as_str() == info.name);
+    let view = NodeView::running(info, is_default);
+    let plain = || {
+        let default = if is_default { ", the default node" } else { "" };
+        let addresses: Vec<&str> = info.tcp_listeners.iter().map(|it| it.address.as_str()).collect();
+        format!(
+            "{done} {}{default}. It listens on {}.\nTry: ockam message send hello --to /node/{}/service/uppercase",
+            info.name,
+            if addresses.is_empty() { "no TCP address".into() } else { addresses.join(", ") },
+            info.name
+        )
+    };
+    terminal.print(Output::new(&view, plain).machine(info.name.clone()))
+}
+
+/// One line of `node list`.
+#[derive(Serialize)]
+struct Listed {
+    node_name: String,
+    status: NodeStatus,
+    pid: Option<u32>,
+    is_default: bool,
+}
+
+fn list(session: &mut Session) -> Result<(), Error> {
+    let rows = match session.store()? {
+        Some(store) => store.nodes()?,
+        None => Vec::new(),
+    };
+    let mut nodes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let dir = session.home()?.node(&row.name);
+        let status = dir.status()?;
+        let pid = if status == NodeStatus::Running { control_pid(&dir).unwrap_or(None) } else { None };
+        nodes.push(Listed { node_name: row.name.to_string(), status, pid, is_default: row.is_default });
+    }
+    let plain = || {
+        let rows = nodes.iter().map(|it| {
+            let pid = it.pid.map_or("-".into(), |pid| pid.to_string());
+            [
+                it.node_name.clone(),
+                it.status.name().into(),
+                pid,
+                if it.is_default { "yes".into() } else { String::new() },
+            ]
+        });
+        table(["NAME", "STATUS", "PID", "DEFAULT"], rows, "There are no nodes. Make one with `ockam node create`.")
+    };
+    session.terminal.print(Output::new(&nodes, plain))
+}
+
+/// A node under `--output json`: the shape of `node show`, whether the node runs or not.
+#[derive(Serialize)]
+struct NodeView<'a> {
+    name: &'a str,
+    is_default: bool,
+    status: NodeStatus,
+    pid: Option<u32>,
+    uptime_s: Option<u64>,
+    version: Option<&'a str>,
+    route: RouteView,
+    transports: Vec<TransportView<'a>>,
+    services: &'a [ServiceInfo],
+    transit_rules: &'a [String],
+    engine: Option<&'a EngineBrief>,
+    control_log: String,
+    engine_log: String,
+}
+
+/// How routes name the node.
+#[derive(Serialize)]
+struct RouteView {
+    /// By name, for commands of this home.
+    short: String,
+    /// By address, for everybody who can reach it.
+    verbose: Option<String>,
+}
+
+/// A listener or a connection.
+#[derive(Serialize)]
+struct TransportView<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    mode: &'static str,
+    socket_addr: &'a str,
+    worker_addr: Option<&'a str>,
+    flow_control_id: &'a str,
+}
+
+impl<'a> NodeView<'a> {
+    fn running(info: &'a NodeInfo, is_default: bool) -> NodeView<'a> {
+        let listeners = info.tcp_listeners.iter().map(|it| TransportView {
+            kind: "TCP",
+            mode: if it.up { "listening" } else { "down" },
+            socket_addr: &it.address,
+            worker_addr: None,
+            flow_control_id: &it.flow_control_id,
+        });
+        let connections = info.tcp_connections.iter().map(|it| TransportView {
+            kind: "TCP",
+            mode: match it.origin {
+                crate::api::ConnectionOrigin::Accepted => "accepted",
+                crate::api::ConnectionOrigin::Dialed => "dialed",
+                crate::api::ConnectionOrigin::Transit => "transit",
+            },
+            socket_addr: &it.to,
+            worker_addr: Some(&it.address),
+            flow_control_id: &it.flow_control_id,
+        });
+        NodeView {
+            name: &info.name,
+            is_default,
+            status: info.status,
+            pid: Some(info.pid),
+            uptime_s: Some(info.uptime_s),
+            version: Some(&info.version),
+            route: RouteView { short: format!("/node/{}", info.name), verbose: verbose_route(info) },
+            transports: listeners.chain(connections).collect(),
+            services: &info.services,
+            transit_rules: &info.transit_rules,
+            engine: Some(&info.engine),
+            control_log: info.control_log.clone(),
+            engine_log: info.engine_log.clone(),
+        }
+    }
+
+    fn without_control(dir: &'a NodeDir, is_default: bool, status: NodeStatus) -> NodeView<'a> {
+        NodeView {
+            name: dir.name().as_str(),
+            is_default,
+            status,
+            pid: None,
+            uptime_s: None,
+            version: None,
+            route: RouteView { short: format!("/node/{}", dir.name()), verbose: None },
+            transports: Vec::new(),
+            services: &[],
+            transit_rules: &[],
+            engine: None,
+            control_log: dir.control_log().display().to_string(),
+            engine_log: dir.engine_log().display().to_string(),
+        }
+    }
+}
+
+fn verbose_route(info: &NodeInfo) -> Option<String> {
+    let listener: SocketAddr = info.tcp_listeners.iter().find(|it| it.up)?.address.parse().ok()?;
+    let address = dialable(listener);
+    let family = if address.is_ipv4() { "ip4" } else { "ip6" };
+    Some(format!("/{family}/{}/tcp/{}", address.ip(), address.port()))
+}
+
+fn show(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
+    let name = session.existing(argument.node)?;
+    let dir = session.required(&name)?;
+    let is_default = session.store()?.map_or(Ok(None), |store| store.default_node())?.as_ref() == Some(&name);
+    // To show a node changes nothing: a control that is missing stays missing.
+    let info: Option<NodeInfo> = match Control::connect(&dir)? {
+        Some(mut control) => Some(control.get(path::NODE)?),
+        None => None,
+    };
+    match info {
+        Some(info) => {
+            let view = NodeView::running(&info, is_default);
+            session.terminal.print(Output::new(&view, || describe(&info, is_default)))
+        }
+        None => {
+            let view = NodeView::without_control(&dir, is_default, dir.status()?);
+            let plain = || {
+                format!(
+                    "{name}{}\n  status   {}\n  log      {}\n\nStart it with `ockam node start {name}`.",
+                    if is_default { " (default)" } else { "" },
+                    view.status.name(),
+                    dir.control_log().display()
+                )
+            };
+            session.terminal.print(Output::new(&view, plain))
+        }
+    }
+}
+
+fn describe(info: &NodeInfo, is_default: bool) -> String {
+    let mut lines = vec![format!("{}{}", info.name, if is_default { " (default)" } else { "" })];
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{value}"));
+    line("status", info.status.name().into());
+    line("process", format!("{} (up {})", info.pid, duration(info.uptime_s)));
+    line("version", info.version.clone());
+    line("route", verbose_route(info).unwrap_or_else(|| "none: it listens nowhere".into()));
+    for listener in &info.tcp_listeners {
+        let state = match &listener.error {
+            _ if listener.up => String::new(),
+            Some(why) => format!(" (down: {why})"),
+            None => " (down)".into(),
+        };
+        line("listener", format!("{}{state}, flow control {}", listener.address, listener.flow_control_id));
+    }
+    for connection in &info.tcp_connections {
+        line(
+            "connection",
+            format!("{} {} ({:?})", connection.address, connection.to, connection.origin).to_lowercase(),
+        );
+    }
+    for service in &info.services {
+        line("service", format!("/service/{} ({})", service.address, service.service.name()));
+    }
+    for rule in &info.transit_rules {
+        line("transit", rule.clone());
+    }
+    for (name, value) in brief_lines(&info.engine) {
+        line(&format!("engine {name}"), format!(" {value}"));
+    }
+    line("logs", info.control_log.clone());
+    line("", info.engine_log.clone());
+    lines.join("\n")
+}
+
+fn stop(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
+    let name = session.existing(argument.node)?;
+    let dir = session.required(&name)?;
+    let was = dir.status()?;
+    stop::stop(&dir)?;
+    let plain = || match was {
+        NodeStatus::Stopped => format!("The node {name} was stopped already."),
+        _ => format!("Stopped {name}."),
+    };
+    session.terminal.print(Output::new(&NameView { name: name.as_str() }, plain).machine(name.to_string()))
+}
+
+#[derive(Serialize)]
+struct NameView<'a> {
+    name: &'a str,
+}
+
+fn delete(arguments: NodeDelete, session: &mut Session) -> Result<(), Error> {
+    let names: Vec<NodeName> = if arguments.all {
+        session.store()?.map_or(Ok(Vec::new()), |store| store.nodes())?.into_iter().map(|node| node.name).collect()
+    } else {
+        let name = session.existing(arguments.node)?;
+        session.required(&name)?;
+        vec![name]
+    };
+    let list = names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+    if !names.is_empty()
+        && !session.terminal.confirm(arguments.yes, &format!("Delete {list} and all that is stored?"))?
+    {
+        return Ok(());
+    }
+    for name in &names {
+        stop::delete(session.home()?, name)?;
+    }
+    let plain = || if names.is_empty() { "There are no nodes.".into() } else { format!("Deleted {list}.") };
+    let views: Vec<NameView> = names.iter().map(|name| NameView { name: name.as_str() }).collect();
+    let machine = names.iter().map(NodeName::as_str).collect::<Vec<_>>().join("\n");
+    match (arguments.all, views.as_slice()) {
+        (false, [view]) => session.terminal.print(Output::new(view, plain).machine(machine)),
+        (_, views) => session.terminal.print(Output::new(&views, plain).machine(machine)),
+    }
+}
+
+fn logs(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
+    #[derive(Serialize)]
+    struct Logs {
+        path: String,
+        engine_path: String,
+    }
+    let name = session.existing(argument.node)?;
+    let dir = session.required(&name)?;
+    let path = |path: PathBuf| path.display().to_string();
+    let logs = Logs { path: path(dir.control_log()), engine_path: path(dir.engine_log()) };
+    session.terminal.print(Output::new(&logs, || logs.path.clone()).machine(logs.path.clone()))
+}
+
+fn default(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
+    let chosen = argument.node.is_some();
+    let name = session.existing(argument.node)?;
+    session.required(&name)?;
+    if chosen && let Some(mut store) = session.store()? {
+        store.set_default(&name)?;
+    }
+    let plain = || if chosen { format!("The default node is now {name}.") } else { name.to_string() };
+    session.terminal.print(Output::new(&NameView { name: name.as_str() }, plain).machine(name.to_string()))
+}

@@ -1,0 +1,494 @@
+//! `ockam demo`: three nodes in a temporary home, messages routed through them by the commands that a user would type,
+//! then a measurement over the same nodes. Whatever happens (an error, a closed pipe, Ctrl-C), nodes and home are gone
+//! at the end.
+
+use crate::cli::args::Demo;
+use crate::cli::show::{Output, Terminal, bytes};
+use crate::error::{Error, exit};
+use crate::messenger::{self, Deadline, Link};
+use crate::random;
+use crate::route::{Hop, Route};
+use ockam_wire::Address;
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+/// Ports of the transcript, as every tutorial has them. When one is busy, free ones are taken.
+const PORTS: [u16; 3] = [6001, 6002, 6003];
+
+/// Messages under way while throughput is measured, and the bytes that they may have together.
+const WINDOW_MESSAGES: usize = 256;
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// Round trips, one at a time, whose median is the latency.
+const ROUND_TRIPS: usize = 1000;
+
+/// How long the last replies may take.
+const LAST_REPLIES: Duration = Duration::from_secs(10);
+
+/// Runs it.
+///
+/// # Errors
+/// A command did not answer what it should, the measurement met a wrong or missing byte, or it was interrupted.
+pub fn run(arguments: &Demo, terminal: &Terminal) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| io("cannot start the demo", &error))?;
+    runtime.block_on(async {
+        let interrupt = Interrupt::watch()?;
+        let temporary = tempfile::Builder::new().prefix("ockam-demo-").tempdir();
+        let temporary =
+            temporary.map_err(|error| Error::storage("create a directory in", std::env::temp_dir(), &error))?;
+        let mut stage = Stage {
+            terminal: *terminal,
+            program: std::env::current_exe().map_err(|error| io("cannot find this program", &error))?,
+            home: temporary.path().join("home"),
+            interrupt,
+            transcript: Vec::new(),
+        };
+        let played = stage.play(arguments).await;
+        stage.progress("");
+        if let Err(error) = stage.clear().await {
+            let kept = temporary.keep();
+            stage
+                .terminal
+                .warn(format_args!("the nodes of the demo may still run, with OCKAM_HOME={}/home", kept.display()));
+            return played.and(Err(error));
+        }
+        let path = temporary.path().to_owned();
+        temporary.close().map_err(|error| Error::storage("remove", path, &error))?;
+        let measured = played?;
+        stage.finish(&measured)
+    })
+}
+
+/// One command of the transcript.
+#[derive(Debug, Serialize)]
+struct Line {
+    command: String,
+    exit: u8,
+    stdout: String,
+    stderr: String,
+}
+
+/// What came out at the end.
+#[derive(Debug, Serialize)]
+struct Measured {
+    /// Payload of a message in bytes.
+    message_bytes: usize,
+    /// Messages that came back, each compared byte for byte.
+    messages: u64,
+    seconds: f64,
+    messages_per_second: f64,
+    /// Payload in one direction, in bits per second.
+    bits_per_second: f64,
+    /// Median of a round trip with nothing else under way, in microseconds.
+    round_trip_us: f64,
+}
+
+/// Where the demo plays: the home, how commands are run there, who hears of it.
+struct Stage {
+    terminal: Terminal,
+    program: PathBuf,
+    home: PathBuf,
+    interrupt: Arc<Interrupt>,
+    transcript: Vec<Line>,
+}
+
+impl Stage {
+    async fn play(&mut self, arguments: &Demo) -> Result<Measured, Error> {
+        let ports = free_ports()?;
+        let [first, second, third] = ports;
+        self.say("# Three nodes, each a control process and an engine")?;
+        for (number, port) in (1..).zip(ports) {
+            let name = format!("n{number}");
+            let address = format!("127.0.0.1:{port}");
+            self.expect(&["node", "create", &name, "--tcp-listener-address", &address], exit::OK, &name).await?;
+        }
+        self.say("\n# A message through n1 and n2 to a service of n3")?;
+        let by_address = format!("/ip4/127.0.0.1/tcp/{second}/ip4/127.0.0.1/tcp/{third}/service/uppercase");
+        let send = ["message", "send", "hello", "--from", "n1", "--to"];
+        self.expect(&[&send[..], &[&by_address]].concat(), exit::OK, "HELLO").await?;
+        self.say("\n# The same by name")?;
+        self.expect(&[&send[..], &["/node/n2/node/n3/service/uppercase"]].concat(), exit::OK, "HELLO").await?;
+        self.say("\n# Without a node of its own the command itself dials the first one")?;
+        let all_three = "/node/n1/node/n2/node/n3/service/echo";
+        self.expect(&["message", "send", "hello", "--to", all_three], exit::OK, "hello").await?;
+        self.say("\n# What cannot be delivered fails at once, and says what, where and why")?;
+        self.expect(&[&send[..], &["/node/n2/node/n3/service/upercase"]].concat(), exit::UNKNOWN, "").await?;
+
+        let bytes = arguments.message_bytes as usize;
+        self.say(&format!(
+            "\n# Measuring for {} s: messages of {bytes} bytes through n1 and n2 to the echo service of n3 and back",
+            arguments.seconds
+        ))?;
+        let text =
+            format!("/ip4/127.0.0.1/tcp/{first}/ip4/127.0.0.1/tcp/{second}/ip4/127.0.0.1/tcp/{third}/service/echo");
+        let multiaddr = text.parse().map_err(|error| Error::internal(format!("{text}: {error}")))?;
+        let route = Route::new(&multiaddr, "demo")?;
+        self.measure(route, bytes, Duration::from_secs(arguments.seconds.into())).await
+    }
+
+    /// Runs a command as typed and checks how it ends and what it prints.
+    async fn expect(&mut self, arguments: &[&str], exit: u8, stdout: &str) -> Result<(), Error> {
+        let command = format!("ockam {}", arguments.join(" "));
+        self.say(&format!("$ {command}"))?;
+        let line = self.command(arguments, command).await?;
+        let shown = if line.exit == exit::OK { &line.stdout } else { &line.stderr };
+        self.say(shown.trim_end())?;
+        let as_expected = line.exit == exit && (exit != exit::OK || line.stdout == stdout);
+        let failure = format!(
+            "`{}` ended with {} and printed {:?} instead of {stdout:?} and {exit}; {}",
+            line.command, line.exit, line.stdout, line.stderr
+        );
+        self.transcript.push(line);
+        if as_expected { Ok(()) } else { Err(Error::internal(failure)) }
+    }
+
+    /// Runs this program. It has a process group of its own, so that Ctrl-C reaches the demo alone; a message that is
+    /// under way then is ended, while a command that changes nodes is waited for: `clear` must find what it made.
+    async fn command(&self, arguments: &[&str], command: String) -> Result<Line, Error> {
+        let child = tokio::process::Command::new(&self.program)
+            .args(arguments)
+            .env("OCKAM_HOME", &self.home)
+            .env_remove("QUIET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn();
+        let child = child.map_err(|error| Error::CannotStart {
+            path: self.program.clone(),
+            errno: error.raw_os_error().unwrap_or(0),
+        })?;
+        let ended = child.wait_with_output();
+        let output = if arguments[0] == "message" {
+            tokio::select! {
+                output = ended => output,
+                () = self.interrupt.wait() => return Err(Error::Interrupted),
+            }
+        } else {
+            ended.await
+        };
+        let output = output.map_err(|error| io("cannot read what a command prints", &error))?;
+        Ok(Line {
+            command,
+            exit: output.status.code().map_or(exit::INTERNAL, |code| code as u8),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    async fn measure(&self, route: Route, message_bytes: usize, time: Duration) -> Result<Measured, Error> {
+        let interrupt = Arc::clone(&self.interrupt);
+        let received = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&received);
+        let mut measuring =
+            tokio::task::spawn_blocking(move || measure(&route, message_bytes, time, &interrupt, &counted));
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.tick().await;
+        let mut before = received.load(Relaxed);
+        loop {
+            tokio::select! {
+                measured = &mut measuring => {
+                    return measured.map_err(|error| Error::internal(format!("the measurement ended: {error}")))?;
+                }
+                _ = seconds.tick() => {
+                    let now = received.load(Relaxed);
+                    let per_second = now - before;
+                    let bits = per_second as f64 * message_bytes as f64 * 8.0;
+                    self.progress(&format!("{per_second} messages/s, {:.2} Gbit/s", bits / 1e9));
+                    before = now;
+                }
+            }
+        }
+    }
+
+    /// A line of the transcript: on stdout, unless JSON goes there. Ctrl-C and a closed stdout end the demo here.
+    fn say(&self, line: &str) -> Result<(), Error> {
+        if self.interrupt.happened() {
+            return Err(Error::Interrupted);
+        }
+        if self.terminal.is_json() {
+            self.terminal.note(line);
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout().lock();
+        let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        written.map_err(|error| io("cannot write to stdout", &error))
+    }
+
+    /// How the measurement goes: one line that replaces itself on a terminal, one line each in a log.
+    fn progress(&self, line: &str) {
+        if self.terminal.quiet {
+            return;
+        }
+        let mut stderr = std::io::stderr();
+        // Nothing can be done for a person whose stderr is closed.
+        let _ = match (stderr.is_terminal(), line.is_empty()) {
+            (true, _) => write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush()),
+            (false, false) => writeln!(stderr, "{line}"),
+            (false, true) => Ok(()),
+        };
+    }
+
+    /// Ends the nodes and removes their home.
+    async fn clear(&self) -> Result<(), Error> {
+        if !Path::new(&self.home).exists() {
+            return Ok(());
+        }
+        let line = self.command(&["node", "delete", "--all", "--yes"], "ockam node delete --all --yes".into()).await?;
+        match line.exit {
+            exit::OK => Ok(()),
+            exit => Err(Error::internal(format!("`{}` ended with {exit}: {}", line.command, line.stderr.trim()))),
+        }
+    }
+
+    fn finish(&self, measured: &Measured) -> Result<(), Error> {
+        #[derive(Serialize)]
+        struct Played<'a> {
+            transcript: &'a [Line],
+            measured: &'a Measured,
+        }
+        if self.terminal.is_json() {
+            let played = Played { transcript: &self.transcript, measured };
+            return self.terminal.print(Output::new(&played, String::new));
+        }
+        self.say(&format!(
+            "{} messages ({} of payload each way) came back in {:.1} s, every byte as it was sent:\n  \
+             {:.0} messages/s, {:.2} Gbit/s in each direction, {:.0} us for a single round trip\n\
+             The nodes and their home are gone.",
+            measured.messages,
+            bytes(measured.messages * measured.message_bytes as u64),
+            measured.seconds,
+            measured.messages_per_second,
+            measured.bits_per_second / 1e9,
+            measured.round_trip_us
+        ))
+    }
+}
+
+/// The ports of the tutorials, or three free ones.
+fn free_ports() -> Result<[u16; 3], Error> {
+    let bind = |port| TcpListener::bind(("127.0.0.1", port));
+    if PORTS.map(bind).iter().all(Result::is_ok) {
+        return Ok(PORTS);
+    }
+    // All three are held at once, so that they differ.
+    let listeners = [bind(0), bind(0), bind(0)];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(listeners) {
+        let address = listener.and_then(|listener| listener.local_addr());
+        *port = address.map_err(|error| io("cannot find free ports", &error))?.port();
+    }
+    Ok(ports)
+}
+
+/// Ctrl-C and its relatives, heard once and for all.
+struct Interrupt {
+    happened: AtomicBool,
+    heard: Notify,
+}
+
+impl Interrupt {
+    /// Begins to listen, in place of what these signals would do.
+    fn watch() -> Result<Arc<Interrupt>, Error> {
+        let interrupt = Arc::new(Interrupt { happened: AtomicBool::new(false), heard: Notify::new() });
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let mut signals = signal(kind).map_err(|error| io("cannot wait for signals", &error))?;
+            let interrupt = Arc::clone(&interrupt);
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    interrupt.happened.store(true, Relaxed);
+                    interrupt.heard.notify_waiters();
+                }
+            });
+        }
+        Ok(interrupt)
+    }
+
+    fn happened(&self) -> bool {
+        self.happened.load(Relaxed)
+    }
+
+    async fn wait(&self) {
+        let heard = self.heard.notified();
+        if !self.happened() {
+            heard.await;
+        }
+    }
+}
+
+/// Sends messages for `time` and compares what comes back. Blocking; counts replies in `received`.
+fn measure(
+    route: &Route,
+    message_bytes: usize,
+    time: Duration,
+    interrupt: &Interrupt,
+    received: &AtomicU64,
+) -> Result<Measured, Error> {
+    let whole = Deadline::after(time + LAST_REPLIES);
+    let hop =
+        route.first_hop().cloned().ok_or_else(|| Error::internal("the route of the demo begins inside a node"))?;
+    let mut link = Link::open(&hop, whole)?;
+    let pattern = Pattern::new(message_bytes);
+    let reply_to = Address::local(random::hex_id());
+    let mut frame = messenger::frame(&route.addresses(1), &[reply_to.as_ref()], &vec![0; message_bytes], None)?;
+    let payload_at = frame.len() - message_bytes;
+    let mut next = 0;
+
+    let mut round_trips = Vec::with_capacity(ROUND_TRIPS);
+    let latency_ends = Instant::now() + time / 3;
+    while round_trips.len() < ROUND_TRIPS && Instant::now() < latency_ends && !interrupt.happened() {
+        pattern.write(next, &mut frame[payload_at..]);
+        let sent = Instant::now();
+        link.send(&frame, whole)?.ok_or_else(|| silent(&hop))?;
+        check(&mut link, whole, &pattern, next, &hop)?;
+        round_trips.push(sent.elapsed());
+        next += 1;
+        received.store(next, Relaxed);
+    }
+    round_trips.sort_unstable();
+    let first = next;
+
+    let window = (WINDOW_BYTES / message_bytes).clamp(1, WINDOW_MESSAGES);
+    let (under_way, arrived): (SyncSender<()>, Receiver<()>) = sync_channel(window);
+    let mut sender = link.sender()?;
+    let began = Instant::now();
+    let stop = AtomicBool::new(false);
+    let last = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let mut number = first;
+            while began.elapsed() < time && !interrupt.happened() && !stop.load(Relaxed) {
+                pattern.write(number, &mut frame[payload_at..]);
+                // The place in the window is taken before the message leaves; nobody waits for it any more after an error.
+                if under_way.send(()).is_err() || sender.write_all(&frame).is_err() {
+                    break;
+                }
+                number += 1;
+            }
+            drop(under_way);
+            number
+        });
+        // The reply to each message that was announced: the channel ends when the sender has.
+        let mut compared = Ok(());
+        while compared.is_ok() && arrived.recv().is_ok() {
+            compared = check(&mut link, whole, &pattern, next, &hop);
+            next += 1;
+            received.store(next, Relaxed);
+        }
+        stop.store(true, Relaxed);
+        drop(arrived);
+        let last = sending.join().map_err(|_| Error::internal("the sender of the demo ended"))?;
+        compared.map(|()| last)
+    })?;
+    let seconds = began.elapsed().as_secs_f64();
+    if interrupt.happened() {
+        return Err(Error::Interrupted);
+    }
+    let messages = last - first;
+    Ok(Measured {
+        message_bytes,
+        messages,
+        seconds,
+        messages_per_second: messages as f64 / seconds,
+        bits_per_second: messages as f64 * message_bytes as f64 * 8.0 / seconds,
+        round_trip_us: round_trips.get(round_trips.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6),
+    })
+}
+
+/// Receives the next message and compares it with what was sent as number `number`.
+fn check(link: &mut Link, deadline: Deadline, pattern: &Pattern, number: u64, hop: &Hop) -> Result<(), Error> {
+    let message = link.receive(deadline)?.ok_or_else(|| silent(hop))?;
+    if pattern.is(number, message.payload) {
+        return Ok(());
+    }
+    Err(Error::PeerMisbehaved {
+        peer: format!("the node at {hop}"),
+        why: format!("gave back other bytes than were sent in message {number}"),
+    })
+}
+
+fn silent(hop: &Hop) -> Error {
+    Error::NoReply { route: format!("the nodes of the demo ({hop})"), timeout_ms: LAST_REPLIES.as_millis() as u64 }
+}
+
+/// Payloads that differ from one another in every place: a number, then bytes of a random table from a place that
+/// depends on it.
+struct Pattern {
+    table: Vec<u8>,
+    length: usize,
+}
+
+impl Pattern {
+    /// More than any shift, so that neighbours differ.
+    const SHIFTS: usize = 251;
+
+    fn new(length: usize) -> Pattern {
+        // A generator of Marsaglia: bytes that neither repeat nor compress, at no cost.
+        let mut state = u64::from_le_bytes(random::bytes()) | 1;
+        let table = (0..length + Self::SHIFTS)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            })
+            .collect();
+        Pattern { table, length }
+    }
+
+    fn tail(&self, number: u64) -> &[u8] {
+        let shift = (number % Self::SHIFTS as u64) as usize;
+        &self.table[shift..shift + self.length - 8]
+    }
+
+    fn write(&self, number: u64, payload: &mut [u8]) {
+        let (head, tail) = payload.split_at_mut(8);
+        head.copy_from_slice(&number.to_le_bytes());
+        tail.copy_from_slice(self.tail(number));
+    }
+
+    fn is(&self, number: u64, payload: &[u8]) -> bool {
+        payload.len() == self.length && payload[..8] == number.to_le_bytes() && payload[8..] == *self.tail(number)
+    }
+}
+
+fn io(what: &str, error: &std::io::Error) -> Error {
+    Error::Io { what: what.into(), errno: error.raw_os_error().unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_its_own_and_nothing_else() {
+        let pattern = Pattern::new(64);
+        let mut payload = [0; 64];
+        for number in [0, 1, 250, 251, u64::MAX] {
+            pattern.write(number, &mut payload);
+            assert!(pattern.is(number, &payload));
+            assert!(!pattern.is(number.wrapping_add(1), &payload));
+            assert!(!pattern.is(number, &payload[..63]));
+            payload[63] ^= 1;
+            assert!(!pattern.is(number, &payload));
+        }
+    }
+
+    #[test]
+    fn ports_of_the_demo_differ() {
+        let _busy = TcpListener::bind(("127.0.0.1", PORTS[1]));
+        let ports = free_ports().unwrap();
+        assert!(ports[0] != ports[1] && ports[1] != ports[2] && ports[0] != ports[2]);
+        assert_ne!(ports, PORTS);
+    }
+}
