@@ -158,8 +158,8 @@ pub enum Error {
         /// Who runs this program.
         user: u32,
     },
-    /// Others can write where state lives.
-    #[error("other users may write in {} (mode {mode:04o})", path.display())]
+    /// Others can change or read what is not theirs.
+    #[error("other users have access to {} (mode {mode:04o})", path.display())]
     OpenToOthers {
         /// The path.
         path: PathBuf,
@@ -281,10 +281,12 @@ pub enum Error {
         log: PathBuf,
     },
     /// The engine ended before it was ready.
-    #[error("the engine of the node {node:?} ended before it was ready")]
+    #[error("the engine of the node {node:?} ended before it was ready{}{why}", if why.is_empty() { "" } else { ": " })]
     EngineDied {
         /// The node.
         node: String,
+        /// The last line of its log, if it wrote one.
+        why: String,
         /// Where it may have said why.
         log: PathBuf,
     },
@@ -563,7 +565,7 @@ impl Error {
             Error::NotOurs { path, .. } => {
                 format!("Run this as its owner, or set OCKAM_HOME to a directory of yours instead of {}.", path.display())
             }
-            Error::OpenToOthers { path, .. } => format!("Close it with `chmod go-w {}`.", path.display()),
+            Error::OpenToOthers { path, .. } => format!("Close it with `chmod go-rwx {}`.", path.display()),
             Error::WrongKind { path, .. } => {
                 format!("Move {} away, or set OCKAM_HOME to another directory.", path.display())
             }

@@ -337,13 +337,21 @@ impl NodeDir {
     /// # Errors
     /// [`Error::Storage`] when a lock cannot be examined.
     pub fn status(&self) -> Result<NodeStatus, Error> {
-        Ok(if Lock::is_held(&self.control_lock())? {
+        Ok(if Lock::is_held(&self.control_lock(), Part::Life)? {
             NodeStatus::Running
-        } else if Lock::is_held(&self.engine_lock())? {
+        } else if Lock::is_held(&self.engine_lock(), Part::Life)? {
             NodeStatus::Headless
         } else {
             NodeStatus::Stopped
         })
+    }
+
+    /// Waits until nobody else starts, stops or deletes the node, and keeps others from it until the lock is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]; when the directory does not exist, too.
+    pub fn lock_change(&self) -> Result<Lock, Error> {
+        Lock::take(&self.control_lock(), Part::Change)
     }
 }
 
@@ -374,8 +382,16 @@ impl SocketPath {
     }
 }
 
-/// An exclusive lock on a file, held until it is dropped. The file is close-on-exec, so that the holder is this process
-/// alone; the file itself stays, since removing it would let two processes hold "the" lock.
+/// What a lock is about; each is a byte of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The process lives.
+    Life = 0,
+    /// The node is being started, stopped or deleted.
+    Change = 1,
+}
+
+/// An exclusive lock, held until it is dropped. The file is close-on-exec, so that the holder is this process alone.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -386,9 +402,9 @@ impl Lock {
     ///
     /// # Errors
     /// As [`open_private_file`].
-    pub fn try_take(path: &Path) -> Result<Option<Lock>, Error> {
+    pub fn try_take(path: &Path, part: Part) -> Result<Option<Lock>, Error> {
         let file = Lock::open(path)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(part))) {
             Ok(_) => Ok(Some(Lock { _file: file })),
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
             Err(errno) => Err(Error::Storage { what: "lock", path: path.into(), errno: errno as i32 }),
@@ -399,12 +415,13 @@ impl Lock {
     ///
     /// # Errors
     /// As [`open_private_file`].
-    pub fn take(path: &Path) -> Result<Lock, Error> {
-        let file = Lock::open(path)?;
+    pub fn take(path: &Path, part: Part) -> Result<Lock, Error> {
         loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file())) {
-                Ok(_) => return Ok(Lock { _file: file }),
-                Err(nix::Error::EINTR) => {}
+            let file = Lock::open(path)?;
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range(part))) {
+                // Who held it may have deleted the file, and the next one would lock another.
+                Ok(_) if is_at(&file, path) => return Ok(Lock { _file: file }),
+                Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(errno) => return Err(Error::Storage { what: "lock", path: path.into(), errno: errno as i32 }),
             }
         }
@@ -418,13 +435,13 @@ impl Lock {
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn is_held(path: &Path) -> Result<bool, Error> {
+    pub fn is_held(path: &Path, part: Part) -> Result<bool, Error> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(Error::storage("open", path, &error)),
         };
-        let mut asked = whole_file();
+        let mut asked = range(part);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut asked)).map_err(|errno| Error::Storage {
             what: "examine the lock",
             path: path.into(),
@@ -434,8 +451,16 @@ impl Lock {
     }
 }
 
-fn whole_file() -> libc::flock {
-    libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+fn range(part: Part) -> libc::flock {
+    let (l_type, l_whence) = (libc::F_WRLCK as i16, libc::SEEK_SET as i16);
+    libc::flock { l_type, l_whence, l_start: part as i64, l_len: 1, l_pid: 0 }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -497,7 +522,7 @@ mod tests {
         std::os::unix::fs::symlink(temporary.path(), node.path()).unwrap();
         assert!(matches!(node.prepare(), Err(Error::WrongKind { found: "a symbolic link", .. })));
         std::os::unix::fs::symlink("/etc/passwd", home.path().join("x.lock")).unwrap();
-        let refused = Lock::try_take(&home.path().join("x.lock"));
+        let refused = Lock::try_take(&home.path().join("x.lock"), Part::Life);
         assert!(matches!(refused, Err(Error::WrongKind { found: "a symbolic link", .. })));
     }
 
@@ -520,13 +545,30 @@ mod tests {
     fn a_lock_is_held_until_it_is_dropped() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("a.lock");
-        assert!(!Lock::is_held(&path).unwrap());
-        let lock = Lock::try_take(&path).unwrap().unwrap();
-        assert!(Lock::is_held(&path).unwrap());
-        assert!(Lock::try_take(&path).unwrap().is_none());
+        assert!(!Lock::is_held(&path, Part::Life).unwrap());
+        let lock = Lock::try_take(&path, Part::Life).unwrap().unwrap();
+        assert!(Lock::is_held(&path, Part::Life).unwrap());
+        assert!(!Lock::is_held(&path, Part::Change).unwrap());
+        assert!(Lock::try_take(&path, Part::Life).unwrap().is_none());
+        drop(Lock::take(&path, Part::Change).unwrap());
         drop(lock);
-        assert!(!Lock::is_held(&path).unwrap());
-        drop(Lock::take(&path).unwrap());
+        assert!(!Lock::is_held(&path, Part::Life).unwrap());
+        drop(Lock::take(&path, Part::Life).unwrap());
+    }
+
+    #[test]
+    fn who_waits_for_a_deleted_lock_gets_the_new_one() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("a.lock");
+        let first = Lock::take(&path, Part::Change).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::take(&path, Part::Change).unwrap());
+            fs::remove_file(&path).unwrap();
+            drop(first);
+            let lock = waiting.join().unwrap();
+            assert!(Lock::is_held(&path, Part::Change).unwrap());
+            drop(lock);
+        });
     }
 
     #[test]

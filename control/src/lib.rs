@@ -1,16 +1,31 @@
 //! The control process of an Ockam node, and the `ockam` command line.
 //!
 //! * [`api`], [`error`], [`home`]: what both sides of the API agree on: types, errors, places.
+//! * [`process`]: the processes of a node. [`store`]: SQLite, one file for all nodes and one per node.
+//! * `node`: desired state and changes; `supervisor`: the engine's life; [`engine_link`]: the engine's socket;
+//!   `messages`: a message sent by a node; `api_server`: the Unix socket.
 //! * [`random`], [`text`]: small tools. [`route`], [`transit`]: routes and transit rules as nodes see them.
-//! * [`cli`]: the commands. [`messenger`]: a message sent without a node.
+//! * [`cli`]: the commands. [`messenger`]: a message sent without a node. [`demo`]: all of it on a stage.
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod api_server;
 pub mod cli;
+pub mod demo;
+pub mod engine_link;
 pub mod error;
 pub mod home;
+mod logging;
+mod messages;
 pub mod messenger;
+mod node;
+pub mod process;
 pub mod random;
+mod resolve;
 pub mod route;
+pub mod store;
+mod supervisor;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod transit;

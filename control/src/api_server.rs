@@ -1,0 +1,592 @@
+//! The API (`api.rs`) on the node's Unix socket: HTTP/1.1 for callers of our own user and of root.
+
+use crate::api::{
+    AddConsumer, BODY_BYTES_MAX, ConnectionOrigin, CreateTcpConnection, CreateTcpListener, EngineBrief, EngineInfo,
+    EngineStats, FlowControlInfo, MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo, NodeStatus, PoolInfo, SendMessage,
+    ServiceInfo, StartService, Stopped, TcpConnectionInfo, TcpListenerInfo, WorkerInfo, path,
+};
+use crate::engine_link::cookie::Cookie;
+use crate::engine_link::{Dump, DumpedLink};
+use crate::error::Error;
+use crate::node::{Engine, Node};
+use crate::store::ListenerRow;
+use crate::supervisor::Supervisor;
+use crate::text::escape;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use ockam_engine_abi::counter::Counter;
+use ockam_engine_abi::{CloseReason, Counters, DropReason, FLOW_CONTROL_DIALED, LinkId, LinkOrigin};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+/// How long a caller may take for the head of a request.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// Callers served at the same time; further ones wait in the backlog.
+const CALLERS_MAX: u32 = 128;
+
+/// How long answers that are being written may take after the node has ended.
+const LAST_ANSWERS_LIMIT: Duration = Duration::from_secs(1);
+
+/// What handlers share.
+#[derive(Clone)]
+struct Api {
+    supervisor: Arc<Supervisor>,
+    /// Set when the node was asked to end and has ended.
+    ended: watch::Sender<bool>,
+}
+
+impl Api {
+    fn node(&self) -> &Arc<Node> {
+        self.supervisor.node()
+    }
+}
+
+/// Serves until the node has ended, by the API or because `stop` came true.
+pub(crate) async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, ended: watch::Sender<bool>) {
+    let router = router(Api { supervisor, ended: ended.clone() });
+    let callers = Arc::new(Semaphore::new(CALLERS_MAX as usize));
+    let mut end = ended.subscribe();
+    loop {
+        let permit = callers.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a caller");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = over(&mut end) => break,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let mut end = ended.subscribe();
+        tokio::spawn(async move {
+            let _permit = permit;
+            if let Err(error) = check_caller(&stream) {
+                tracing::warn!(%error, "a caller was refused");
+                refuse(stream, &error).await;
+                return;
+            }
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+            let connection = server.serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = over(&mut end) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
+                tracing::debug!(%error, "a caller went away");
+            }
+        });
+    }
+    let _ = tokio::time::timeout(LAST_ANSWERS_LIMIT, callers.acquire_many(CALLERS_MAX)).await;
+}
+
+async fn over(end: &mut watch::Receiver<bool>) {
+    // An error means that there is nobody left who could say it.
+    let _ = end.wait_for(|ended| *ended).await;
+}
+
+fn check_caller(stream: &UnixStream) -> Result<(), Error> {
+    let ours = rustix::process::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(caller) if caller.uid() == ours || caller.uid() == 0 => Ok(()),
+        Ok(caller) => Err(Error::OtherUser { user: caller.uid(), ours }),
+        Err(_) => Err(Error::OtherUser { user: u32::MAX, ours }),
+    }
+}
+
+async fn refuse(mut stream: UnixStream, error: &Error) {
+    use tokio::io::AsyncWriteExt;
+    let body = serde_json::to_string(&error.body()).expect("an error has string keys");
+    let head = "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-type: application/json";
+    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    // It was refused already; whether it hears why is up to it.
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer.as_bytes())).await;
+}
+
+fn router(api: Api) -> Router {
+    let one = |path: &str| format!("{path}/{{id}}");
+    Router::new()
+        .route(path::NODE, get(node))
+        .route(path::NODE_STOP, post(stop))
+        .route(path::TCP_LISTENERS, get(listeners).post(create_listener))
+        .route(&one(path::TCP_LISTENERS), get(listener).delete(delete_listener))
+        .route(path::TCP_CONNECTIONS, get(connections).post(create_connection))
+        .route(&one(path::TCP_CONNECTIONS), get(connection).delete(delete_connection))
+        .route(path::SERVICES, get(services).post(start_service))
+        .route(path::WORKERS, get(workers))
+        .route(path::FLOW_CONTROLS, get(flow_controls))
+        .route(path::CONSUMERS, post(add_consumer))
+        .route(path::ENGINE, get(engine))
+        .route(path::ENGINE_STATS, get(stats))
+        .route(path::ENGINE_RESTART, post(restart))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .merge(
+            Router::new()
+                .route(path::MESSAGES, post(send_message))
+                .layer(DefaultBodyLimit::max(MESSAGE_BODY_BYTES_MAX)),
+        )
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(api)
+}
+
+// ---- how requests come in and answers go out
+
+type Answer<T> = Result<Json<T>, Error>;
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self.body())).into_response()
+    }
+}
+
+/// The JSON body of a request.
+struct Body<T>(T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Response> {
+        let bad = |why: String| Error::BadData {
+            what: "the body of the request".into(),
+            why,
+            fix: "See the API's types: JSON, without unknown fields.".into(),
+        };
+        let body = Bytes::from_request(request, api).await.map_err(|rejection| {
+            let status = rejection.status();
+            (status, Json(bad(rejection.body_text()).body())).into_response()
+        })?;
+        serde_json::from_slice(&body).map(Body).map_err(|error| bad(error.to_string()).into_response())
+    }
+}
+
+async fn no_such_path(request: Request) -> Response {
+    let error = Error::BadArgument {
+        argument: "the path".into(),
+        value: escape(request.uri().path().as_bytes(), 300),
+        why: "is not one of this API".into(),
+        fix: format!("Begin with GET {}.", path::NODE),
+    };
+    (StatusCode::NOT_FOUND, Json(error.body())).into_response()
+}
+
+async fn no_such_method(request: Request) -> Response {
+    let error = Error::BadArgument {
+        argument: "the method".into(),
+        value: request.method().to_string(),
+        why: format!("does nothing on {}", escape(request.uri().path().as_bytes(), 300)),
+        fix: "The header Allow names those that do.".into(),
+    };
+    (StatusCode::METHOD_NOT_ALLOWED, Json(error.body())).into_response()
+}
+
+/// Runs a change to its end even when the caller goes away in its midst.
+async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(change).await.unwrap_or_else(|error| Err(Error::internal(format!("a request failed: {error}"))))
+}
+
+// ---- the node
+
+async fn node(State(api): State<Api>) -> Answer<NodeInfo> {
+    node_info(&api.supervisor).await.map(Json)
+}
+
+/// Everything about a node that runs.
+pub(crate) async fn node_info(supervisor: &Supervisor) -> Result<NodeInfo, Error> {
+    let node = supervisor.node();
+    let engine = node.engine_now();
+    let dump = match &engine {
+        // An engine that ends just now has no links.
+        Some(engine) => engine.link.dump().await.unwrap_or_default(),
+        None => Dump::default(),
+    };
+    let desired = node.desired();
+    Ok(NodeInfo {
+        name: node.name(),
+        status: NodeStatus::Running,
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_s: node.started.elapsed().as_secs(),
+        engine: brief(node, engine.as_deref()),
+        tcp_listeners: desired.listeners.iter().map(|row| listener_info(node, row)).collect(),
+        tcp_connections: connection_infos(node, &dump.links),
+        services: service_infos(node),
+        transit_rules: desired.transit.iter().map(crate::transit::text).collect(),
+        control_log: node.dir.control_log().display().to_string(),
+        engine_log: node.dir.engine_log().display().to_string(),
+    })
+}
+
+async fn stop(State(api): State<Api>) -> Answer<Stopped> {
+    tracing::info!("told to stop");
+    let answer = api.clone();
+    to_its_end(async move {
+        let engine_killed = api.supervisor.stop().await;
+        api.ended.send_replace(true);
+        Ok(engine_killed)
+    })
+    .await
+    .map(|engine_killed| Json(Stopped { name: answer.node().name(), engine_killed }))
+}
+
+// ---- listeners
+
+fn listener_info(node: &Node, row: &ListenerRow) -> TcpListenerInfo {
+    let error = node.listener_error(row.bit).map(|error| error.to_string());
+    TcpListenerInfo {
+        address: row.address.to_string(),
+        flow_control_id: row.flow_control.clone(),
+        up: error.is_none(),
+        error,
+    }
+}
+
+async fn listeners(State(api): State<Api>) -> Json<Vec<TcpListenerInfo>> {
+    let node = api.node();
+    Json(node.desired().listeners.iter().map(|row| listener_info(node, row)).collect())
+}
+
+async fn listener(State(api): State<Api>, Path(id): Path<String>) -> Answer<TcpListenerInfo> {
+    Ok(Json(listener_info(api.node(), &api.node().listener(&id)?)))
+}
+
+async fn create_listener(State(api): State<Api>, Body(request): Body<CreateTcpListener>) -> Answer<TcpListenerInfo> {
+    let address = crate::resolve::to_listen(&request.address).await?;
+    to_its_end(async move {
+        let row = api.node().create_listener(address).await?;
+        Ok(Json(listener_info(api.node(), &row)))
+    })
+    .await
+}
+
+async fn delete_listener(State(api): State<Api>, Path(id): Path<String>) -> Answer<TcpListenerInfo> {
+    let row = api.node().listener(&id)?;
+    let info = listener_info(api.node(), &row);
+    to_its_end(async move { api.node().delete_listener(&row).await }).await?;
+    Ok(Json(info))
+}
+
+// ---- connections
+
+fn flow_control_id(node: &Node, listeners: &[ListenerRow], bit: u8) -> String {
+    match listeners.iter().find(|row| row.bit == bit) {
+        _ if bit == FLOW_CONTROL_DIALED => node.dialed_flow_control.clone(),
+        Some(row) => row.flow_control.clone(),
+        // Its listener is gone.
+        None => String::new(),
+    }
+}
+
+fn link_text(link: LinkId) -> String {
+    format!("{}.{}.{}", link.core(), link.index(), link.generation())
+}
+
+fn connection_infos(node: &Node, links: &[DumpedLink]) -> Vec<TcpConnectionInfo> {
+    let listeners = node.desired().listeners;
+    links.iter().map(|link| connection_info(node, &listeners, link)).collect()
+}
+
+fn connection_info(node: &Node, listeners: &[ListenerRow], link: &DumpedLink) -> TcpConnectionInfo {
+    TcpConnectionInfo {
+        from: node.name(),
+        to: link.peer.to_string(),
+        address: format!("/worker/{}", escape(&link.address, 255)),
+        local: link.local.to_string(),
+        origin: match link.origin {
+            LinkOrigin::Accepted => ConnectionOrigin::Accepted,
+            LinkOrigin::Dialed => ConnectionOrigin::Dialed,
+            LinkOrigin::Transit => ConnectionOrigin::Transit,
+        },
+        flow_control_id: flow_control_id(node, listeners, link.flow_control),
+        link: link_text(link.link),
+        frames_in: link.traffic.frames_in,
+        frames_out: link.traffic.frames_out,
+        bytes_in: link.traffic.bytes_in,
+        bytes_out: link.traffic.bytes_out,
+        queued_bytes: link.queued_bytes,
+    }
+}
+
+async fn dump(node: &Node, engine: &Engine) -> Result<Dump, Error> {
+    engine.link.dump().await.map_err(|error| node.command_failed("say what it has", error))
+}
+
+async fn connections(State(api): State<Api>) -> Answer<Vec<TcpConnectionInfo>> {
+    let engine = api.node().engine().await?;
+    Ok(Json(connection_infos(api.node(), &dump(api.node(), &engine).await?.links)))
+}
+
+async fn create_connection(
+    State(api): State<Api>,
+    Body(request): Body<CreateTcpConnection>,
+) -> Answer<TcpConnectionInfo> {
+    let addresses = crate::resolve::to_dial(&request.to).await?;
+    to_its_end(async move {
+        let node = api.node();
+        let engine = node.engine().await?;
+        let link = node.dial(&engine, &request.to, &addresses, &Cookie::Connection).await?;
+        Ok(Json(TcpConnectionInfo {
+            from: node.name(),
+            to: link.peer.to_string(),
+            address: format!("/worker/{}", escape(&link.address, 255)),
+            local: link.local.to_string(),
+            origin: ConnectionOrigin::Dialed,
+            flow_control_id: node.dialed_flow_control.clone(),
+            link: link_text(link.link),
+            frames_in: 0,
+            frames_out: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            queued_bytes: 0,
+        }))
+    })
+    .await
+}
+
+async fn connection(State(api): State<Api>, Path(id): Path<String>) -> Answer<TcpConnectionInfo> {
+    let node = api.node();
+    let link = node.connection(&*node.engine().await?, &id).await?;
+    Ok(Json(connection_info(node, &node.desired().listeners, &link)))
+}
+
+async fn delete_connection(State(api): State<Api>, Path(id): Path<String>) -> Answer<TcpConnectionInfo> {
+    let node = api.node();
+    let engine = node.engine().await?;
+    let link = node.connection(&engine, &id).await?;
+    engine.link.close(link.link).await;
+    Ok(Json(connection_info(node, &node.desired().listeners, &link)))
+}
+
+// ---- services, workers, flow controls
+
+fn service_infos(node: &Node) -> Vec<ServiceInfo> {
+    node.desired().services.into_iter().map(|(address, service)| ServiceInfo { service, address }).collect()
+}
+
+async fn services(State(api): State<Api>) -> Json<Vec<ServiceInfo>> {
+    Json(service_infos(api.node()))
+}
+
+async fn start_service(State(api): State<Api>, Body(request): Body<StartService>) -> Answer<ServiceInfo> {
+    let service = request.service;
+    let address = request.address.unwrap_or_else(|| service.name().into());
+    to_its_end(async move {
+        api.node().start_service(service, &address).await?;
+        Ok(Json(ServiceInfo { service, address }))
+    })
+    .await
+}
+
+async fn workers(State(api): State<Api>) -> Answer<Vec<WorkerInfo>> {
+    let node = api.node();
+    let dump = dump(node, &*node.engine().await?).await?;
+    let listeners = node.desired().listeners;
+    let reachable_from = |mask: u64| {
+        let dialed = (mask & 1 << FLOW_CONTROL_DIALED != 0).then(|| node.dialed_flow_control.clone());
+        let admitted = listeners.iter().filter(|row| mask & 1 << row.bit != 0).map(|row| row.flow_control.clone());
+        dialed.into_iter().chain(admitted).collect()
+    };
+    let addresses = dump.addresses.iter().map(|found| WorkerInfo {
+        address: escape(&found.address, 255),
+        kind: found.target.name().into(),
+        reachable_from: reachable_from(found.reachable),
+    });
+    let links = dump.links.iter().map(|link| WorkerInfo {
+        address: escape(&link.address, 255),
+        kind: "link".into(),
+        reachable_from: Vec::new(),
+    });
+    Ok(Json(addresses.chain(links).collect()))
+}
+
+async fn flow_controls(State(api): State<Api>) -> Json<Vec<FlowControlInfo>> {
+    let node = api.node();
+    let desired = node.desired();
+    let info = |bit: u8, flow_control_id: &str, producer: String| {
+        let services = desired.services.iter();
+        let reached = services.filter(|(address, service)| desired.reachable(address, *service) & 1 << bit != 0);
+        let added = desired.consumers.iter().filter(|(consumer_bit, _)| *consumer_bit == bit);
+        let mut consumers: Vec<String> =
+            reached.map(|(address, _)| address.clone()).chain(added.map(|(_, address)| address.clone())).collect();
+        consumers.sort();
+        consumers.dedup();
+        FlowControlInfo { flow_control_id: flow_control_id.into(), producer, consumers }
+    };
+    let dialed = info(FLOW_CONTROL_DIALED, &node.dialed_flow_control, "dialed".into());
+    let listeners = desired.listeners.iter().map(|row| info(row.bit, &row.flow_control, row.address.to_string()));
+    Json(std::iter::once(dialed).chain(listeners).collect())
+}
+
+async fn add_consumer(State(api): State<Api>, Body(request): Body<AddConsumer>) -> Answer<AddConsumer> {
+    to_its_end(async move {
+        api.node().add_consumer(&request.flow_control_id, &request.address).await?;
+        Ok(Json(AddConsumer {
+            flow_control_id: request.flow_control_id.to_ascii_lowercase(),
+            address: request.address,
+        }))
+    })
+    .await
+}
+
+// ---- messages
+
+async fn send_message(State(api): State<Api>, Body(request): Body<SendMessage>) -> Response {
+    match crate::messages::send(api.node(), request).await {
+        Ok(reply) => json::<MessageReply>(&reply),
+        Err(error) => error.into_response(),
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Response {
+    let body = serde_json::to_vec(value).expect("API types have string keys");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+// ---- the engine
+
+fn brief(node: &Node, engine: Option<&Engine>) -> EngineBrief {
+    let restarts = node.restarts.load(Ordering::Relaxed);
+    match engine {
+        Some(engine) => EngineBrief {
+            running: true,
+            pid: engine.ready.pid,
+            version: engine.ready.version.clone(),
+            driver: engine.ready.driver.name().into(),
+            driver_reason: engine.ready.driver_reason.clone(),
+            cores: engine.ready.cores,
+            uptime_s: engine.uptime_s(),
+            restarts,
+        },
+        None => EngineBrief {
+            running: false,
+            pid: 0,
+            version: String::new(),
+            driver: String::new(),
+            driver_reason: String::new(),
+            cores: 0,
+            uptime_s: 0,
+            restarts,
+        },
+    }
+}
+
+fn read_counters(engine: &Engine) -> Result<Counters, Error> {
+    let read = Counters::read(&engine.counters, usize::from(engine.ready.cores));
+    read.map_err(|error| Error::internal(format!("the engine's counters cannot be read: {error}")))
+}
+
+fn reasons<T: ockam_engine_abi::counter::Place + 'static>(
+    counters: &Counters,
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> BTreeMap<String, u64> {
+    all.iter().map(|&reason| (name(reason).to_owned(), counters.total(reason))).collect()
+}
+
+async fn engine(State(api): State<Api>) -> Answer<EngineInfo> {
+    engine_info(api.node()).await.map(Json)
+}
+
+async fn engine_info(node: &Node) -> Result<EngineInfo, Error> {
+    let engine = node.engine().await?;
+    let dump = dump(node, &engine).await?;
+    let counters = read_counters(&engine)?;
+    Ok(EngineInfo {
+        brief: brief(node, Some(&engine)),
+        cpu_features: cpu_features(),
+        links_open: counters.total(Counter::LinksOpen),
+        links_max_per_core: engine.ready.links_max,
+        pool: PoolInfo {
+            slot_bytes: engine.ready.slot_bytes,
+            slots: u64::from(engine.ready.slots) * u64::from(engine.ready.cores),
+            free: counters.total(Counter::SlotsFree),
+            kernel: counters.total(Counter::SlotsKernel),
+            core: counters.total(Counter::SlotsCore),
+            large_used: counters.total(Counter::LargeSlotsUsed),
+            assembly_bytes: counters.total(Counter::AssemblyBytes),
+        },
+        drops: reasons(&counters, DropReason::ALL, DropReason::name),
+        closes: reasons(&counters, CloseReason::ALL, CloseReason::name),
+        links: connection_infos(node, &dump.links),
+    })
+}
+
+async fn stats(State(api): State<Api>) -> Answer<EngineStats> {
+    let engine = api.node().engine().await?;
+    let counters = read_counters(&engine)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Json(EngineStats {
+        pid: engine.ready.pid,
+        time_ms: now.as_millis() as u64,
+        counters: reasons(&counters, Counter::ALL, Counter::name),
+        gauges: Counter::ALL.iter().filter(|it| it.is_gauge()).map(|it| it.name().to_owned()).collect(),
+        drops: reasons(&counters, DropReason::ALL, DropReason::name),
+        closes: reasons(&counters, CloseReason::ALL, CloseReason::name),
+        cores: (0..counters.cores())
+            .map(|core| Counter::ALL.iter().map(|it| (it.name().to_owned(), counters.of_core(core, *it))).collect())
+            .collect(),
+    }))
+}
+
+async fn restart(State(api): State<Api>) -> Answer<EngineInfo> {
+    to_its_end(async move {
+        api.supervisor.restart().await?;
+        engine_info(api.node()).await.map(Json)
+    })
+    .await
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> Vec<String> {
+    let features = [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("aes", is_x86_feature_detected!("aes")),
+        ("pclmulqdq", is_x86_feature_detected!("pclmulqdq")),
+        ("vaes", is_x86_feature_detected!("vaes")),
+        ("vpclmulqdq", is_x86_feature_detected!("vpclmulqdq")),
+        ("sha", is_x86_feature_detected!("sha")),
+    ];
+    features.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn cpu_features() -> Vec<String> {
+    let features = [
+        ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+        ("aes", std::arch::is_aarch64_feature_detected!("aes")),
+        ("pmull", std::arch::is_aarch64_feature_detected!("pmull")),
+        ("sha2", std::arch::is_aarch64_feature_detected!("sha2")),
+    ];
+    features.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn cpu_features() -> Vec<String> {
+    Vec::new()
+}

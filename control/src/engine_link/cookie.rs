@@ -1,0 +1,91 @@
+//! Cookies: what control notes beside an entry of the engine, for the control that comes after it.
+//!
+//! A cookie is 32 bytes of HMAC-SHA256 with a key of the node, then JSON. The engine gives it back in a dump; one whose
+//! code is wrong is as good as none, and its entry is treated like one that nobody asked for.
+
+use hmac::{Hmac, Mac};
+use ockam_engine_abi::COOKIE_BYTES_MAX;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+const CODE_BYTES: usize = 32;
+
+/// What an entry of the engine is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "for", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Cookie {
+    /// A listener, and the links that it accepts.
+    Listener {
+        /// Its flow control.
+        flow_control: String,
+    },
+    /// A service of the node.
+    Service,
+    /// The address to which the reply of a message comes. It ends with the control that made it.
+    Reply,
+    /// A link made by `tcp-connection create`.
+    Connection,
+    /// A link made for one message. It ends with the control that made it.
+    Message,
+}
+
+/// The key that authenticates the cookies of a node.
+#[derive(Clone)]
+pub struct CookieKey([u8; 32]);
+
+impl CookieKey {
+    /// The key kept in `node.db`.
+    pub fn new(key: [u8; 32]) -> CookieKey {
+        CookieKey(key)
+    }
+
+    /// As given to the engine.
+    pub fn seal(&self, cookie: &Cookie) -> Vec<u8> {
+        let body = serde_json::to_vec(cookie).expect("a cookie has string keys only");
+        let mut sealed = self.code(&body).finalize().into_bytes().to_vec();
+        sealed.extend_from_slice(&body);
+        assert!(sealed.len() <= COOKIE_BYTES_MAX, "a cookie of {} bytes", sealed.len());
+        sealed
+    }
+
+    /// As the engine gave it back; `None` when this node did not make it.
+    pub fn open(&self, sealed: &[u8]) -> Option<Cookie> {
+        let (code, body) = sealed.split_at_checked(CODE_BYTES)?;
+        self.code(body).verify_slice(code).ok()?;
+        serde_json::from_slice(body).ok()
+    }
+
+    fn code(&self, body: &[u8]) -> Hmac<Sha256> {
+        let mut code = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        code.update(body);
+        code
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_come_back_and_changed_ones_do_not() {
+        let key = CookieKey::new([1; 32]);
+        let all = [
+            Cookie::Listener { flow_control: "0".repeat(32) },
+            Cookie::Service,
+            Cookie::Reply,
+            Cookie::Connection,
+            Cookie::Message,
+        ];
+        for cookie in all {
+            let sealed = key.seal(&cookie);
+            assert_eq!(key.open(&sealed), Some(cookie));
+            for at in 0..sealed.len() {
+                let mut changed = sealed.clone();
+                changed[at] ^= 1;
+                assert_eq!(key.open(&changed), None);
+                assert_eq!(key.open(&sealed[..at]), None);
+            }
+            assert_eq!(CookieKey::new([2; 32]).open(&sealed), None);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The control process, from its first line to its last.
+
+use super::{ControlStart, NodeOptions, Readiness};
+use crate::api::NodeStatus;
+use crate::error::Error;
+use crate::home::{Home, Lock, NodeDir, NodeName, Part, open_private_file};
+use crate::node::Node;
+use crate::resolve::{bind_listener, to_listen};
+use crate::store::{ListenerRow, NodeStore, SharedStore};
+use crate::supervisor::{Supervisor, adopt_or_spawn};
+use crate::{api_server, logging};
+use ockam_engine_abi::TransitRule;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{BufRead, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+/// Where a new node listens when nothing else is asked for.
+const LISTENER_ADDRESS_DEFAULT: &str = "127.0.0.1:0";
+
+/// Longest line on standard input in bytes.
+const START_LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// Threads for what blocks: names to look up.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// Runs the control process of a node in the background: reads a [`ControlStart`] from standard input, says on standard
+/// output when it serves or why it does not, and returns when the node has ended.
+///
+/// # Errors
+/// What goes wrong before anybody can be told. What goes wrong after that is told, and ends the process with its code.
+pub fn run(home: &Home, name: &NodeName) -> Result<(), Error> {
+    let start = read_start()?;
+    // So that neither a terminal's signals nor the end of a session reach it. Only a process group's leader cannot do
+    // this, and nobody who is that starts us.
+    let _ = rustix::process::setsid();
+    let _ = std::env::set_current_dir("/");
+    let outcome = live(home, name, start, Place::Background);
+    if let Err(error) = outcome {
+        tracing::error!(%error, "the control process ends");
+        tell(&Readiness::Error(error.report()));
+        std::process::exit(error.exit().into());
+    }
+    Ok(())
+}
+
+/// Runs the control process of a node inside this one, with its log on standard error, until a signal ends it, or the
+/// end of standard input if `exit_on_eof` says so.
+///
+/// # Errors
+/// Those of starting a node.
+pub fn run_in_foreground(home: &Home, name: &NodeName, start: ControlStart, exit_on_eof: bool) -> Result<(), Error> {
+    live(home, name, start, Place::Foreground { exit_on_eof })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Background,
+    Foreground { exit_on_eof: bool },
+}
+
+fn read_start() -> Result<ControlStart, Error> {
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(START_LINE_BYTES_MAX).read_line(&mut line);
+    read.map_err(|error| Error::Io {
+        what: "reading standard input".into(),
+        errno: error.raw_os_error().unwrap_or(0),
+    })?;
+    serde_json::from_str(&line).map_err(|error| Error::BadData {
+        what: "the line on standard input".into(),
+        why: error.to_string(),
+        fix: "This subcommand is for `ockam node create` and `ockam node start`.".into(),
+    })
+}
+
+/// Writes the readiness line and closes standard output, so that who waits goes on.
+fn tell(readiness: &Readiness) {
+    let mut line = serde_json::to_vec(readiness).expect("API types have string keys");
+    line.push(b'\n');
+    let mut stdout = std::io::stdout().lock();
+    // Who started us may be gone; the node lives all the same.
+    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+    drop(stdout);
+    if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}
+
+fn live(home: &Home, name: &NodeName, start: ControlStart, place: Place) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build();
+    let runtime = runtime.map_err(|error| Error::CannotStart {
+        path: "the control process".into(),
+        errno: error.raw_os_error().unwrap_or(0),
+    })?;
+    let lived = runtime.block_on(async {
+        let mut control = begin(home, name, start, place).await?;
+        if place == Place::Background {
+            let info = api_server::node_info(&control.supervisor).await?;
+            tell(&Readiness::Ready(Box::new(info)));
+        }
+        // Who waited to start, stop or delete the node may do so now.
+        control.change.take();
+        control.live(place).await;
+        Ok(())
+    });
+    // A lookup that hangs does not keep the process.
+    runtime.shutdown_background();
+    lived
+}
+
+struct Control {
+    supervisor: Arc<Supervisor>,
+    listener: UnixListener,
+    /// Held for as long as this process lives.
+    _life: Lock,
+    change: Option<Lock>,
+}
+
+/// Everything up to the moment at which the node is what was asked for. What fails leaves nothing behind.
+async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) -> Result<Control, Error> {
+    let rules = match &start.create {
+        Some(options) => options.check()?,
+        None => None,
+    };
+    let known = match SharedStore::open_existing(home)? {
+        Some(store) => store.require(name),
+        None => Err(crate::store::shared::no_node_at_all(name)),
+    };
+    let is_new = match (known, &start.create) {
+        (Ok(_), _) => false,
+        (Err(Error::NoSuchNode { .. }), Some(_)) => true,
+        (Err(error), _) => return Err(error),
+    };
+    let dir = home.node(name);
+    if start.create.is_some() && !is_new && dir.status()? != NodeStatus::Stopped {
+        return Err(Error::NodeRunning { name: name.to_string() });
+    }
+    // Before anything is written: a listener that cannot be is the likeliest reason to fail.
+    let bound = match &start.create {
+        Some(options) => bind_first(options, is_new).await?,
+        None => None,
+    };
+
+    home.prepare()?;
+    let made = dir.prepare()?;
+    let change = dir.lock_change()?;
+    let Some(life) = Lock::try_take(&dir.control_lock(), Part::Life)? else {
+        return Err(Error::NodeRunning { name: name.to_string() });
+    };
+    let begun = begin_locked(home, &dir, start, rules, bound, is_new, place).await;
+    match begun {
+        Ok((supervisor, listener)) => Ok(Control { supervisor, listener, _life: life, change: Some(change) }),
+        Err(error) => {
+            if made && let Err(error) = dir.remove() {
+                tracing::warn!(%error, "something is left of a node that could not be created");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The listener that was asked for, bound.
+async fn bind_first(options: &NodeOptions, is_new: bool) -> Result<Option<(OwnedFd, std::net::SocketAddr)>, Error> {
+    let address = match (&options.tcp_listener_address, is_new) {
+        (Some(address), _) => address,
+        (None, true) => LISTENER_ADDRESS_DEFAULT,
+        (None, false) => return Ok(None),
+    };
+    bind_listener(to_listen(address).await?).map(Some)
+}
+
+async fn begin_locked(
+    home: &Home,
+    dir: &NodeDir,
+    start: ControlStart,
+    rules: Option<Vec<TransitRule>>,
+    bound: Option<(OwnedFd, std::net::SocketAddr)>,
+    is_new: bool,
+    place: Place,
+) -> Result<(Arc<Supervisor>, UnixListener), Error> {
+    if is_new {
+        forget_what_was_left(dir)?;
+    }
+    if place == Place::Background {
+        let log = open_private_file(&dir.control_log(), OpenOptions::new().append(true).create(true))?;
+        let moved = rustix::stdio::dup2_stderr(&log);
+        moved.map_err(|errno| Error::storage("write to", dir.control_log(), &errno.into()))?;
+    }
+    logging::start(&start.log);
+    tracing::info!(node = %dir.name(), pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "control starts");
+
+    let mut store = NodeStore::open(dir)?;
+    store.begin()?;
+    let mut kept = None;
+    if let Some(options) = &start.create {
+        kept = apply_options(&mut store, options, rules, bound)?;
+    }
+    let node = Node::new(dir.clone(), store)?;
+    if let Some((bit, socket)) = kept {
+        node.keep(bit, socket);
+    }
+    let supervisor = Supervisor::new(node.clone(), Box::new(adopt_or_spawn));
+    supervisor.bring_up().await?;
+    let finished = finish(home, dir, &node).await;
+    if finished.is_err() {
+        supervisor.stop().await;
+    }
+    finished.map(|listener| (supervisor, listener))
+}
+
+/// Opens the API, then makes the node durable and known.
+async fn finish(home: &Home, dir: &NodeDir, node: &Node) -> Result<UnixListener, Error> {
+    let listener = listen(dir)?;
+    node.store().await.commit()?;
+    SharedStore::open(home)?.add(dir.name())?;
+    Ok(listener)
+}
+
+/// A directory without a name in the shared database is what a create that was killed, or a delete, left.
+fn forget_what_was_left(dir: &NodeDir) -> Result<(), Error> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = dir.database().into_os_string();
+        path.push(suffix);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::storage("remove", path, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes what was asked for. Gives back the socket of the listener that was bound, and its bit.
+fn apply_options(
+    store: &mut NodeStore,
+    options: &NodeOptions,
+    rules: Option<Vec<TransitRule>>,
+    bound: Option<(OwnedFd, std::net::SocketAddr)>,
+) -> Result<Option<(u8, OwnedFd)>, Error> {
+    let mut settings = store.settings()?;
+    if let Some(driver) = &options.driver {
+        settings.driver.clone_from(driver);
+    }
+    settings.threads = options.threads.or(settings.threads);
+    settings.pin = options.pin.unwrap_or(settings.pin);
+    store.set_settings(&settings)?;
+    if let Some(rules) = rules {
+        store.set_transit_rules(&rules)?;
+    }
+    let Some((socket, address)) = bound else { return Ok(None) };
+    let bit = match store.listeners()?.first() {
+        Some(first) => {
+            store.set_listener_address(first.bit, address)?;
+            first.bit
+        }
+        None => {
+            let bit = store.free_bit(0)?.ok_or_else(|| Error::internal("a node without listeners has no free bit"))?;
+            store.add_listener(&ListenerRow { bit, address, flow_control: crate::random::hex_id() })?;
+            bit
+        }
+    };
+    Ok(Some((bit, socket)))
+}
+
+/// The socket of the API. One that a dead control left is replaced: we hold its lock.
+fn listen(dir: &NodeDir) -> Result<UnixListener, Error> {
+    let path = dir.control_socket()?;
+    let failed = |error: std::io::Error| Error::storage("listen on", dir.path().join("control.sock"), &error);
+    match fs::remove_file(path.as_path()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path.as_path()).map_err(failed)?;
+    // Until here the directory's mode kept others out.
+    fs::set_permissions(path.as_path(), Permissions::from_mode(0o600)).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    UnixListener::from_std(listener).map_err(failed)
+}
+
+impl Control {
+    async fn live(self, place: Place) {
+        let ended = watch::Sender::new(false);
+        let watching = self.supervisor.clone();
+        let watching = tokio::spawn(async move { watching.watch().await });
+        let serving = tokio::spawn(api_server::serve(self.listener, self.supervisor.clone(), ended.clone()));
+        let mut end = ended.subscribe();
+        tokio::select! {
+            why = told_to_end(place) => {
+                tracing::info!(why, "the node ends");
+                self.supervisor.stop().await;
+                ended.send_replace(true);
+            }
+            _ = end.wait_for(|ended| *ended) => {}
+        }
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the API failed");
+        }
+        watching.abort();
+        tracing::info!("control ends");
+    }
+}
+
+/// Returns when a signal or the end of standard input ends the node.
+async fn told_to_end(place: Place) -> &'static str {
+    let signal = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a signal cannot be watched");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let end_of_input = async {
+        match place {
+            Place::Foreground { exit_on_eof: true } => wait_for_end_of_input().await,
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signal(SignalKind::terminate()) => "SIGTERM",
+        () = signal(SignalKind::interrupt()) => "SIGINT",
+        () = signal(SignalKind::hangup()) => "SIGHUP",
+        () = end_of_input => "the end of standard input",
+    }
+}
+
+/// Reads standard input to its end, on a thread of its own: it may be a file, a pipe or a terminal.
+async fn wait_for_end_of_input() {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = tell.send(());
+    });
+    let _ = told.await;
+}

@@ -1,0 +1,93 @@
+//! The processes of a node: how they are started, stopped and removed, and what the control process does first.
+
+pub mod control_process;
+pub mod spawn;
+pub mod stop;
+
+use crate::api::NodeInfo;
+use crate::error::Error;
+use ockam_engine_abi::TransitRule;
+use serde::{Deserialize, Serialize};
+
+/// What a control process is told on its standard input, as one line of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlStart {
+    /// Create the node, or start a stopped one with what is given here replaced. Absent: start it as it is stored.
+    pub create: Option<NodeOptions>,
+    /// How the log is written.
+    pub log: LogOptions,
+}
+
+/// What `node create` was told. What is absent is as stored, and for a new node as said here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeOptions {
+    /// `ip:port` or `name:port` of the node's own listener; 127.0.0.1:0.
+    pub tcp_listener_address: Option<String>,
+    /// `auto`, `uring` or `epoll`; `auto`.
+    pub driver: Option<String>,
+    /// Threads of the engine, 1 to 255; as many as it may use, at most 4.
+    pub threads: Option<u8>,
+    /// Pin threads to cores; no.
+    pub pin: Option<bool>,
+    /// Transit rules as typed ([`crate::transit`]), all of them; none.
+    pub allow_transit: Option<Vec<String>>,
+}
+
+/// How a log is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogOptions {
+    /// Lines of JSON instead of text.
+    pub json: bool,
+    /// 0: info, 1: debug, 2 and above: trace. `RUST_LOG` prevails.
+    pub verbosity: u8,
+}
+
+/// The one line that a control process writes to its standard output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Readiness {
+    /// It serves.
+    Ready(Box<NodeInfo>),
+    /// It ends.
+    Error(crate::api::ErrorReport),
+}
+
+impl NodeOptions {
+    /// Reads the transit rules and checks the rest.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`].
+    pub(crate) fn check(&self) -> Result<Option<Vec<TransitRule>>, Error> {
+        if let Some(driver) = &self.driver
+            && !["auto", "uring", "epoll"].contains(&driver.as_str())
+        {
+            return Err(Error::BadArgument {
+                argument: "--driver".into(),
+                value: driver.clone(),
+                why: "is not a driver".into(),
+                fix: "Use auto, uring or epoll.".into(),
+            });
+        }
+        if self.threads == Some(0) {
+            return Err(Error::BadArgument {
+                argument: "--threads".into(),
+                value: "0".into(),
+                why: "is not a number of threads".into(),
+                fix: "Use 1 or more, or leave it out.".into(),
+            });
+        }
+        let Some(rules) = &self.allow_transit else { return Ok(None) };
+        if rules.len() > crate::store::node::TRANSIT_RULES_MAX {
+            return Err(Error::BadArgument {
+                argument: "--allow-transit".into(),
+                value: format!("{} rules", rules.len()),
+                why: "are more than a node can have".into(),
+                fix: format!("Use at most {}.", crate::store::node::TRANSIT_RULES_MAX),
+            });
+        }
+        rules.iter().map(|rule| crate::transit::parse(rule)).collect::<Result<Vec<_>, _>>().map(Some)
+    }
+}

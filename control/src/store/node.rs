@@ -1,0 +1,346 @@
+//! `node.db`: what a node shall be. Its control reads it once and writes it before it applies a change.
+//!
+//! A change is a transaction that stays open until the engine has applied it: [`NodeStore::begin`], the change,
+//! [`NodeStore::commit`] or [`NodeStore::roll_back`]. Nobody else writes this file, so nobody waits for that.
+
+use super::database::{self, Format, from_sqlite};
+use crate::api::Service;
+use crate::error::Error;
+use crate::home::NodeDir;
+use ockam_engine_abi::{FLOW_CONTROL_DIALED, FLOW_CONTROLS_MAX, TransitRule};
+use rusqlite::{Connection, params};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Most listeners of a node: every one has a flow control of its own, and links that were dialed have one.
+pub const LISTENERS_MAX: usize = FLOW_CONTROLS_MAX as usize - 1;
+
+/// Most services of a node.
+pub const SERVICES_MAX: usize = 1024;
+
+/// Most additions by `flow-control add-consumer`.
+pub const CONSUMERS_MAX: usize = 4096;
+
+/// Most transit rules of a node.
+pub const TRANSIT_RULES_MAX: usize = 256;
+
+const FORMAT: Format = Format {
+    application_id: 0x4f43_4b4e, // OCKN
+    migrations: &["
+        CREATE TABLE setting (
+            one                 INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+            driver              TEXT    NOT NULL,
+            threads             INTEGER CHECK (threads BETWEEN 1 AND 255),
+            pin                 INTEGER NOT NULL CHECK (pin IN (0, 1)),
+            cookie_key          BLOB    NOT NULL CHECK (length(cookie_key) = 32),
+            dialed_flow_control TEXT    NOT NULL CHECK (length(dialed_flow_control) = 32),
+            last_bit            INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE listener (
+            position     INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+            bit          INTEGER NOT NULL UNIQUE CHECK (bit BETWEEN 1 AND 63),
+            address      TEXT    NOT NULL UNIQUE,
+            flow_control TEXT    NOT NULL UNIQUE CHECK (length(flow_control) = 32)
+        ) STRICT;
+        CREATE TABLE service (
+            address TEXT NOT NULL PRIMARY KEY,
+            kind    TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE consumer (
+            bit     INTEGER NOT NULL CHECK (bit BETWEEN 0 AND 63),
+            address TEXT    NOT NULL,
+            PRIMARY KEY (bit, address)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE transit (
+            rule TEXT NOT NULL PRIMARY KEY
+        ) STRICT;
+    "],
+};
+
+/// How the engine of a node is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `auto`, `uring` or `epoll`.
+    pub driver: String,
+    /// Threads; as many as the process may use, at most 4, when absent.
+    pub threads: Option<u8>,
+    /// Whether threads are pinned to cores.
+    pub pin: bool,
+}
+
+/// A listener that shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerRow {
+    /// The flow control's bit in the engine, and control's number for the listener.
+    pub bit: u8,
+    /// Where it listens; the port is never 0.
+    pub address: SocketAddr,
+    /// The flow control's id, 32 hexadecimal digits.
+    pub flow_control: String,
+}
+
+/// The file of one node.
+#[derive(Debug)]
+pub struct NodeStore {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl NodeStore {
+    /// Opens the file, after it was made with the default services if there was none.
+    ///
+    /// # Errors
+    /// As [`database::open`].
+    pub fn open(dir: &NodeDir) -> Result<NodeStore, Error> {
+        let path = dir.database();
+        let connection = database::open_or_make(&path, &FORMAT, |connection| {
+            let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0)";
+            connection.execute(sql, params![crate::random::bytes::<32>(), crate::random::hex_id()])?;
+            for service in [Service::Echo, Service::Uppercase] {
+                connection.execute("INSERT INTO service VALUES (?1, ?1)", [service.name()])?;
+            }
+            Ok(())
+        })?;
+        Ok(NodeStore { path, connection })
+    }
+
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::DatabaseBusy`], [`Error::Storage`]; so for all below.
+    pub fn begin(&mut self) -> Result<(), Error> {
+        if !self.connection.is_autocommit() {
+            // A change that panicked before its end.
+            self.roll_back();
+        }
+        self.batch("BEGIN IMMEDIATE")
+    }
+
+    /// Makes a change durable.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        let committed = self.batch("COMMIT");
+        if committed.is_err() {
+            self.roll_back();
+        }
+        committed
+    }
+
+    /// Forgets a change.
+    pub fn roll_back(&mut self) {
+        if let Err(error) = self.batch("ROLLBACK") {
+            // SQLite rolls back by itself after errors such as a full disk, and says then that nothing is open.
+            tracing::debug!(%error, "nothing to roll back");
+        }
+    }
+
+    /// How the engine is started.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        let sql = "SELECT driver, threads, pin FROM setting";
+        self.sqlite(
+            self.connection
+                .query_row(sql, [], |row| Ok(Settings { driver: row.get(0)?, threads: row.get(1)?, pin: row.get(2)? })),
+        )
+    }
+
+    /// Replaces how the engine is started.
+    pub fn set_settings(&mut self, settings: &Settings) -> Result<(), Error> {
+        let sql = "UPDATE setting SET driver = ?1, threads = ?2, pin = ?3";
+        self.execute(sql, params![settings.driver, settings.threads, settings.pin])
+    }
+
+    /// The key that authenticates cookies.
+    pub fn cookie_key(&self) -> Result<[u8; 32], Error> {
+        self.sqlite(self.connection.query_row("SELECT cookie_key FROM setting", [], |row| row.get(0)))
+    }
+
+    /// The id of the flow control of links that this node dials.
+    pub fn dialed_flow_control(&self) -> Result<String, Error> {
+        self.sqlite(self.connection.query_row("SELECT dialed_flow_control FROM setting", [], |row| row.get(0)))
+    }
+
+    /// Listeners, in the order of their creation.
+    pub fn listeners(&self) -> Result<Vec<ListenerRow>, Error> {
+        let rows = self.rows("SELECT bit, address, flow_control FROM listener ORDER BY position", |row| {
+            Ok((row.get::<_, u8>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        })?;
+        rows.into_iter()
+            .map(|(bit, address, flow_control)| {
+                let address = address.parse().map_err(|_| self.damaged("a listener has an address that is none"))?;
+                Ok(ListenerRow { bit, address, flow_control })
+            })
+            .collect()
+    }
+
+    /// A bit for a new listener: the first free one after the one given last, so that a bit comes back as late as
+    /// possible (links of a listener that is gone keep it). `None` when all that are neither taken nor in `avoid` are out.
+    pub fn free_bit(&self, avoid: u64) -> Result<Option<u8>, Error> {
+        let last: u8 = self.sqlite(self.connection.query_row("SELECT last_bit FROM setting", [], |row| row.get(0)))?;
+        let taken = self.listeners()?.iter().fold(avoid | 1 << FLOW_CONTROL_DIALED, |taken, row| taken | 1 << row.bit);
+        let candidates = (1..=FLOW_CONTROLS_MAX).map(|step| (last + step) % FLOW_CONTROLS_MAX);
+        Ok(candidates.into_iter().find(|bit| taken & (1 << bit) == 0))
+    }
+
+    /// Adds a listener; what the links of the first one may reach, its links may, too.
+    pub fn add_listener(&mut self, row: &ListenerRow) -> Result<(), Error> {
+        let sql = "INSERT INTO consumer SELECT ?1, address FROM consumer
+                   WHERE bit = (SELECT bit FROM listener ORDER BY position LIMIT 1)";
+        self.execute(sql, params![row.bit])?;
+        let sql = "INSERT INTO listener (bit, address, flow_control) VALUES (?1, ?2, ?3)";
+        self.execute(sql, params![row.bit, row.address.to_string(), row.flow_control])?;
+        self.execute("UPDATE setting SET last_bit = ?1", params![row.bit])
+    }
+
+    /// Moves a listener to another address.
+    pub fn set_listener_address(&mut self, bit: u8, address: SocketAddr) -> Result<(), Error> {
+        self.execute("UPDATE listener SET address = ?2 WHERE bit = ?1", params![bit, address.to_string()])
+    }
+
+    /// Removes a listener and what was added for its links.
+    pub fn remove_listener(&mut self, bit: u8) -> Result<(), Error> {
+        self.execute("DELETE FROM consumer WHERE bit = ?1", params![bit])?;
+        self.execute("DELETE FROM listener WHERE bit = ?1", params![bit])
+    }
+
+    /// Services by address.
+    pub fn services(&self) -> Result<Vec<(String, Service)>, Error> {
+        let rows = self.rows("SELECT address, kind FROM service ORDER BY address", |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        rows.into_iter()
+            .map(|(address, kind)| {
+                let service = Service::from_name(&kind).ok_or_else(|| self.damaged("a service has an unknown kind"))?;
+                Ok((address, service))
+            })
+            .collect()
+    }
+
+    /// Adds a service.
+    pub fn add_service(&mut self, address: &str, service: Service) -> Result<(), Error> {
+        self.execute("INSERT INTO service VALUES (?1, ?2)", params![address, service.name()])
+    }
+
+    /// Additions by `flow-control add-consumer`: bit and address.
+    pub fn consumers(&self) -> Result<Vec<(u8, String)>, Error> {
+        self.rows("SELECT bit, address FROM consumer ORDER BY address, bit", |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
+    /// Adds a consumer; one that is there stays.
+    pub fn add_consumer(&mut self, bit: u8, address: &str) -> Result<(), Error> {
+        self.execute("INSERT OR IGNORE INTO consumer VALUES (?1, ?2)", params![bit, address])
+    }
+
+    /// Transit rules beside the default.
+    pub fn transit_rules(&self) -> Result<Vec<TransitRule>, Error> {
+        let rows = self.rows("SELECT rule FROM transit ORDER BY rowid", |row| row.get::<_, String>(0))?;
+        let damaged = |_| self.damaged("a transit rule is none");
+        rows.iter().map(|text| crate::transit::parse(text).map_err(damaged)).collect()
+    }
+
+    /// Replaces the transit rules.
+    pub fn set_transit_rules(&mut self, rules: &[TransitRule]) -> Result<(), Error> {
+        self.execute("DELETE FROM transit", [])?;
+        for rule in rules {
+            self.execute("INSERT OR IGNORE INTO transit VALUES (?1)", [crate::transit::text(rule)])?;
+        }
+        Ok(())
+    }
+
+    fn batch(&self, sql: &str) -> Result<(), Error> {
+        self.sqlite(self.connection.execute_batch(sql))
+    }
+
+    fn execute(&mut self, sql: &str, values: impl rusqlite::Params) -> Result<(), Error> {
+        self.sqlite(self.connection.execute(sql, values).map(drop))
+    }
+
+    fn rows<T>(&self, sql: &str, read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Error> {
+        let mut statement = self.sqlite(self.connection.prepare(sql))?;
+        let rows = self.sqlite(statement.query_map([], read))?;
+        self.sqlite(rows.collect())
+    }
+
+    fn sqlite<T>(&self, result: rusqlite::Result<T>) -> Result<T, Error> {
+        result.map_err(|error| from_sqlite(&self.path, &error))
+    }
+
+    fn damaged(&self, why: &str) -> Error {
+        Error::Database { path: self.path.clone(), why: why.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+
+    fn store() -> (tempfile::TempDir, NodeDir, NodeStore) {
+        let temporary = tempfile::tempdir().unwrap();
+        let home = Home::at(temporary.path().join("home"));
+        home.prepare().unwrap();
+        let dir = home.node(&"n1".parse().unwrap());
+        dir.prepare().unwrap();
+        let store = NodeStore::open(&dir).unwrap();
+        (temporary, dir, store)
+    }
+
+    fn row(bit: u8, port: u16) -> ListenerRow {
+        ListenerRow { bit, address: ([127, 0, 0, 1], port).into(), flow_control: crate::random::hex_id() }
+    }
+
+    #[test]
+    fn what_was_committed_comes_back_and_what_was_not_does_not() {
+        let (_temporary, dir, mut store) = store();
+        let key = store.cookie_key().unwrap();
+        assert_eq!(
+            store.services().unwrap(),
+            [("echo".into(), Service::Echo), ("uppercase".into(), Service::Uppercase)]
+        );
+        let settings = Settings { driver: "epoll".into(), threads: Some(2), pin: true };
+        let rules = [crate::transit::parse("10.0.0.0/8=[fd00::/8]:4000").unwrap()];
+        let first = row(1, 4000);
+
+        store.begin().unwrap();
+        store.set_settings(&settings).unwrap();
+        store.add_listener(&first).unwrap();
+        store.add_service("hop", Service::Hop).unwrap();
+        store.add_consumer(1, "hop").unwrap();
+        store.set_transit_rules(&rules).unwrap();
+        store.commit().unwrap();
+        store.begin().unwrap();
+        store.add_listener(&row(2, 4001)).unwrap();
+        store.roll_back();
+        drop(store);
+
+        let mut store = NodeStore::open(&dir).unwrap();
+        assert_eq!(store.cookie_key().unwrap(), key);
+        assert_eq!(store.settings().unwrap(), settings);
+        assert_eq!(store.listeners().unwrap(), std::slice::from_ref(&first));
+        assert_eq!(store.services().unwrap()[1], ("hop".into(), Service::Hop));
+        assert_eq!(store.transit_rules().unwrap(), rules);
+
+        // A later listener admits what the first one admits.
+        store.begin().unwrap();
+        store.add_listener(&row(9, 4001)).unwrap();
+        assert_eq!(store.consumers().unwrap(), [(1, "hop".into()), (9, "hop".into())]);
+        store.remove_listener(1).unwrap();
+        assert_eq!(store.consumers().unwrap(), [(9, "hop".into())]);
+        store.commit().unwrap();
+        assert_eq!(store.listeners().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn bits_come_back_late_and_run_out_exactly() {
+        let (_temporary, _dir, mut store) = store();
+        assert_eq!(store.free_bit(0).unwrap(), Some(1));
+        store.add_listener(&row(1, 1)).unwrap();
+        store.remove_listener(1).unwrap();
+        assert_eq!(store.free_bit(0).unwrap(), Some(2));
+        assert_eq!(store.free_bit(1 << 2).unwrap(), Some(3));
+        for port in 0..LISTENERS_MAX as u16 {
+            let bit = store.free_bit(0).unwrap().expect("a bit is free");
+            assert_ne!(bit, FLOW_CONTROL_DIALED);
+            store.add_listener(&row(bit, 1000 + port)).unwrap();
+        }
+        assert_eq!(store.free_bit(0).unwrap(), None);
+    }
+}
