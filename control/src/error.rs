@@ -335,7 +335,7 @@ pub enum Error {
         why: String,
     },
     /// No address of a target accepts a connection.
-    #[error("cannot connect to {target}: {}", attempts_text(attempts))]
+    #[error("cannot connect to {target}: {}", attempts_text(target, attempts))]
     ConnectFailed {
         /// As typed.
         target: String,
@@ -677,7 +677,7 @@ fn milliseconds_text(milliseconds: u64) -> String {
     if milliseconds.is_multiple_of(1000) { format!("{} s", milliseconds / 1000) } else { format!("{milliseconds} ms") }
 }
 
-fn attempts_text(attempts: &[Attempt]) -> String {
+fn attempts_text(target: &str, attempts: &[Attempt]) -> String {
     if attempts.is_empty() {
         return "it has no address".into();
     }
@@ -689,7 +689,7 @@ fn attempts_text(attempts: &[Attempt]) -> String {
                 AttemptFailure::TimedOut => "no answer".into(),
                 AttemptFailure::NotANode => "what listens there is not a node".into(),
             };
-            format!("{}: {why}", attempt.address)
+            if attempt.address.to_string() == target { why } else { format!("{}: {why}", attempt.address) }
         })
         .collect();
     texts.join("; ")

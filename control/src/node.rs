@@ -27,6 +27,10 @@ use tokio::sync::{Semaphore, watch};
 /// How long a request waits for an engine that is being started again.
 const ENGINE_WAIT_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a port may still be held by a ring whose process is gone, and how often that is looked at.
+const BUSY_LIMIT: Duration = Duration::from_secs(1);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
 /// Names that are looked up for links at the same time; further ones do not resolve.
 const LOOKUPS_MAX: usize = 32;
 
@@ -178,11 +182,12 @@ impl Node {
     /// Brings an engine, new or adopted, to what the store says. `has` is what it has already.
     ///
     /// # Errors
-    /// The first listener cannot listen, the engine refuses or ends. Listeners after the first are noted as down.
-    pub(crate) async fn reconcile(&self, link: &EngineLink, has: Dump) -> Result<(), Error> {
+    /// The engine refuses or ends; on the node's start its first listener cannot listen. Other listeners that cannot are
+    /// noted as down.
+    pub(crate) async fn reconcile(&self, link: &EngineLink, has: Dump, is_start: bool) -> Result<(), Error> {
         let store = self.store.lock().await;
         let desired = Desired::load(&store)?;
-        self.reconcile_listeners(link, has.listeners, &desired).await?;
+        self.reconcile_listeners(link, has.listeners, &desired, is_start).await?;
         self.reconcile_addresses(link, &has.addresses, &desired).await?;
         let rules = desired.transit.clone();
         let set = link.apply(|request| Command::SetTransit { request, rules }).await;
@@ -199,6 +204,7 @@ impl Node {
         link: &EngineLink,
         has: Vec<crate::engine_link::DumpedListener>,
         desired: &Desired,
+        is_start: bool,
     ) -> Result<(), Error> {
         let mut there = BTreeSet::new();
         for found in has {
@@ -222,10 +228,10 @@ impl Node {
             }
         }
         for (index, row) in desired.listeners.iter().enumerate().filter(|(_, row)| !there.contains(&row.bit)) {
-            match self.hand_over(link, row).await {
+            match self.hand_over(link, row, is_start).await {
                 Err(error @ (Error::EngineAway { .. } | Error::EngineRefused { .. })) => return Err(error),
                 // Without its own listener a node is not what was asked for; the others come up when they can.
-                Err(error) if index == 0 && self.engine_now().is_none() && there.is_empty() => return Err(error),
+                Err(error) if index == 0 && is_start => return Err(error),
                 Err(error) => tracing::warn!(address = %row.address, %error, "a listener is down"),
                 Ok(()) => {}
             }
@@ -233,8 +239,9 @@ impl Node {
         Ok(())
     }
 
-    /// Gives a listener's socket to the engine: the one that is kept, or a new one.
-    async fn hand_over(&self, link: &EngineLink, row: &ListenerRow) -> Result<(), Error> {
+    /// Gives a listener's socket to the engine: the one that is kept, or a new one. The ring of an engine that was killed
+    /// may hold the old one for a moment after its process is gone, which nothing announces: `wait` is for that.
+    async fn hand_over(&self, link: &EngineLink, row: &ListenerRow, wait: bool) -> Result<(), Error> {
         let kept = match lock(&self.kept).get(&row.bit) {
             Some(Kept::Socket(socket)) => Some(socket.try_clone()),
             _ => None,
@@ -244,8 +251,8 @@ impl Node {
                 address: row.address,
                 errno: error.raw_os_error().unwrap_or(0),
             })?,
-            None => match bind_listener(row.address) {
-                Ok((socket, _)) => socket,
+            None => match bind_within(row.address, if wait { BUSY_LIMIT } else { Duration::ZERO }).await {
+                Ok(socket) => socket,
                 Err(error) => {
                     lock(&self.kept).insert(row.bit, Kept::Down(error.clone()));
                     return Err(error);
@@ -327,7 +334,7 @@ impl Node {
             if matches!(lock(&self.kept).get(&row.bit), Some(Kept::Socket(_))) {
                 continue;
             }
-            match self.hand_over(&engine.link, &row).await {
+            match self.hand_over(&engine.link, &row, false).await {
                 Ok(()) => tracing::info!(address = %row.address, "a listener is up again"),
                 Err(error) => {
                     tracing::debug!(address = %row.address, %error, "a listener is still down");
@@ -336,6 +343,11 @@ impl Node {
             }
         }
         all_up
+    }
+
+    /// Frees the ports of all listeners.
+    pub(crate) fn release_listeners(&self) {
+        std::mem::take(&mut *lock(&self.kept)).values().for_each(release);
     }
 
     pub(crate) fn has_listener_down(&self) -> bool {
@@ -431,7 +443,9 @@ impl Node {
             }
         };
         self.change(&mut store, "stop listening", |store| store.remove_listener(row.bit), remove, undo).await?;
-        lock(&self.kept).remove(&row.bit);
+        if let Some(kept) = lock(&self.kept).remove(&row.bit) {
+            release(&kept);
+        }
         Ok(())
     }
 
@@ -622,6 +636,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+async fn bind_within(address: SocketAddr, limit: Duration) -> Result<OwnedFd, Error> {
+    let end = Instant::now() + limit;
+    loop {
+        match bind_listener(address) {
+            Err(Error::AddressBusy { .. }) if Instant::now() < end => tokio::time::sleep(BUSY_PAUSE).await,
+            bound => return bound.map(|(socket, _)| socket),
+        }
+    }
+}
+
+/// Stops listening. A ring lets go of its sockets only some time after it was told to, or after its process ended, and
+/// until then a socket that is merely closed here would keep its port busy.
+fn release(kept: &Kept) {
+    if let Kept::Socket(socket) = kept
+        && let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Both)
+    {
+        tracing::debug!(%error, "a listener was shut down already");
+    }
+}
+
 /// An address that can be typed in a route and shown in a list.
 fn check_local_address(address: &str) -> Result<(), Error> {
     let why = if address.is_empty() {
@@ -639,4 +673,311 @@ fn check_local_address(address: &str) -> Result<(), Error> {
         why: why.into(),
         fix: "Use up to 255 letters, digits and other characters, but no '/', '#' and '\\'.".into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{MessageBody, NodeInfo, SendMessage};
+    use crate::home::Home;
+    use crate::supervisor::{Start, Started, Supervisor};
+    use crate::testing::{FakeEngine, Peer};
+    use ockam_engine_abi::{DropReason, Target};
+    use std::net::TcpStream;
+
+    /// A node whose engines are stand-ins: each start takes the next one.
+    struct World {
+        _temporary: tempfile::TempDir,
+        dir: NodeDir,
+        loopback: SocketAddr,
+        engines: Arc<Mutex<Vec<FakeEngine>>>,
+        started: Arc<Mutex<usize>>,
+    }
+
+    impl World {
+        fn new(engines: usize) -> World {
+            let temporary = tempfile::tempdir().unwrap();
+            let home = Home::at(temporary.path().join("home"));
+            home.prepare().unwrap();
+            let dir = home.node(&"n1".parse().unwrap());
+            dir.prepare().unwrap();
+            let mut store = NodeStore::open(&dir).unwrap();
+            let [a, b] = crate::random::bytes::<2>();
+            // Its own loopback address: no other test can take a port that is free for a moment.
+            let loopback: SocketAddr = ([127, 100, a, b], 0).into();
+            let address = bind_listener(loopback).unwrap().1;
+            store.add_listener(&ListenerRow { bit: 1, address, flow_control: crate::random::hex_id() }).unwrap();
+            let engines = (0..engines).map(|_| FakeEngine::start()).collect();
+            World {
+                _temporary: temporary,
+                dir,
+                loopback,
+                engines: Arc::new(Mutex::new(engines)),
+                started: Arc::default(),
+            }
+        }
+
+        /// A control process; `adopts` the engine that was started last.
+        async fn control(&self, adopts: bool) -> (Arc<Node>, Arc<Supervisor>) {
+            let node = Node::new(self.dir.clone(), NodeStore::open(&self.dir).unwrap()).unwrap();
+            let (engines, started) = (self.engines.clone(), self.started.clone());
+            let adopt = Mutex::new(adopts);
+            let start: Start = Box::new(move |_, _| {
+                let adopted = std::mem::take(&mut *lock(&adopt));
+                let mut started = lock(&started);
+                *started += usize::from(!adopted);
+                let engine = &lock(&engines)[*started - 1];
+                Ok(Started { socket: engine.connect(), process: engine.process(), child: None, adopted })
+            });
+            let supervisor = Supervisor::new(node.clone(), start);
+            supervisor.bring_up().await.unwrap();
+            (node, supervisor)
+        }
+
+        fn tables<T>(&self, engine: usize, look: impl FnOnce(&mut crate::testing::Tables) -> T) -> T {
+            look(&mut lock(&lock(&self.engines)[engine].tables))
+        }
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    fn text(route: &str) -> SendMessage {
+        SendMessage { route: route.into(), message: MessageBody::Text("hi".into()), timeout_ms: 60_000 }
+    }
+
+    #[test]
+    fn a_change_is_in_the_engine_and_in_the_store_or_in_neither() {
+        run(async {
+            let world = World::new(1);
+            let (node, _supervisor) = world.control(false).await;
+            let second = node.create_listener(world.loopback).await.unwrap();
+            node.start_service(Service::Hop, "hop").await.unwrap();
+            node.add_consumer(&node.dialed_flow_control.clone(), "hop").await.unwrap();
+            let before = node.desired();
+            assert_eq!(before, Desired::load(&*node.store().await).unwrap());
+            world.tables(0, |tables| {
+                assert_eq!(tables.listeners.keys().copied().collect::<Vec<_>>(), [1, u32::from(second.bit)]);
+                let (target, reachable, _) = &tables.addresses[&b"hop"[..]];
+                assert_eq!((*target, *reachable), (Target::Hop, u64::MAX));
+            });
+
+            // The engine refuses: nothing changed, and the port is free again.
+            world.tables(0, |tables| tables.refuse = Some(Refusal::Limit));
+            assert!(matches!(node.create_listener(world.loopback).await, Err(Error::EngineRefused { .. })));
+            world.tables(0, |tables| tables.refuse = Some(Refusal::Limit));
+            assert!(matches!(node.start_service(Service::Hop, "hop2").await, Err(Error::EngineRefused { .. })));
+            world.tables(0, |tables| tables.refuse = Some(Refusal::Limit));
+            assert!(matches!(node.delete_listener(&second).await, Err(Error::EngineRefused { .. })));
+            assert_eq!(node.desired(), before);
+            assert_eq!(before, Desired::load(&*node.store().await).unwrap());
+
+            assert!(matches!(node.start_service(Service::Echo, "hop").await, Err(Error::AddressTaken { .. })));
+            assert!(matches!(node.create_listener(second.address).await, Err(Error::ListenerExists { .. })));
+            for bad in ["", "a/b", "a#b", "a\n", &"x".repeat(256)] {
+                assert!(matches!(node.start_service(Service::Hop, bad).await, Err(Error::BadArgument { .. })));
+            }
+            let unknown = node.add_consumer(&"0".repeat(32), "hop").await;
+            assert!(matches!(unknown, Err(Error::NoSuchThing { .. })));
+
+            node.delete_listener(&second).await.unwrap();
+            bind_listener(second.address).unwrap();
+            world.tables(0, |tables| assert_eq!(tables.listeners.len(), 1));
+            assert!(matches!(node.listener(&second.address.to_string()), Err(Error::NoSuchThing { .. })));
+        });
+    }
+
+    #[test]
+    fn a_new_engine_gets_what_the_dead_one_had_and_no_connection_is_refused() {
+        run(async {
+            let world = World::new(2);
+            let (node, supervisor) = world.control(false).await;
+            node.start_service(Service::Hop, "hop").await.unwrap();
+            let listener = node.create_listener(world.loopback).await.unwrap();
+            let watching = tokio::spawn({
+                let supervisor = supervisor.clone();
+                async move { supervisor.watch().await }
+            });
+            let first = node.engine_now().unwrap();
+            lock(&world.engines)[0].kill();
+            TcpStream::connect(listener.address).unwrap();
+            first.link.closed().await;
+            TcpStream::connect(listener.address).unwrap();
+            // `None` is in between, or was.
+            let mut watched = node.engine.subscribe();
+            watched
+                .wait_for(|engine| engine.as_ref().is_some_and(|engine| !Arc::ptr_eq(engine, &first)))
+                .await
+                .unwrap();
+            assert_eq!(node.restarts.load(Ordering::Relaxed), 1);
+            let had = world.tables(0, |tables| {
+                let listeners: Vec<_> = tables.listeners.iter().map(|(number, it)| (*number, it.0, it.1)).collect();
+                (listeners, tables.addresses.clone())
+            });
+            let has = world.tables(1, |tables| {
+                let listeners: Vec<_> = tables.listeners.iter().map(|(number, it)| (*number, it.0, it.1)).collect();
+                (listeners, tables.addresses.clone())
+            });
+            assert_eq!(has, had);
+            assert_eq!(has.0.len(), 2);
+            watching.abort();
+        });
+    }
+
+    #[test]
+    fn a_living_engine_is_adopted_and_rid_of_what_nobody_asked_for() {
+        run(async {
+            let world = World::new(1);
+            let (node, supervisor) = world.control(false).await;
+            let second = node.create_listener(world.loopback).await.unwrap();
+            let peer: SocketAddr = "127.0.0.1:9".parse().unwrap();
+            let engine = node.engine().await.unwrap();
+            let kept = node.dial(&engine, "x", &[peer], &Cookie::Connection).await.unwrap();
+            let message = node.dial(&engine, "x", &[peer], &Cookie::Message).await.unwrap();
+            drop((node, supervisor, engine));
+            // What a control that died left, and what none of this node's controls made.
+            world.tables(0, |tables| {
+                tables.addresses.insert(b"reply".to_vec(), (Target::Control, 0, vec![1, 2, 3]));
+                tables.addresses.get_mut(&b"echo"[..]).unwrap().2 = vec![9; 40];
+                let (stranger, address) = bind_listener(world.loopback).unwrap();
+                tables.listeners.insert(40, (address, 40, Vec::new(), stranger));
+            });
+
+            let (node, _supervisor) = world.control(true).await;
+            world.tables(0, |tables| {
+                assert_eq!(tables.listeners.keys().copied().collect::<Vec<_>>(), [1, u32::from(second.bit)]);
+                assert_eq!(
+                    tables.addresses.keys().map(Vec::as_slice).collect::<Vec<_>>(),
+                    [&b"echo"[..], b"uppercase"]
+                );
+                let echo = &tables.addresses[&b"echo"[..]];
+                assert_eq!(node.cookies.open(&echo.2), Some(Cookie::Service));
+                assert!(tables.links.contains_key(&kept.link) && !tables.links.contains_key(&message.link));
+            });
+            // The sockets came with the dump: a later engine can take them over.
+            assert!(node.desired().listeners.iter().all(|row| node.listener_error(row.bit).is_none()));
+        });
+    }
+
+    #[test]
+    fn every_fate_of_a_message_is_told() {
+        run(async {
+            let world = World::new(1);
+            let (node, _supervisor) = world.control(false).await;
+            let peer = |peer| world.tables(0, |tables| tables.peer = peer);
+            let send = |request| crate::messages::send(&node, request);
+            let dialed = "/ip4/127.0.0.1/tcp/9/service/echo";
+
+            assert_eq!(send(text("/service/echo")).await.unwrap().text.as_deref(), Some("hi"));
+            let missing = send(text("/service/missing")).await.unwrap_err();
+            let step = "/service/missing".to_owned();
+            let place = "the node n1".to_owned();
+            assert_eq!(missing, Error::Undelivered { step, place, reason: DropReason::NoSuchAddress });
+
+            peer(Some(Peer::Echo));
+            assert_eq!(send(text(dialed)).await.unwrap().hex, "026869");
+            peer(Some(Peer::Undeliverable(DropReason::NotAdmitted)));
+            let refused = send(text(dialed)).await.unwrap_err();
+            let place = "the node at 127.0.0.1:9".to_owned();
+            let step = "/service/echo".to_owned();
+            assert_eq!(refused, Error::Undelivered { step, place, reason: DropReason::NotAdmitted });
+            assert_eq!(refused.exit(), 77);
+            peer(Some(Peer::Close));
+            assert!(matches!(send(text(dialed)).await, Err(Error::LinkLost { .. })));
+            peer(None);
+            let mut impatient = text(dialed);
+            impatient.timeout_ms = 1;
+            assert!(matches!(send(impatient).await.unwrap_err().exit(), 75 | 69));
+
+            for bad in ["", "echo", "/node/n2/service/echo", "/ip4/127.0.0.1/tcp/9"] {
+                assert_eq!(send(text(bad)).await.unwrap_err().exit(), 64, "{bad}");
+            }
+            for (digits, timeout_ms) in [("0", 1), ("zz", 1), ("00", 0), ("00", u64::MAX)] {
+                let message = MessageBody::Hex(digits.into());
+                let bad = SendMessage { route: "/service/echo".into(), message, timeout_ms };
+                assert_eq!(send(bad).await.unwrap_err().exit(), 64);
+            }
+            let large = SendMessage { message: MessageBody::Text("x".repeat(17 << 20)), ..text("/service/echo") };
+            assert_eq!(send(large).await.unwrap_err().exit(), 65);
+
+            // Nothing is left of any of them, once the engine has done what it was told last.
+            let engine = node.engine().await.unwrap();
+            while !engine.link.dump().await.unwrap().links.is_empty() {}
+            let left = engine.link.dump().await.unwrap();
+            assert!(left.addresses.iter().all(|found| found.target != Target::Control));
+        });
+    }
+
+    #[test]
+    fn a_name_in_a_route_is_looked_up_for_the_engine() {
+        run(async {
+            let world = World::new(1);
+            let (node, _supervisor) = world.control(false).await;
+            let engine = node.engine().await.unwrap();
+            for (host, resolves) in [("localhost", true), ("not a name", false)] {
+                let link = LinkId::new(0, 1, 1);
+                lock(&world.engines)[0].say(&Notice::Resolve { link, host: host.into(), port: 5 });
+                let resolved = loop {
+                    engine.link.dump().await.unwrap();
+                    if let Some(resolved) = world.tables(0, |tables| tables.resolved.pop()) {
+                        break resolved;
+                    }
+                    tokio::task::yield_now().await;
+                };
+                assert_eq!(!resolved.is_empty(), resolves, "{host}");
+                assert!(resolved.iter().all(|address| address.port() == 5));
+            }
+        });
+    }
+
+    #[test]
+    fn the_api_serves_json_and_ends_with_the_node() {
+        run(async {
+            let world = World::new(1);
+            let (_node, supervisor) = world.control(false).await;
+            let path = world.dir.path().join("control.sock");
+            let listener = tokio::net::UnixListener::bind(&path).unwrap();
+            let ended = watch::Sender::new(false);
+            let serving = tokio::spawn(crate::api_server::serve(listener, supervisor, ended));
+
+            let (status, body) = call(&path, "GET /node", "").await;
+            assert_eq!(status, 200);
+            let info: NodeInfo = serde_json::from_str(&body).unwrap();
+            assert_eq!((info.name.as_str(), info.engine.driver.as_str()), ("n1", "epoll"));
+            for (request, body, want) in [
+                ("GET /nowhere", "", 404),
+                ("PUT /node", "", 405),
+                ("POST /services", "{", 400),
+                ("POST /services", r#"{"service":"hop","x":1}"#, 400),
+                ("POST /services", r#"{"service":"hop"}"#, 200),
+                ("POST /services", r#"{"service":"hop"}"#, 409),
+                ("POST /services", &" ".repeat(crate::api::BODY_BYTES_MAX + 1), 413),
+                ("GET /tcp-listeners/127.0.0.1%3A1", "", 404),
+                ("GET /workers", "", 200),
+                ("GET /engine", "", 200),
+                ("GET /engine/stats", "", 200),
+                ("POST /node/stop", "", 200),
+            ] {
+                let (status, answer) = call(&path, request, body).await;
+                assert_eq!(status, want, "{request}: {answer}");
+                if want != 200 {
+                    let error: crate::api::ErrorBody = serde_json::from_str(&answer).unwrap();
+                    assert!(!error.error.hint.is_empty());
+                }
+            }
+            serving.await.unwrap();
+        });
+    }
+
+    async fn call(path: &std::path::Path, request: &str, body: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::UnixStream::connect(path).await.unwrap();
+        let head = format!("{request} HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-length: {}", body.len());
+        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
 }

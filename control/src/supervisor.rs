@@ -196,7 +196,8 @@ impl Supervisor {
             true => link.dump().await.map_err(|error| self.node.command_failed("say what it has", error))?,
             false => Dump::default(),
         };
-        self.node.reconcile(link, has).await
+        let is_start = *self.replaced.borrow() == 0 && self.node.restarts.load(Ordering::Relaxed) == 0;
+        self.node.reconcile(link, has, is_start).await
     }
 
     fn engine_died(&self, log_from: u64) -> Error {
@@ -281,10 +282,12 @@ impl Supervisor {
     /// Ends the engine for good. Says whether it had to be killed.
     pub(crate) async fn stop(&self) -> bool {
         self.stopping.store(true, Ordering::Release);
-        match self.node.engine_now() {
+        let killed = match self.node.engine_now() {
             Some(engine) => self.end(&engine).await,
             None => false,
-        }
+        };
+        self.node.release_listeners();
+        killed
     }
 
     async fn end(&self, engine: &Engine) -> bool {

@@ -182,9 +182,10 @@ impl Tables {
                 applied(request)
             }
             Command::Transmit { request, message } => {
-                let mut answers = applied(request);
-                answers.extend(self.deliver(request, &message.0).map(|notice| (notice, None)));
-                answers
+                let said = self.deliver(request, &message.0);
+                let undelivered = matches!(said, Some(Notice::Undelivered { .. }));
+                let answer = (!undelivered).then_some(Notice::Applied { request });
+                answer.into_iter().chain(said).map(|notice| (notice, None)).collect()
             }
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, .. } => {

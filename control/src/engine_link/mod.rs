@@ -268,7 +268,7 @@ impl EngineLink {
         self.ask(request, make(request), Some(descriptor)).await.map(drop)
     }
 
-    /// Sends a message of control. `request` comes from [`EngineLink::new_request`], so that the caller can be waiting
+    /// Sends a message of control; that it did not leave this node is no error here but a notice. `request` comes from [`EngineLink::new_request`], so that the caller can be waiting
     /// for `Undelivered` before it sends.
     ///
     /// # Errors
@@ -448,10 +448,14 @@ impl Shared {
                 }
             }
             Notice::Ready { .. } | Notice::VersionMismatch { .. } => tracing::warn!("a second answer to hello"),
-            unasked @ (Notice::LinkDown { .. }
-            | Notice::Resolve { .. }
-            | Notice::Punt { .. }
-            | Notice::Undelivered { .. }) => return Some(unasked),
+            // It may be the only answer to `Transmit`, or come after `Applied`: either way it is for who waits for a reply.
+            undelivered @ Notice::Undelivered { request, .. } => {
+                if let Some(Pending::Answer(answer)) = all.remove(&request) {
+                    let _ = answer.send(Notice::Applied { request });
+                }
+                return Some(undelivered);
+            }
+            unasked @ (Notice::LinkDown { .. } | Notice::Resolve { .. } | Notice::Punt { .. }) => return Some(unasked),
         }
         None
     }
