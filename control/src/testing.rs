@@ -34,6 +34,7 @@ pub(crate) struct Tables {
     pub(crate) refuse: Option<Refusal>,
     /// What links do with messages: `None` drops them.
     pub(crate) peer: Option<Peer>,
+    dialed: u32,
     draining: bool,
     connection: Option<Arc<OwnedFd>>,
 }
@@ -159,7 +160,8 @@ impl Tables {
                 None => refused(request, Refusal::Unknown),
             },
             Command::Dial { request, target, cookie } => {
-                let link = LinkId::new(0, self.links.len() as u32, 1);
+                self.dialed += 1;
+                let link = LinkId::new(0, 0, self.dialed);
                 self.links.insert(link, (target, cookie.0));
                 let address = link_address(link).into();
                 let local = ([127, 0, 0, 1], 9).into();

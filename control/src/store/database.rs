@@ -3,14 +3,18 @@
 use crate::error::Error;
 use crate::home::open_private_file;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 /// How long one process waits for another that writes.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
+
+/// At least what SQLite allocates at once: a piece of its index of the log.
+const PROBE_BYTES: usize = 64 * 1024;
 
 /// What tells a kind of file from others.
 #[derive(Debug)]
@@ -75,7 +79,7 @@ fn make(path: &Path, format: &Format, fill: impl FnOnce(&Connection) -> rusqlite
         return Err(Error::internal("a database needs a directory and a name"));
     };
     let draft = directory.join(format!(".{}.{}", name.to_string_lossy(), crate::random::hex_id()));
-    let made = write_draft(&draft, format, fill).and_then(|()| match fs::hard_link(&draft, path) {
+    let made = write_draft(&draft, path, format, fill).and_then(|()| match fs::hard_link(&draft, path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(Error::storage("create", path, &error)),
         _ => Ok(()),
     });
@@ -88,11 +92,12 @@ fn make(path: &Path, format: &Format, fill: impl FnOnce(&Connection) -> rusqlite
 
 fn write_draft(
     draft: &Path,
+    path: &Path,
     format: &Format,
     fill: impl FnOnce(&Connection) -> rusqlite::Result<()>,
 ) -> Result<(), Error> {
     let file = open_private_file(draft, OpenOptions::new().read(true).write(true).create_new(true))?;
-    let mut connection = Connection::open(draft).map_err(|error| from_sqlite(draft, &error))?;
+    let mut connection = Connection::open(draft).map_err(|error| from_sqlite(path, &error))?;
     let built = (|| {
         // Nobody else knows the file yet: one fsync at its end is enough.
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -106,9 +111,9 @@ fn write_draft(
         fill(&transaction)?;
         transaction.commit()
     })();
-    built.map_err(|error| from_sqlite(draft, &error))?;
-    connection.close().map_err(|(_, error)| from_sqlite(draft, &error))?;
-    file.sync_all().map_err(|error| Error::storage("write", draft, &error))
+    built.map_err(|error| from_sqlite(path, &error))?;
+    connection.close().map_err(|(_, error)| from_sqlite(path, &error))?;
+    file.sync_all().map_err(|error| Error::storage("write", path, &error))
 }
 
 /// The 100 bytes at the front of every SQLite file: magic, version at 60, application id at 68, both big-endian.
@@ -163,17 +168,29 @@ fn migrate(connection: &mut Connection, path: &Path, format: &Format) -> Result<
 
 /// What SQLite says, as an error of ours.
 pub fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Error {
-    use rustix::io::Errno;
     let storage = |what, errno: Errno| Error::Storage { what, path: path.into(), errno: errno.raw_os_error() };
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => storage("write", Errno::NOSPC),
         Some(ErrorCode::ReadOnly) => storage("write", Errno::ROFS),
         Some(ErrorCode::PermissionDenied) => storage("open", Errno::ACCESS),
-        Some(ErrorCode::SystemIoFailure) => storage("read or write", Errno::IO),
+        Some(ErrorCode::SystemIoFailure) => storage("read or write", why_io_fails(path)),
         Some(ErrorCode::OutOfMemory) => storage("read", Errno::NOMEM),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::DatabaseBusy { path: path.into() },
         _ => Error::Database { path: path.into(), why: error.to_string() },
     }
+}
+
+/// SQLite says "input/output error" for a full disk when it is not the file itself that cannot grow, and keeps the
+/// system's number to itself: another write in the same place gets the same answer.
+fn why_io_fails(path: &Path) -> Errno {
+    let probe = path.with_extension(format!("probe-{}", crate::random::hex_id()));
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe).and_then(|mut file| {
+        file.write_all(&[0; PROBE_BYTES])?;
+        file.sync_all()
+    });
+    // What was never made cannot be removed.
+    let _ = fs::remove_file(&probe);
+    written.err().and_then(|error| Errno::from_io_error(&error)).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]
