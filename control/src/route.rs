@@ -96,7 +96,10 @@ impl Route {
                             return Err(refuse("goes over UDP, which nodes do not speak".into(), "Use /tcp/PORT."));
                         }
                         _ => {
-                            return Err(refuse(format!("has no port after {part}"), &format!("Write {part}/tcp/PORT.")));
+                            return Err(refuse(
+                                format!("has no port after {part}"),
+                                &format!("Write {part}/tcp/PORT."),
+                            ));
                         }
                     };
                     if port == 0 {

@@ -82,7 +82,7 @@ fn send(arguments: MessageSend, session: &mut Session) -> Result<(), Error> {
         }
     };
     // What a stranger answered must not steer the terminal; a pipe gets it as it is.
-    let shown = value.split('\n').map(|line| printable(line)).collect::<Vec<_>>().join("\n");
+    let shown = value.split('\n').map(printable).collect::<Vec<_>>().join("\n");
     session.terminal.print(Output::new(&json, move || shown).machine(value))
 }
 

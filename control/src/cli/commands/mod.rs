@@ -149,9 +149,14 @@ impl Session {
         let dir = self.required(name)?;
         match dir.status()? {
             NodeStatus::Stopped => return Err(Error::NodeStopped { name: name.to_string() }),
-            NodeStatus::Running => return Err(Error::NodeBusy { name: name.to_string() }),
-            NodeStatus::Headless => self.start(name)?,
-        };
+            // Another process starts it: its lock is free once control listens.
+            NodeStatus::Running => drop(dir.lock_change()?),
+            NodeStatus::Headless => match self.start(name) {
+                // Another process was faster.
+                Err(error) if error.code() == NODE_RUNNING => {}
+                started => drop(started?),
+            },
+        }
         Control::connect(&dir)?.ok_or_else(|| Error::NodeBusy { name: name.to_string() })
     }
 
@@ -165,6 +170,9 @@ impl Session {
         addresses.into_iter().next().ok_or_else(|| Error::NoListenerOfNode { name: name.to_string() })
     }
 }
+
+/// The code of [`Error::NodeRunning`], as control reports it.
+const NODE_RUNNING: &str = "E_NODE_RUNNING";
 
 /// Above this many nodes another pair of words that is free may take long to find.
 const NODES_WITH_TWO_WORDS_MAX: usize = 2048;
