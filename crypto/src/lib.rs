@@ -1,0 +1,26 @@
+//! Cryptography of the Ockam protocol: state and bytes. No I/O, no clock, no randomness of its own: what arrives, the
+//! time in seconds and fresh random bytes are arguments.
+//!
+//! ```text
+//!   Sealer, Opener     record.rs    one direction of a secure channel; what the engine holds
+//!     window, rekey                 which nonces are accepted, which key a nonce has
+//!       aead                        AES-256-GCM, one name in front of two backends
+//! ```
+//!
+//! Keys are expanded once and wiped when they are dropped; no type that holds one can be cloned or printed.
+
+#![forbid(unsafe_code)]
+
+mod aead;
+mod record;
+mod rekey;
+mod secret;
+mod self_test;
+mod window;
+
+pub use aead::{TAG_LEN, backend, cpu_features};
+pub use record::{Exhausted, NONCE_LEN, OpenError, Opened, Opener, RECORD_OVERHEAD, Sealer};
+pub use rekey::REKEY_INTERVAL;
+pub use secret::Secret;
+pub use self_test::{SelfTestFailed, self_test};
+pub use window::WINDOW;
