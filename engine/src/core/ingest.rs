@@ -1,5 +1,6 @@
 //! Bytes of a link become frames, frames meet the path, verdicts are carried out.
 
+use super::egress::Composed;
 use super::link::{Link, Partial, Receiving, State, Waiting};
 use super::mesh::FromCore;
 use super::{Blocker, Core};
@@ -10,7 +11,8 @@ use crate::config::{
 use crate::io::driver::{Driver, ReceiveEnd, SocketId};
 use crate::io::pool::Slot;
 use crate::path::route::{Body, Ingress, Verdict, route};
-use crate::path::tables::LinkAddress;
+use crate::path::tables::{LinkAddress, ReplyKey};
+use crate::path::trail::Walk;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
 use ockam_wire::undeliverable::{self, Offer};
 use ockam_wire::{Message, Outgoing, PREAMBLE, Route, RouteParts, frame_length};
@@ -306,88 +308,84 @@ impl<D: Driver> Core<D> {
 
     /// One whole frame, without its length, at `range` of the slot.
     fn on_frame(&mut self, source: &Source, slot: &mut Slot, range: Range<usize>) -> Result<(), Stop> {
+        if let Some(Leaving { link, reply, composed }) = self.carry_out(source, slot, range)? {
+            let segments = self.segments(composed, slot);
+            self.dispatch(link, reply, segments);
+        }
+        Ok(())
+    }
+
+    /// Asks the path about a frame and does what it says; what leaves on a link is composed and still to be dispatched.
+    fn carry_out(&mut self, source: &Source, slot: &Slot, range: Range<usize>) -> Result<Option<Leaving>, Stop> {
         let body = slot.bytes(range.clone());
         let message = Message::parse(body).map_err(|_| Stop::Malformed)?;
+        let payload_at = range.start + offset_in(body, message.payload);
         let replies = &self.links[source.link.index()].replies;
-        let verdict = route(&self.tables, source.ingress(), replies, &message);
+        let mut walk = Walk::of(&message);
+        let verdict = route(&self.tables, source.ingress(), replies, &message, &mut walk);
+        let outgoing = |payload_len| Outgoing {
+            onward: walk.onward.parts(),
+            return_route: walk.back.parts(),
+            payload_len,
+            tracing: message.tracing,
+        };
         match verdict {
-            Verdict::Send { link, onward, back, body: answer, reply, served } => {
+            Verdict::Send { link, body: answer, reply, served } => {
                 self.room_on(link)?;
-                let outgoing = Outgoing {
-                    onward: onward.parts(),
-                    return_route: back.parts(),
-                    payload_len: match answer {
-                        Body::Same => message.payload.len(),
-                        Body::Uppercase(upper) => upper.payload_len(),
-                    },
-                    tracing: message.tracing,
-                };
+                let outgoing = outgoing(answer_len(&message, answer));
                 if outgoing.body_len() > ockam_wire::FRAME_MAX {
                     self.refuse(source, &message, DropReason::GrewTooLarge, 1);
-                    return Ok(());
+                    return Ok(None);
                 }
                 let composed = match answer {
-                    Body::Same => {
-                        self.compose(&outgoing, message.payload, range.start + offset_in(body, message.payload))
-                    }
+                    Body::Same => self.compose(&outgoing, message.payload, payload_at),
                     Body::Uppercase(upper) => {
-                        let copied = self.compose_with(&outgoing, upper.payload_len(), |out| upper.write(out));
-                        copied.map(super::egress::Composed::Copied)
+                        self.compose_with(&outgoing, upper.payload_len(), |out| upper.write(out)).map(Composed::Copied)
                     }
                 };
                 let composed = composed.ok_or(Stop::Blocked(Blocker::Slots))?;
-                let counter = if served { Counter::FramesServed } else { Counter::FramesRelayed };
-                self.counters.add(counter, 1);
-                let segments = self.segments(composed, slot);
-                self.dispatch(link, reply, segments);
+                self.counters.add(if served { Counter::FramesServed } else { Counter::FramesRelayed }, 1);
+                return Ok(Some(Leaving { link, reply, composed }));
             }
-            Verdict::Dial { name, target, onward, back } => {
+            Verdict::Dial { name, target } => {
+                let left = message.onward.len().clamp(1, 255) as u8;
                 let link = match self.transit_link(source.link, name, target) {
                     Ok(link) => link,
                     Err(reason) => {
-                        self.refuse(source, &message, reason, message.onward.len().clamp(1, 255) as u8);
-                        return Ok(());
+                        self.refuse(source, &message, reason, left);
+                        return Ok(None);
                     }
                 };
                 self.room_on(link)?;
-                let outgoing = Outgoing {
-                    onward: onward.parts(),
-                    return_route: back.parts(),
-                    payload_len: message.payload.len(),
-                    tracing: message.tracing,
-                };
+                let outgoing = outgoing(message.payload.len());
                 if outgoing.body_len() > ockam_wire::FRAME_MAX {
-                    self.refuse(source, &message, DropReason::GrewTooLarge, 1);
-                    return Ok(());
+                    self.refuse(source, &message, DropReason::GrewTooLarge, left);
+                    return Ok(None);
                 }
-                let at = range.start + offset_in(body, message.payload);
-                let composed = self.compose(&outgoing, message.payload, at).ok_or(Stop::Blocked(Blocker::Slots))?;
+                let composed = self.compose(&outgoing, message.payload, payload_at);
+                let composed = composed.ok_or(Stop::Blocked(Blocker::Slots))?;
                 if let Some(offer) = message.tracing.and_then(Offer::parse) {
                     let way_back = RouteParts { front: &[], rest: message.return_route };
-                    let left = message.onward.len().clamp(1, 255) as u8;
-                    let waiting = Waiting { offer, left, way_back: encode_way_back(way_back) };
-                    self.expect_notice(link, waiting);
+                    self.expect_notice(link, Waiting { offer, left, way_back: encode_way_back(way_back) });
                 }
                 self.counters.add(Counter::FramesRelayed, 1);
-                let segments = self.segments(composed, slot);
-                let reply = Some(crate::path::tables::ReplyKey::Link(source.link));
-                self.dispatch(link, reply, segments);
+                return Ok(Some(Leaving { link, reply: Some(ReplyKey::Link(source.link)), composed }));
             }
-            Verdict::Punt { onward, back, body: answer } => {
+            Verdict::Punt { body: answer } => {
                 let link = &mut self.links[source.link.index()];
                 if self.outbox.len() > NOTICE_QUEUE || !link.punts.take(PUNT_BURST, PUNTS_PER_SECOND, self.now_ms) {
                     self.refuse(source, &message, DropReason::PuntLimit, 1);
-                    return Ok(());
+                    return Ok(None);
                 }
                 self.counters.add(Counter::Punts, 1);
-                let message = punted(&message, &onward.parts(), &back.parts(), answer);
+                let message = punted(&message, &walk, answer);
                 let notice = Notice::Punt { link: Some(source.link), message: message.into() };
                 self.say(FromCore::Notice(notice));
             }
             Verdict::Heartbeat => self.counters.add(Counter::Heartbeats, 1),
             Verdict::Drop { reason, left } => self.refuse(source, &message, reason, left),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// A message of control. It meets the same path, as if it came from inside.
@@ -397,12 +395,13 @@ impl<D: Driver> Core<D> {
         };
         let none = crate::path::tables::Replies::new();
         let all_left = message.onward.len().clamp(1, 255) as u8;
-        match route(&self.tables, Ingress::Control, &none, &message) {
-            Verdict::Send { link, onward, back, body, reply, .. } => {
+        let mut walk = Walk::of(&message);
+        match route(&self.tables, Ingress::Control, &none, &message, &mut walk) {
+            Verdict::Send { link, body, reply, .. } => {
                 let payload = answered(&message, body);
                 let outgoing = Outgoing {
-                    onward: onward.parts(),
-                    return_route: back.parts(),
+                    onward: walk.onward.parts(),
+                    return_route: walk.back.parts(),
                     payload_len: payload.len(),
                     tracing: message.tracing,
                 };
@@ -420,8 +419,8 @@ impl<D: Driver> Core<D> {
                     None => self.undelivered(request, DropReason::PuntLimit, all_left),
                 }
             }
-            Verdict::Punt { onward, back, body } => {
-                let message = punted(&message, &onward.parts(), &back.parts(), body);
+            Verdict::Punt { body } => {
+                let message = punted(&message, &walk, body);
                 self.say(FromCore::Notice(Notice::Punt { link: None, message: message.into() }));
                 self.say(FromCore::Applied { request });
             }
@@ -485,6 +484,13 @@ impl<D: Driver> Core<D> {
     }
 }
 
+/// A frame that leaves on a link.
+struct Leaving {
+    link: LinkId,
+    reply: Option<ReplyKey>,
+    composed: Composed,
+}
+
 /// Why a chunk is not read further.
 enum Stop {
     /// What the frame feeds is full; the frame is read again later.
@@ -526,11 +532,23 @@ fn answered<'a>(message: &Message<'a>, body: Body<'_>) -> std::borrow::Cow<'a, [
     }
 }
 
+/// Bytes of the payload that goes out.
+fn answer_len(message: &Message<'_>, body: Body<'_>) -> usize {
+    match body {
+        Body::Same => message.payload.len(),
+        Body::Uppercase(upper) => upper.payload_len(),
+    }
+}
+
 /// The message that control gets, without its length.
-fn punted(message: &Message<'_>, onward: &RouteParts<'_>, back: &RouteParts<'_>, body: Body<'_>) -> Vec<u8> {
+fn punted(message: &Message<'_>, walk: &Walk<'_>, body: Body<'_>) -> Vec<u8> {
     let payload = answered(message, body);
-    let outgoing =
-        Outgoing { onward: *onward, return_route: *back, payload_len: payload.len(), tracing: message.tracing };
+    let outgoing = Outgoing {
+        onward: walk.onward.parts(),
+        return_route: walk.back.parts(),
+        payload_len: payload.len(),
+        tracing: message.tracing,
+    };
     let mut frame = outgoing.to_frame(&payload);
     frame.drain(..4);
     frame

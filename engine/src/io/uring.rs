@@ -145,6 +145,10 @@ struct Socket {
     /// Which multishots the core wants on.
     wanted: Ops,
     closing: bool,
+    /// Slots filled since receiving was last started.
+    slots_taken: u32,
+    /// Receives one slot at a time, see [`UringDriver`].
+    greedy: bool,
     /// What the send in flight points to.
     outgoing: Option<Box<Vector>>,
     /// What the connect in flight points to.
@@ -152,6 +156,11 @@ struct Socket {
 }
 
 /// See the module's documentation. It stays in the thread that made it (the ring has a single issuer).
+///
+/// A multishot receive goes on until its socket is empty or no slot is left (up to 32 in one go). A peer that sends as
+/// fast as it can would so take every slot, and take them all again as soon as there are new ones, while the bytes of
+/// all others wait. So a socket that used the slots up receives one at a time, in turn with the others, until it was
+/// once found empty.
 pub struct UringDriver {
     ring: Ring,
     buffers: Buffers,
@@ -290,9 +299,14 @@ impl UringDriver {
 
     fn start_receive(&mut self, index: u32) {
         let fd = self.descriptor(index);
-        // A length makes kernels from 6.17 on look at the other sockets after that many bytes, so that one which always
-        // has more to give cannot take all slots at once. Older ones limit each receive to it, which a slot does anyway.
-        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP).len(self.buffers.body as u32).build();
+        let socket = &mut self.sockets[index as usize];
+        socket.slots_taken = 0;
+        let entry = if socket.greedy {
+            let one = opcode::Recv::new(fd, std::ptr::null_mut(), self.buffers.body as u32);
+            one.buf_group(BUFFER_GROUP).build().flags(squeue::Flags::BUFFER_SELECT)
+        } else {
+            opcode::RecvMulti::new(fd, BUFFER_GROUP).build()
+        };
         // SAFETY: the entry points to nothing; the kernel writes to slots that it was given by `provide`.
         unsafe { self.start(index, Op::Receive, entry) };
     }
@@ -456,6 +470,8 @@ impl UringDriver {
             match result {
                 Ok(length) if length > 0 && !socket.closing => {
                     let slot = self.buffers.take(buffer);
+                    socket.slots_taken += 1;
+                    socket.greedy &= length == self.buffers.body;
                     burst.push(Done::Received { socket: id, slot, length });
                 }
                 // No bytes, or nobody wants them.
@@ -473,7 +489,11 @@ impl UringDriver {
                 self.start_receive(id.index);
                 return;
             }
-            Err(Errno::NOBUFS) if wanted => ReceiveEnd::NoSlots,
+            Err(Errno::NOBUFS) if wanted => {
+                // One slot may have been the last one by chance.
+                socket.greedy |= socket.slots_taken > 100000;
+                ReceiveEnd::NoSlots
+            }
             Ok(_) | Err(Errno::CANCELED | Errno::INTR | Errno::NOBUFS) => ReceiveEnd::Paused,
             Err(errno) => ReceiveEnd::Failed(errno),
         };

@@ -5,7 +5,7 @@
 
 use crate::path::service::Uppercase;
 use crate::path::tables::{Place, Replies, ReplyKey, Tables};
-use crate::path::trail::Trail;
+use crate::path::trail::Walk;
 use crate::path::transit::DialTarget;
 use ockam_engine_abi::{DropReason, LinkId, Target};
 use ockam_wire::{AddressRef, LOCAL, Message, ROUTE_MAX, TCP};
@@ -48,17 +48,13 @@ pub enum Body<'a> {
     Uppercase(Uppercase<'a>),
 }
 
-/// What is to be done with a message.
-#[derive(Debug)]
+/// What is to be done with a message. The routes that go with it are in the [`Walk`].
+#[derive(Debug, Clone, Copy)]
 pub enum Verdict<'a> {
     /// Send it on a link.
     Send {
         /// Which.
         link: LinkId,
-        /// What is written as onward route.
-        onward: Trail<'a>,
-        /// What is written as return route.
-        back: Trail<'a>,
         /// The payload.
         body: Body<'a>,
         /// The place that the link may answer to from now on.
@@ -72,17 +68,9 @@ pub enum Verdict<'a> {
         name: &'a [u8],
         /// The address as read.
         target: DialTarget<'a>,
-        /// What is written as onward route.
-        onward: Trail<'a>,
-        /// What is written as return route.
-        back: Trail<'a>,
     },
-    /// Hand it to control.
+    /// Hand it to control, whose address is still in front of the onward route.
     Punt {
-        /// The onward route; control's address is still in front.
-        onward: Trail<'a>,
-        /// The return route.
-        back: Trail<'a>,
         /// The payload.
         body: Body<'a>,
     },
@@ -100,28 +88,33 @@ pub enum Verdict<'a> {
 /// Local steps of one visit: forwarders passed and answers turned around.
 const STEPS_MAX: usize = crate::path::trail::FRONT_MAX;
 
-/// Decides about one message. `replies` are those of the ingress link.
-pub fn route<'a>(tables: &Tables, ingress: Ingress<'a>, replies: &Replies, message: &Message<'a>) -> Verdict<'a> {
-    let refuse = |reason, onward: &Trail<'_>| Verdict::Drop { reason, left: onward.len().clamp(1, 255) as u8 };
+/// Decides about one message, whose routes are in `walk` and are what is to be written afterwards. `replies` are those of
+/// the ingress link.
+pub fn route<'a>(
+    tables: &Tables,
+    ingress: Ingress<'a>,
+    replies: &Replies,
+    message: &Message<'a>,
+    walk: &mut Walk<'a>,
+) -> Verdict<'a> {
+    let refuse = |reason, walk: &Walk<'_>| Verdict::Drop { reason, left: walk.left() };
 
-    let mut onward = Trail::new(message.onward);
-    let mut back = Trail::new(message.return_route);
-    if onward.is_empty() {
+    if walk.onward.is_empty() {
         return Verdict::Heartbeat;
     }
-    if onward.len() > ROUTE_MAX || back.len() >= ROUTE_MAX {
-        return refuse(DropReason::RouteTooLong, &onward);
+    if walk.onward.len() > ROUTE_MAX || walk.back.len() >= ROUTE_MAX {
+        return refuse(DropReason::RouteTooLong, walk);
     }
-    // The place that the front of `back` stands for.
+    // The place that the front of the way back stands for.
     let mut reply = None;
     if let Ingress::Link { link, address, peer, .. } = ingress {
         if !peer.is_loopback() && !tables.transit_ahead_is_admitted(peer, message) {
-            return refuse(DropReason::TransitRefused, &onward);
+            return refuse(DropReason::TransitRefused, walk);
         }
-        let pushed = back.push(AddressRef { kind: LOCAL, name: address });
+        let pushed = walk.back.push(AddressRef { kind: LOCAL, name: address });
         debug_assert!(pushed, "the first push has room");
         reply = Some(ReplyKey::Link(link));
-    } else if let Some(first) = back.first()
+    } else if let Some(first) = walk.back.first()
         && first.kind == LOCAL
     {
         reply = tables.find(first.name).map(Place::reply_key);
@@ -131,64 +124,60 @@ pub fn route<'a>(tables: &Tables, ingress: Ingress<'a>, replies: &Replies, messa
     let mut served = false;
     // Once a local forwarder or service has it, the message is this node's own: it goes anywhere but to TCP addresses.
     let mut from_outside = matches!(ingress, Ingress::Link { .. });
-    let mut passed_forwarder = false;
     for _ in 0..STEPS_MAX {
-        let Some(next) = onward.first() else {
-            return refuse(DropReason::RouteEnded, &onward);
+        let Some(next) = walk.onward.first() else {
+            return refuse(DropReason::RouteEnded, walk);
         };
         match next.kind {
             LOCAL => {}
-            TCP if passed_forwarder => return refuse(DropReason::TransitRefused, &onward),
-            TCP => return dial(tables, ingress, next.name, onward, back),
-            _ => return refuse(DropReason::UnsupportedTransport, &onward),
+            TCP if from_outside => return dial(tables, ingress, next.name, walk),
+            // Out of a forwarder; or from control, which resolves and dials by itself.
+            TCP => return refuse(DropReason::TransitRefused, walk),
+            _ => return refuse(DropReason::UnsupportedTransport, walk),
         }
         let Some(place) = tables.find(next.name) else {
-            return refuse(DropReason::NoSuchAddress, &onward);
+            return refuse(DropReason::NoSuchAddress, walk);
         };
         if from_outside && !admitted(place, ingress, replies) {
-            return refuse(DropReason::NotAdmitted, &onward);
+            return refuse(DropReason::NotAdmitted, walk);
         }
         let target = match place {
             Place::Link(link) => {
-                onward.pop();
+                walk.onward.pop();
                 // Over the link that it came in on, the peer reaches what it just reached.
                 let reply = reply.filter(|_| ingress.link() != Some(link));
-                return Verdict::Send { link, onward, back, body, reply, served };
+                return Verdict::Send { link, body, reply, served };
             }
             Place::Set { target, .. } => target,
         };
         match target {
-            Target::Control => return Verdict::Punt { onward, back, body },
+            Target::Control => return Verdict::Punt { body },
             Target::Hop => {
-                onward.pop();
-                if back.len() >= ROUTE_MAX || !back.push(next) {
-                    return refuse(DropReason::RouteTooLong, &onward);
+                walk.onward.pop();
+                if walk.back.len() >= ROUTE_MAX || !walk.back.push(next) {
+                    return refuse(DropReason::RouteTooLong, walk);
                 }
             }
-            // A service answers: what was the way back is the way onward. What it was asked through is done with.
             Target::Echo | Target::Uppercase => {
                 if target == Target::Uppercase {
                     match (body, Uppercase::read(message.payload)) {
                         (Body::Same, Some(upper)) => body = Body::Uppercase(upper),
                         // An answer that is asked again stays what it is: it is in upper case already.
                         (Body::Uppercase(_), _) => {}
-                        (Body::Same, None) => return refuse(DropReason::BadPayload, &onward),
+                        (Body::Same, None) => return refuse(DropReason::BadPayload, walk),
                     }
                 }
-                onward = std::mem::replace(&mut back, Trail::new(ockam_wire::Route::EMPTY));
-                let pushed = back.push(next);
-                debug_assert!(pushed, "the first push has room");
+                walk.turn_around(next);
                 served = true;
-                if onward.is_empty() {
-                    return refuse(DropReason::RouteEnded, &onward);
+                if walk.onward.is_empty() {
+                    return refuse(DropReason::RouteEnded, walk);
                 }
             }
         }
         reply = Some(place.reply_key());
         from_outside = false;
-        passed_forwarder = true;
     }
-    refuse(DropReason::RouteTooLong, &onward)
+    refuse(DropReason::RouteTooLong, walk)
 }
 
 /// Whether a message from outside may reach `place` (`wire.md` A.7).
@@ -201,29 +190,18 @@ fn admitted(place: Place, ingress: Ingress<'_>, replies: &Replies) -> bool {
     by_flow_control || replies.admits(place.reply_key())
 }
 
-fn dial<'a>(
-    tables: &Tables,
-    ingress: Ingress<'a>,
-    name: &'a [u8],
-    mut onward: Trail<'a>,
-    back: Trail<'a>,
-) -> Verdict<'a> {
-    let left = onward.len().clamp(1, 255) as u8;
-    let Ingress::Link { peer, .. } = ingress else {
-        // Control resolves and dials by itself; it never sends a message to a TCP address.
-        return Verdict::Drop { reason: DropReason::TransitRefused, left };
-    };
-    let Some(target) = DialTarget::parse(name) else {
-        return Verdict::Drop { reason: DropReason::BadAddress, left };
-    };
+fn dial<'a>(tables: &Tables, ingress: Ingress<'a>, name: &'a [u8], walk: &mut Walk<'a>) -> Verdict<'a> {
+    let refuse = |reason| Verdict::Drop { reason, left: walk.left() };
+    let Ingress::Link { peer, .. } = ingress else { return refuse(DropReason::TransitRefused) };
+    let Some(target) = DialTarget::parse(name) else { return refuse(DropReason::BadAddress) };
     // A name is tested once it is resolved.
     if let DialTarget::Address(address) = target
         && !tables.transit.admit(peer, address)
     {
-        return Verdict::Drop { reason: DropReason::TransitRefused, left };
+        return refuse(DropReason::TransitRefused);
     }
-    onward.pop();
-    Verdict::Dial { name, target, onward, back }
+    walk.onward.pop();
+    Verdict::Dial { name, target }
 }
 
 impl Tables {

@@ -1,31 +1,28 @@
-//! A route while it is being walked. Addresses come off the front and are put on the front; what lies behind stays as it
-//! was received.
+//! Routes while they are being walked. Addresses come off the front and are put on the front; what lies behind stays as
+//! it was received.
 
-use ockam_wire::{AddressRef, LOCAL, Route, RouteParts};
+use arrayvec::ArrayVec;
+use ockam_wire::{AddressRef, Message, Route, RouteParts};
 
 /// Most addresses that one visit to a node may put on a route: its link and the local forwarders passed.
 pub const FRONT_MAX: usize = 16;
 
-const NOTHING: AddressRef<'static> = AddressRef { kind: LOCAL, name: &[] };
-
-/// See the module.
+/// A route while it is being walked.
 #[derive(Debug, Clone)]
 pub struct Trail<'a> {
-    /// Filled from the end, so that putting an address on the front moves nothing.
-    front: [AddressRef<'a>; FRONT_MAX],
-    start: usize,
+    front: ArrayVec<AddressRef<'a>, FRONT_MAX>,
     rest: Route<'a>,
 }
 
 impl<'a> Trail<'a> {
     /// A route as received.
     pub fn new(rest: Route<'a>) -> Self {
-        Trail { front: [NOTHING; FRONT_MAX], start: FRONT_MAX, rest }
+        Trail { front: ArrayVec::new(), rest }
     }
 
     /// Number of addresses.
     pub fn len(&self) -> usize {
-        FRONT_MAX - self.start + self.rest.len()
+        self.front.len() + self.rest.len()
     }
 
     /// Whether no address is left.
@@ -35,14 +32,13 @@ impl<'a> Trail<'a> {
 
     /// The first address.
     pub fn first(&self) -> Option<AddressRef<'a>> {
-        if self.start < FRONT_MAX { Some(self.front[self.start]) } else { self.rest.first() }
+        self.front.first().copied().or_else(|| self.rest.first())
     }
 
     /// Takes the first address off.
     pub fn pop(&mut self) -> Option<AddressRef<'a>> {
-        if self.start < FRONT_MAX {
-            self.start += 1;
-            return Some(self.front[self.start - 1]);
+        if let Some(first) = self.front.pop_at(0) {
+            return Some(first);
         }
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
@@ -52,16 +48,40 @@ impl<'a> Trail<'a> {
     /// Puts an address on the front; false when this visit has put on as many as it may.
     #[must_use]
     pub fn push(&mut self, address: AddressRef<'a>) -> bool {
-        if self.start == 0 {
-            return false;
-        }
-        self.start -= 1;
-        self.front[self.start] = address;
-        true
+        self.front.try_insert(0, address).is_ok()
     }
 
     /// The route, for writing.
     pub fn parts(&self) -> RouteParts<'_> {
-        RouteParts { front: &self.front[self.start..], rest: self.rest }
+        RouteParts { front: &self.front, rest: self.rest }
+    }
+}
+
+/// The two routes of a message on its way through this node.
+#[derive(Debug, Clone)]
+pub struct Walk<'a> {
+    /// Where it still has to go.
+    pub onward: Trail<'a>,
+    /// Where an answer goes.
+    pub back: Trail<'a>,
+}
+
+impl<'a> Walk<'a> {
+    /// The routes as received.
+    pub fn of(message: &Message<'a>) -> Self {
+        Walk { onward: Trail::new(message.onward), back: Trail::new(message.return_route) }
+    }
+
+    /// A service at `own` answers: what was the way back is the way onward.
+    pub(super) fn turn_around(&mut self, own: AddressRef<'a>) {
+        std::mem::swap(&mut self.onward, &mut self.back);
+        self.back.front.clear();
+        self.back.front.push(own);
+        self.back.rest = Route::EMPTY;
+    }
+
+    /// Number of onward addresses left, as notices say it: at least 1.
+    pub fn left(&self) -> u8 {
+        self.onward.len().clamp(1, 255) as u8
     }
 }
