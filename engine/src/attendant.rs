@@ -11,7 +11,7 @@ use ockam_engine_abi::record::Bytes;
 use ockam_engine_abi::{
     ABI_VERSION, COOKIE_BYTES_MAX, Command, FLOW_CONTROLS_MAX, Notice, Refusal, Target, socket as abi_socket,
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use std::collections::{BTreeMap, VecDeque};
@@ -19,12 +19,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Records that wait for control to read them; beyond it the cores keep theirs, and then drop punts.
 const BACKLOG_MAX: usize = 1024;
 /// Room that every core's command queue must have before another record of control is read.
 const COMMAND_ROOM: usize = 64;
+
+/// How long one who connects waits for the control that is attached to be gone.
+const PARTING: Duration = Duration::from_millis(500);
 
 /// What `Ready` says of this engine.
 #[derive(Debug, Clone)]
@@ -45,6 +48,8 @@ pub struct Attendant {
     door: OwnedFd,
     counters: OwnedFd,
     control: Option<Control>,
+    /// Who connected while a control is attached, and until when it may wait for that one to be gone.
+    next: Option<(OwnedFd, Instant)>,
     listeners: BTreeMap<u32, Listener>,
     addresses: BTreeMap<Vec<u8>, Address>,
     /// What control waits for, by the number that the cores know it by.
@@ -97,6 +102,7 @@ impl Attendant {
             door,
             counters,
             control: None,
+            next: None,
             listeners: BTreeMap::new(),
             addresses: BTreeMap::new(),
             pending: HashMap::new(),
@@ -115,6 +121,7 @@ impl Attendant {
     /// What `poll` says.
     pub fn run(mut self) -> io::Result<()> {
         loop {
+            self.let_in_next();
             self.hear_cores();
             self.send_backlog();
             if self.drained == self.mesh.cores.len() {
@@ -148,7 +155,9 @@ impl Attendant {
             wanted.set(PollFlags::OUT, !control.backlog.is_empty());
             fds.push(PollFd::new(&control.socket, wanted));
         }
-        match poll(&mut fds, None) {
+        let limit = self.next.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
+        let limit = limit.map(|limit| Timespec::try_from(limit).expect("a moment"));
+        match poll(&mut fds, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -159,13 +168,31 @@ impl Attendant {
         self.mesh.cores.iter().all(|core| core.commands.len() + COMMAND_ROOM <= core.commands.capacity())
     }
 
-    /// Someone connected. Only the same user (or root) is let in; and who connects last is the control, since it holds
-    /// the node's `control.lock`: the one before it is gone, or about to be.
+    /// Someone connected. Only the same user (or root) is let in, and only one at a time. When a control is killed its
+    /// lock may be free an instant before its socket is closed, so the next one is given a moment.
     fn open_door(&mut self) {
         let Ok(socket) = accept_with(&self.door, SocketFlags::CLOEXEC) else { return };
         let Ok(peer) = rustix::net::sockopt::socket_peercred(&socket) else { return };
-        if peer.uid == rustix::process::geteuid() || peer.uid.is_root() {
+        if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
+            return;
+        }
+        if self.control.is_none() {
             self.attach(socket);
+        } else if self.next.is_none() {
+            self.next = Some((socket, Instant::now() + PARTING));
+        }
+    }
+
+    /// Lets in who waits, once it may; sends it away when the time is over.
+    fn let_in_next(&mut self) {
+        if let Some((_, until)) = &self.next {
+            let over = Instant::now() >= *until;
+            if self.control.is_none() {
+                let (socket, _) = self.next.take().expect("it was just looked at");
+                self.attach(socket);
+            } else if over {
+                self.next = None;
+            }
         }
     }
 

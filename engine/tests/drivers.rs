@@ -762,12 +762,15 @@ fn a_slow_reader_gets_everything_in_order<D: Make>() {
 
 fn one_that_never_stops_leaves_room_for_others<D: Make>() {
     let mut world = World::<D>::new(16, 8);
-    let (firehose, mut peer) = world.pair();
+    let (ours, mut peer) = stream_pair();
+    sockopt::set_socket_send_buffer_size(&peer, 1 << 20).unwrap();
+    sockopt::set_socket_recv_buffer_size(&ours, 1 << 20).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let firehose = world.adopt(ours);
     let (quiet, mut quiet_peer) = world.pair();
-    let writer = thread::spawn(move || {
-        let block = vec![1; 1024 * 1024];
-        while peer.write_all(&block).is_ok() {}
-    });
+    let block = vec![1; 64 * 1024];
+    // More than all slots hold is waiting before each wait.
+    let mut keep_full = || while peer.write(&block).is_ok() {};
     world.driver.receive(firehose);
     world.driver.receive(quiet);
     for round in 0..100u8 {
@@ -776,6 +779,7 @@ fn one_that_never_stops_leaves_room_for_others<D: Make>() {
         let mut bursts = 0;
         let mut heard = false;
         while !heard {
+            keep_full();
             world.wait();
             bursts += 1;
             for done in std::mem::take(&mut world.said) {
@@ -798,17 +802,16 @@ fn one_that_never_stops_leaves_room_for_others<D: Make>() {
         }
         assert!(bursts <= 16, "{bursts} bursts until the quiet one was heard");
     }
-    world.driver.close(firehose);
-    world.driver.close(quiet);
-    let mut closed = 0;
-    while closed < 2 {
-        match world.until(|_| true) {
-            Done::Closed { .. } => closed += 1,
-            Done::Received { slot, length, .. } => drop(world.bytes_of(slot, length)),
-            other => panic!("{other:?}"),
+    for id in [firehose, quiet] {
+        world.driver.close(id);
+        loop {
+            match world.until(|_| true) {
+                Done::Closed { socket } => break assert_eq!(socket, id),
+                Done::Received { slot, length, .. } => drop(world.bytes_of(slot, length)),
+                other => panic!("{other:?}"),
+            }
         }
     }
-    writer.join().unwrap();
     world.finish();
 }
 

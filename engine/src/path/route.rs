@@ -212,7 +212,7 @@ impl Tables {
             match DialTarget::parse(address.name) {
                 Some(DialTarget::Address(target)) => self.transit.admit(peer, target),
                 // This node will resolve and test the first one itself.
-                Some(DialTarget::Name { .. }) if position == 0 => true,
+                Some(DialTarget::Name { .. }) if position == 0 => self.transit.concern(peer),
                 Some(DialTarget::Name { port, .. }) => self.transit.admit_unresolved(peer, port),
                 None => false,
             }

@@ -55,6 +55,12 @@ impl TransitRules {
         })
     }
 
+    /// Whether any rule speaks of a peer at `from`: for others not even a name is looked up.
+    pub fn concern(&self, from: IpAddr) -> bool {
+        let from = from.to_canonical();
+        from.is_loopback() || self.0.iter().any(|rule| within(from, rule.from))
+    }
+
     /// Whether a peer at `from` may have a TCP address dialed that another node will resolve: only if every target with
     /// that port is admitted, in both address families.
     pub fn admit_unresolved(&self, from: IpAddr, port: u16) -> bool {
@@ -141,6 +147,15 @@ mod tests {
         ] {
             assert_eq!(rules.admit(from.parse().unwrap(), to.parse().unwrap()), admitted, "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn names_are_looked_up_for_whom_a_rule_names() {
+        let none = TransitRules::default();
+        assert!(none.concern("127.0.0.1".parse().unwrap()) && none.concern("::ffff:127.0.0.1".parse().unwrap()));
+        assert!(!none.concern("10.0.0.1".parse().unwrap()));
+        let rules = TransitRules(vec![rule("10.0.0.0/8", "192.168.1.0/24", None)]);
+        assert!(rules.concern("10.0.0.1".parse().unwrap()) && !rules.concern("11.0.0.1".parse().unwrap()));
     }
 
     #[test]
