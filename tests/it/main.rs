@@ -1,1 +1,10 @@
-//! x
+//! End to end: the real command, real processes, real sockets.
+
+mod api;
+mod cli;
+mod hostile;
+mod lifecycle;
+mod seed;
+mod tidy;
+mod transit;
+mod undeliverable;

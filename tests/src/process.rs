@@ -1,0 +1,81 @@
+//! Processes as the kernel shows them.
+
+use crate::wait_until;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::path::Path;
+
+/// A process, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Process(pub u32);
+
+impl Process {
+    /// All that live with this `OCKAM_HOME`, whoever their parents are. A test has its home for itself, so these are its
+    /// own processes and nobody else's.
+    pub fn of_home(home: &Path) -> Vec<Process> {
+        let wanted = [b"OCKAM_HOME=", home.as_os_str().as_encoded_bytes()].concat();
+        let this = std::process::id();
+        let numbers = fs::read_dir("/proc").expect("/proc is mounted").filter_map(|entry| {
+            let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            // The environment of a process that has ended is empty.
+            let environment = fs::read(format!("/proc/{number}/environ")).ok()?;
+            let is_of_home = environment.split(|byte| *byte == 0).any(|variable| variable == wanted);
+            (is_of_home && number != this).then_some(Process(number))
+        });
+        numbers.collect()
+    }
+
+    /// Its arguments, for messages.
+    pub fn command_line(self) -> String {
+        let bytes = fs::read(format!("/proc/{}/cmdline", self.0)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
+    }
+
+    /// Whether it runs; one that has ended and is not waited for does not.
+    pub fn is_alive(self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| state != 'Z' && state != 'X')
+    }
+
+    /// Sends a signal; that it is gone already is no mistake.
+    pub fn signal(self, signal: Signal) {
+        let number = self.0.try_into().ok().and_then(Pid::from_raw).expect("a process has a positive number");
+        match kill_process(number, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(errno) => panic!("cannot send {signal:?} to {}: {errno}", self.0),
+        }
+    }
+
+    /// Kills it and waits until it is gone.
+    #[track_caller]
+    pub fn kill(self) {
+        self.signal(Signal::KILL);
+        self.wait();
+    }
+
+    /// Waits until it is gone.
+    #[track_caller]
+    pub fn wait(self) {
+        wait_until(|| !self.is_alive(), || format!("{} ({}) lives on", self.0, self.command_line()));
+    }
+
+    /// Memory in pages of its own, in bytes.
+    pub fn resident_bytes(self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).expect("the process lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has a size");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.0)).expect("the process lives").count()
+    }
+
+    /// CPU time that it has used, in clock ticks of which a second has 100.
+    pub fn cpu_ticks(self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).expect("the process lives");
+        let (_, rest) = stat.rsplit_once(") ").expect("the name of a process is in parentheses");
+        rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number of ticks")).sum()
+    }
+}
