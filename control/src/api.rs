@@ -350,7 +350,9 @@ pub struct EngineInfo {
     /// What [`NodeInfo`] says, too.
     #[serde(flatten)]
     pub brief: EngineBrief,
-    /// Features of the processor that matter for moving and sealing bytes.
+    /// The library that seals and opens.
+    pub aead: String,
+    /// Features of the processor that matter for sealing and opening.
     pub cpu_features: Vec<String>,
     /// Links open now.
     pub links_open: u64,

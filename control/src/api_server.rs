@@ -517,7 +517,8 @@ async fn engine_info(node: &Node) -> Result<EngineInfo, Error> {
     let counters = read_counters(&engine)?;
     Ok(EngineInfo {
         brief: brief(node, Some(&engine)),
-        cpu_features: cpu_features(),
+        aead: engine.ready.aead.clone(),
+        cpu_features: engine.ready.cpu_features.clone(),
         links_open: counters.total(Counter::LinksOpen),
         links_max_per_core: engine.ready.links_max,
         pool: PoolInfo {
@@ -558,35 +559,4 @@ async fn restart(State(api): State<Api>) -> Answer<EngineInfo> {
         engine_info(api.node()).await.map(Json)
     })
     .await
-}
-
-#[cfg(target_arch = "x86_64")]
-fn cpu_features() -> Vec<String> {
-    let features = [
-        ("sse4.2", is_x86_feature_detected!("sse4.2")),
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("aes", is_x86_feature_detected!("aes")),
-        ("pclmulqdq", is_x86_feature_detected!("pclmulqdq")),
-        ("vaes", is_x86_feature_detected!("vaes")),
-        ("vpclmulqdq", is_x86_feature_detected!("vpclmulqdq")),
-        ("sha", is_x86_feature_detected!("sha")),
-    ];
-    features.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
-}
-
-#[cfg(target_arch = "aarch64")]
-fn cpu_features() -> Vec<String> {
-    let features = [
-        ("neon", std::arch::is_aarch64_feature_detected!("neon")),
-        ("aes", std::arch::is_aarch64_feature_detected!("aes")),
-        ("pmull", std::arch::is_aarch64_feature_detected!("pmull")),
-        ("sha2", std::arch::is_aarch64_feature_detected!("sha2")),
-    ];
-    features.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn cpu_features() -> Vec<String> {
-    Vec::new()
 }

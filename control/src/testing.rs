@@ -126,6 +126,8 @@ impl Tables {
                     version: "0".into(),
                     driver: Driver::Epoll,
                     driver_reason: "a test".into(),
+                    aead: "none".into(),
+                    cpu_features: Vec::new(),
                     cores: 1,
                     slot_bytes: 4096,
                     slots: 16,

@@ -347,6 +347,8 @@ impl Attendant {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             driver: self.engine.driver,
             driver_reason: self.engine.driver_reason.clone(),
+            aead: ockam_crypto::backend().to_owned(),
+            cpu_features: ockam_crypto::cpu_features().into_iter().map(str::to_owned).collect(),
             cores: self.mesh.cores.len() as u8,
             slot_bytes: crate::config::SLOT_BODY as u32,
             slots: crate::config::SLOTS as u32,

@@ -39,6 +39,9 @@ pub enum StartError {
     /// io_uring was asked for and cannot be used.
     #[error("io_uring cannot be used here: {0}; start the node with `--driver epoll` or `--driver auto`")]
     NoRing(String),
+    /// What seals and opens does not give what it must: nothing may be sent with it.
+    #[error("the self-test of {0} failed; this build or this processor cannot be trusted with secrets")]
+    Crypto(&'static str),
     /// A thread, memory or descriptor is not to be had.
     #[error("{what}: {error}")]
     System {
@@ -69,6 +72,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let started = Instant::now();
+    ockam_crypto::self_test().map_err(|_| StartError::Crypto(ockam_crypto::backend()))?;
 
     let dir = NodeDir::open(&config.node_dir)?;
     let _lock = dir.lock()?;

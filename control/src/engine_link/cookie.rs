@@ -3,7 +3,7 @@
 //! A cookie is 32 bytes of HMAC-SHA256 with a key of the node, then JSON. The engine gives it back in a dump; one whose
 //! code is wrong is as good as none, and its entry is treated like one that nobody asked for.
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use ockam_engine_abi::COOKIE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;

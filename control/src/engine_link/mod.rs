@@ -36,6 +36,10 @@ pub struct EngineReady {
     pub driver: Driver,
     /// Why that one.
     pub driver_reason: String,
+    /// The library that seals and opens.
+    pub aead: String,
+    /// Features of the processor that matter for sealing and opening.
+    pub cpu_features: Vec<String>,
     /// Threads.
     pub cores: u8,
     /// Bytes of a slot that a receive can fill.
@@ -219,6 +223,8 @@ impl EngineLink {
                     version,
                     driver,
                     driver_reason,
+                    aead,
+                    cpu_features,
                     cores,
                     slot_bytes,
                     slots,
@@ -227,8 +233,19 @@ impl EngineLink {
                 }),
                 Some(counters),
             ) => {
-                let ready =
-                    EngineReady { pid, version, driver, driver_reason, cores, slot_bytes, slots, links_max, uptime_s };
+                let ready = EngineReady {
+                    pid,
+                    version,
+                    driver,
+                    driver_reason,
+                    aead,
+                    cpu_features,
+                    cores,
+                    slot_bytes,
+                    slots,
+                    links_max,
+                    uptime_s,
+                };
                 (ready, counters)
             }
             (Ok(Notice::VersionMismatch { ours, .. }), _) => return Err(HelloError::Version { engine: ours }),

@@ -67,6 +67,10 @@ crate::records! {
             driver: Driver,
             /// Why that one.
             driver_reason: String,
+            /// The library that seals and opens.
+            aead: String,
+            /// Features of the processor that matter for sealing and opening.
+            cpu_features: Vec<String>,
             /// Threads, which are cores to the engine.
             cores: u8,
             /// Bytes of a slot that a receive can fill.

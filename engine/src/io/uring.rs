@@ -491,7 +491,7 @@ impl UringDriver {
             }
             Err(Errno::NOBUFS) if wanted => {
                 // One slot may have been the last one by chance.
-                socket.greedy |= socket.slots_taken > 100000;
+                socket.greedy |= socket.slots_taken > 1;
                 ReceiveEnd::NoSlots
             }
             Ok(_) | Err(Errno::CANCELED | Errno::INTR | Errno::NOBUFS) => ReceiveEnd::Paused,

@@ -56,6 +56,7 @@ pub fn brief_lines(brief: &EngineBrief) -> Vec<(&'static str, String)> {
 fn describe(info: &EngineInfo) -> String {
     let mut lines = brief_lines(&info.brief);
     let pool = &info.pool;
+    lines.push(("aead", info.aead.clone()));
     lines.push(("cpu features", info.cpu_features.join(" ")));
     lines.push(("links", format!("{} of {} per core", info.links_open, info.links_max_per_core)));
     lines.push((
