@@ -55,7 +55,7 @@ pub struct Globals {
     /// Write nothing to stderr but errors
     #[arg(short, long, global = true, env = "QUIET", hide_env = true, value_parser = FalseyValueParser::new())]
     pub quiet: bool,
-    /// Log more: -v info, -vv debug, -vvv trace
+    /// Let a node that the command starts log more: -v debug, -vv trace
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// No colours

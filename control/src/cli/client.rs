@@ -176,11 +176,15 @@ fn peer_pid(stream: &UnixStream) -> std::io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(stream)?.pid.as_raw_pid().unsigned_abs())
 }
 
+/// Why no answer came. A control that ends or is killed shows as a connection that is closed or reset.
 fn http_text(error: &hyper::Error) -> String {
-    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        "it closed the connection".into()
-    } else {
-        error.to_string()
+    let source = std::error::Error::source(error);
+    match source.and_then(|source| source.downcast_ref::<std::io::Error>()).and_then(std::io::Error::raw_os_error) {
+        Some(errno) => errno_text(errno),
+        None if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
+            "it closed the connection".into()
+        }
+        None => source.map_or_else(|| error.to_string(), ToString::to_string),
     }
 }
 

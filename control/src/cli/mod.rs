@@ -32,7 +32,11 @@ pub fn main() -> ExitCode {
     match run(cli, terminal) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => {
-            report(&error.report(), &terminal);
+            // Who closed the pipe wants to hear no more.
+            let closed = matches!(&error, Error::Io { errno, .. } if *errno == rustix::io::Errno::PIPE.raw_os_error());
+            if !closed {
+                report(&error.report(), &terminal);
+            }
             ExitCode::from(error.exit())
         }
     }

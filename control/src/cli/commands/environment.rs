@@ -22,7 +22,7 @@ const VARIABLES: &[(&str, &str, &str)] = &[
     ("QUIET", "", "Write nothing to stderr but errors, as --quiet"),
     ("NO_COLOR", "", "No colours, as --no-color"),
     ("NO_INPUT", "", "Never ask, as --no-input"),
-    ("RUST_LOG", "", "Which log events a node writes, such as info or ockam=debug; before -v"),
+    ("RUST_LOG", "", "Which events nodes log, such as info or ockam=debug; prevails over -v"),
     ("TMPDIR", "/tmp", "Where `ockam demo` makes its temporary home"),
 ];
 

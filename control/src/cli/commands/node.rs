@@ -241,7 +241,7 @@ fn show(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
             let view = NodeView::without_control(&dir, is_default, dir.status()?);
             let plain = || {
                 format!(
-                    "{name}{}\n  status   {}\n  log      {}\n\nStart it with `ockam node start {name}`.",
+                    "{name}{}\n  status           {}\n  logs             {}\n\nStart it with `ockam node start {name}`.",
                     if is_default { " (default)" } else { "" },
                     view.status.name(),
                     dir.control_log().display()
@@ -254,7 +254,7 @@ fn show(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
 
 fn describe(info: &NodeInfo, is_default: bool) -> String {
     let mut lines = vec![format!("{}{}", info.name, if is_default { " (default)" } else { "" })];
-    let mut line = |name: &str, value: String| lines.push(format!("  {name:<14}{value}"));
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<17}{value}"));
     line("status", info.status.name().into());
     line("process", format!("{} (up {})", info.pid, duration(info.uptime_s)));
     line("version", info.version.clone());
@@ -280,7 +280,7 @@ fn describe(info: &NodeInfo, is_default: bool) -> String {
         line("transit", rule.clone());
     }
     for (name, value) in brief_lines(&info.engine) {
-        line(&format!("engine {name}"), format!(" {value}"));
+        line(&format!("engine {name}"), value);
     }
     line("logs", info.control_log.clone());
     line("", info.engine_log.clone());
