@@ -125,28 +125,43 @@ fn segments_that_touch_become_one() {
     let mut slot = pool.take().unwrap();
     slot.bytes_mut(0..30).copy_from_slice(&std::array::from_fn::<u8, 30, _>(|place| place as u8));
     let mut front = pool.share(&mut slot, 0..10);
-    let next = pool.share(&mut slot, 10..20);
-    let merged = front.try_extend(next).expect("they touch");
-    pool.merged(merged);
+    let mut next = pool.share(&mut slot, 10..20);
+    assert!(front.take_in(&mut next));
+    assert!(next.is_empty());
     assert_eq!(front.bytes(), (0..20).collect::<Vec<u8>>());
-    // One that does not touch, and one of another slot, come back unchanged.
-    let apart = pool.share(&mut slot, 21..30);
-    let apart = front.try_extend(apart).unwrap_err();
+    // One that does not touch, and one of another slot, stay as they are.
+    let mut apart = pool.share(&mut slot, 21..30);
     let mut other = pool.take().unwrap();
-    let elsewhere = pool.share(&mut other, 20..30);
-    let elsewhere = front.try_extend(elsewhere).unwrap_err();
+    let mut elsewhere = pool.share(&mut other, 20..30);
+    assert!(!front.take_in(&mut apart) && !front.take_in(&mut elsewhere));
     assert_eq!((front.len(), apart.len(), elsewhere.len()), (20, 9, 10));
     // The end of what is left still counts after a part was sent.
     front.advance(15);
-    let last = pool.share(&mut slot, 20..21);
-    pool.merged(front.try_extend(last).expect("they touch"));
+    let mut last = pool.share(&mut slot, 20..21);
+    assert!(front.take_in(&mut last));
     assert_eq!(front.bytes(), (15..21).collect::<Vec<u8>>());
-    for segment in [front, apart, elsewhere] {
+    for segment in [front, next, apart, elsewhere, last] {
         pool.release(segment);
     }
     pool.put(slot);
     pool.put(other);
     assert_eq!(pool.census(), (SMALL.count, 0, 0));
+}
+
+#[test]
+fn a_slot_thaws_when_its_last_segment_is_gone() {
+    let mut pool = pool();
+    let mut slot = pool.take().unwrap();
+    assert!(pool.thaw(&mut slot));
+    let first = pool.share(&mut slot, 0..10);
+    let second = pool.share(&mut slot, 50..60);
+    pool.release(second);
+    assert!(!pool.thaw(&mut slot));
+    slot.bytes_mut(60..70).fill(1);
+    pool.release(first);
+    assert!(pool.thaw(&mut slot));
+    slot.bytes_mut(0..10).fill(1);
+    pool.put(slot);
 }
 
 /// What a core does with slots; numbers choose among what there is.
@@ -159,6 +174,7 @@ enum Step {
     Release(usize),
     Advance(usize, u16),
     Merge(usize, usize),
+    Thaw(usize),
     Lend,
     Return(usize),
     GiveBack,
@@ -174,6 +190,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => n.clone().prop_map(Step::Release),
         2 => (n.clone(), 0..600u16).prop_map(|(segment, count)| Step::Advance(segment, count)),
         2 => (n.clone(), n.clone()).prop_map(|(front, next)| Step::Merge(front, next)),
+        2 => n.clone().prop_map(Step::Thaw),
         2 => Just(Step::Lend),
         2 => n.prop_map(Step::Return),
         1 => Just(Step::GiveBack),
@@ -275,18 +292,14 @@ proptest! {
                 }
                 Step::Merge(front, next) => {
                     let Some((mut front, mut bytes)) = chosen(&mut segments, front) else { continue };
-                    let Some((next, more)) = chosen(&mut segments, next) else {
+                    let Some((mut next, mut more)) = chosen(&mut segments, next) else {
                         segments.push((front, bytes));
                         continue;
                     };
-                    match front.try_extend(next) {
-                        Ok(merged) => {
-                            pool.merged(merged);
-                            bytes.extend(more);
-                            model.one_less(front.slot().index);
-                        }
-                        Err(next) => segments.push((next, more)),
+                    if front.take_in(&mut next) {
+                        bytes.append(&mut more);
                     }
+                    segments.push((next, more));
                     segments.push((front, bytes));
                 }
                 Step::Return(slot) => {
@@ -294,6 +307,12 @@ proptest! {
                     pool.returned(&slot);
                     model.lent.remove(&slot.id().index);
                     handles.push((slot, 0));
+                }
+                Step::Thaw(slot) => {
+                    let Some((mut slot, fence)) = chosen(&mut handles, slot) else { continue };
+                    let sole = model.segments.get(&slot.id().index).is_none_or(|&count| count == 0);
+                    prop_assert_eq!(pool.thaw(&mut slot), sole);
+                    handles.push((slot, if sole { 0 } else { fence }));
                 }
                 Step::GiveBack => pool.give_back_idle(),
             }
