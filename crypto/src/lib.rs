@@ -12,15 +12,28 @@
 #![forbid(unsafe_code)]
 
 mod aead;
+#[cfg(feature = "identity")]
+mod noise;
 mod record;
 mod rekey;
 mod secret;
 mod self_test;
+#[cfg(all(test, feature = "identity"))]
+mod vectors;
 mod window;
+#[cfg(feature = "identity")]
+mod x25519;
 
 pub use aead::{TAG_LEN, backend, cpu_features};
+#[cfg(feature = "identity")]
+pub use noise::{
+    Claimed, Established, ExpectMessage2, ExpectMessage3, HANDSHAKE_MESSAGE_MAX, HandshakeError, PAYLOAD_2_MAX,
+    PAYLOAD_3_MAX, ReadyForMessage2, ReadyForMessage3, Rejected, accept, initiate,
+};
 pub use record::{Exhausted, NONCE_LEN, OpenError, Opened, Opener, RECORD_OVERHEAD, Sealer};
 pub use rekey::REKEY_INTERVAL;
 pub use secret::Secret;
 pub use self_test::{SelfTestFailed, self_test};
 pub use window::WINDOW;
+#[cfg(feature = "identity")]
+pub use x25519::X25519Key;

@@ -5,12 +5,12 @@
 
 #[cfg(any(test, feature = "aws-lc"))]
 mod aws_lc;
-#[cfg(any(test, feature = "portable"))]
+#[cfg(any(test, all(feature = "portable", not(feature = "aws-lc"))))]
 mod portable;
 
 #[cfg(feature = "aws-lc")]
 pub(crate) use aws_lc::Key;
-#[cfg(not(feature = "aws-lc"))]
+#[cfg(all(feature = "portable", not(feature = "aws-lc")))]
 pub(crate) use portable::Key;
 
 #[cfg(not(any(feature = "aws-lc", feature = "portable")))]
