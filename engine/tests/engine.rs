@@ -185,6 +185,31 @@ on_both_drivers! {
         engine.reaches(CloseReason::IngressGone, 1);
     }
 
+    what_a_peer_sent_before_it_ended_still_arrives(engine) {
+        let at = engine.serve();
+        for round in 0..5 {
+            let far = TcpListener::bind("127.0.0.1:0").unwrap();
+            let hop = format!("1#{}", far.local_addr().unwrap());
+            let mut peer = Peer::connect(at);
+            let frames: Vec<u8> = (0..3_000u32)
+                .flat_map(|number| frame(&[&hop, "x"], &["me"], &number.to_be_bytes())).collect();
+            // The first time even before the other side has said its version byte.
+            let mut node = if round == 0 { None } else {
+                peer.send(&frame(&[&hop, "x"], &["me"], b"up"));
+                let mut node = Peer::accept(&far);
+                assert_eq!(node.receive().payload, b"up");
+                Some(node)
+            };
+            peer.send(&frames);
+            peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let node = node.get_or_insert_with(|| Peer::accept(&far));
+            for number in 0..3_000u32 {
+                assert_eq!(node.receive().payload, number.to_be_bytes(), "round {round}");
+            }
+            assert!(node.is_closed());
+        }
+    }
+
     nothing_but_a_version_byte_reaches_what_is_not_a_node(engine) {
         let at = engine.serve();
         let other = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -41,6 +41,20 @@ impl<'a> AddressRef<'a> {
     }
 
     pub(crate) fn encode(self, out: &mut Writer) {
+        // What nearly all addresses are: a small number and a name of up to 255 bytes.
+        match u8::try_from(self.name.len()) {
+            Ok(length @ 24..) if self.kind < 24 => {
+                out.bytes(&[0x82, self.kind, 0x58, length]);
+                out.bytes(self.name);
+                return;
+            }
+            Ok(length @ ..24) if self.kind < 24 => {
+                out.bytes(&[0x82, self.kind, 0x40 | length]);
+                out.bytes(self.name);
+                return;
+            }
+            _ => {}
+        }
         out.head(cbor::ARRAY, 2);
         out.head(cbor::UNSIGNED, usize::from(self.kind));
         out.head(cbor::BYTES, self.name.len());
@@ -50,6 +64,17 @@ impl<'a> AddressRef<'a> {
     /// Exactly two elements: an address with more would reach the next node with less than it came with, so it is
     /// refused rather than cut, although `wire.md` 0.1 would let it pass.
     pub(crate) fn decode(input: &mut Reader<'a>) -> Result<Self, Malformed> {
+        // The shortest form, which nearly all addresses have.
+        let short = match *input.rest {
+            [0x82, kind @ ..24, 0x58, length @ 24..=255, ref rest @ ..] => Some((kind, length, rest)),
+            [0x82, kind @ ..24, head @ 0x40..0x58, ref rest @ ..] => Some((kind, head & 0x1f, rest)),
+            _ => None,
+        };
+        if let Some((kind, length, rest)) = short {
+            let (name, rest) = rest.split_at_checked(usize::from(length)).ok_or(Malformed::Truncated)?;
+            input.rest = rest;
+            return Ok(AddressRef { kind, name });
+        }
         let count = input.head(cbor::ARRAY, Malformed::AddressNotAPair)?;
         if let Number::Definite(count) = count
             && count != 2

@@ -28,6 +28,6 @@ pub mod undeliverable;
 
 pub use address::{Address, AddressError, AddressRef, LOCAL, TCP, UDP};
 pub use frame::{FRAME_MAX, FrameError, Framer, PREAMBLE, frame_length};
-pub use message::{Malformed, Message, Outgoing};
+pub use message::{Malformed, Measured, Message, Outgoing};
 pub use multiaddr::{MULTIADDR_MAX, MultiAddr, MultiAddrError, Protocol};
 pub use route::{Addresses, ROUTE_MAX, Route, RouteParts};

@@ -114,56 +114,49 @@ pub struct Outgoing<'a> {
     pub tracing: Option<&'a str>,
 }
 
-impl Outgoing<'_> {
-    /// Bytes in front of the payload, the frame's length included.
-    pub fn prefix_len(&self) -> usize {
+impl<'a> Outgoing<'a> {
+    /// Computes the lengths, once for all that needs them.
+    pub fn measure(self) -> Measured<'a> {
         let routes = self.onward.encoded_len() + self.return_route.encoded_len();
-        4 + 1 + routes + cbor::head_len(self.payload_len)
+        let prefix = 4 + 1 + routes + cbor::head_len(self.payload_len);
+        let suffix = self.tracing.map_or(0, |text| cbor::head_len(text.len()) + text.len());
+        Measured { outgoing: self, prefix, suffix }
     }
 
-    /// Bytes behind the payload.
+    /// As [`Measured::prefix_len`].
+    pub fn prefix_len(&self) -> usize {
+        self.measure().prefix_len()
+    }
+
+    /// As [`Measured::suffix_len`].
     pub fn suffix_len(&self) -> usize {
-        self.tracing.map_or(0, |text| cbor::head_len(text.len()) + text.len())
+        self.measure().suffix_len()
     }
 
-    /// Bytes of the whole frame.
+    /// As [`Measured::frame_len`].
     pub fn frame_len(&self) -> usize {
-        self.prefix_len() + self.payload_len + self.suffix_len()
+        self.measure().frame_len()
     }
 
-    /// What the frame's length says. A message whose body is longer than [`FRAME_MAX`] must not be sent: the receiver
-    /// would close the connection.
+    /// As [`Measured::body_len`].
     pub fn body_len(&self) -> usize {
-        self.frame_len() - 4
+        self.measure().body_len()
     }
 
-    /// Writes what stands in front of the payload.
+    /// As [`Measured::write_prefix`].
     ///
     /// # Panics
-    /// When `out` is not [`Outgoing::prefix_len`] bytes long, or [`Outgoing::body_len`] is above [`FRAME_MAX`].
+    /// As there.
     pub fn write_prefix(&self, out: &mut [u8]) {
-        let body_len = self.body_len();
-        assert!(body_len <= FRAME_MAX, "a message of {body_len} bytes does not fit a frame");
-        let mut out = Writer::new(out);
-        out.bytes(&(body_len as u32).to_be_bytes());
-        out.head(cbor::ARRAY, if self.tracing.is_some() { 4 } else { 3 });
-        self.onward.encode(&mut out);
-        self.return_route.encode(&mut out);
-        out.head(cbor::BYTES, self.payload_len);
-        out.finish();
+        self.measure().write_prefix(out);
     }
 
-    /// Writes what stands behind the payload.
+    /// As [`Measured::write_suffix`].
     ///
     /// # Panics
-    /// When `out` is not [`Outgoing::suffix_len`] bytes long.
+    /// As there.
     pub fn write_suffix(&self, out: &mut [u8]) {
-        let mut out = Writer::new(out);
-        if let Some(text) = self.tracing {
-            out.head(cbor::TEXT, text.len());
-            out.bytes(text.as_bytes());
-        }
-        out.finish();
+        self.measure().write_suffix(out);
     }
 
     /// The whole frame, for those who have no buffer of their own.
@@ -177,5 +170,70 @@ impl Outgoing<'_> {
         frame[prefix_len..prefix_len + self.payload_len].copy_from_slice(payload);
         self.write_suffix(&mut frame[prefix_len + self.payload_len..]);
         frame
+    }
+}
+
+/// A message to be written, and how long its parts are.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    outgoing: Outgoing<'a>,
+    prefix: usize,
+    suffix: usize,
+}
+
+impl Measured<'_> {
+    /// Bytes in front of the payload, the frame's length included.
+    pub fn prefix_len(&self) -> usize {
+        self.prefix
+    }
+
+    /// Bytes behind the payload: the tracing text, or none.
+    pub fn suffix_len(&self) -> usize {
+        self.suffix
+    }
+
+    /// Bytes of the payload.
+    pub fn payload_len(&self) -> usize {
+        self.outgoing.payload_len
+    }
+
+    /// Bytes of the whole frame.
+    pub fn frame_len(&self) -> usize {
+        self.prefix + self.outgoing.payload_len + self.suffix
+    }
+
+    /// What the frame's length says: all but itself. Compare it with [`FRAME_MAX`] before writing.
+    pub fn body_len(&self) -> usize {
+        self.frame_len() - 4
+    }
+
+    /// Writes what is in front of the payload.
+    ///
+    /// # Panics
+    /// When `out` is not [`Self::prefix_len`] bytes long, or [`Self::body_len`] is above [`FRAME_MAX`].
+    pub fn write_prefix(&self, out: &mut [u8]) {
+        let body_len = self.body_len();
+        assert!(body_len <= FRAME_MAX, "a message of {body_len} bytes does not fit a frame");
+        let outgoing = &self.outgoing;
+        let mut out = Writer::new(out);
+        out.bytes(&(body_len as u32).to_be_bytes());
+        out.head(cbor::ARRAY, if outgoing.tracing.is_some() { 4 } else { 3 });
+        outgoing.onward.encode(&mut out);
+        outgoing.return_route.encode(&mut out);
+        out.head(cbor::BYTES, outgoing.payload_len);
+        out.finish();
+    }
+
+    /// Writes what is behind the payload.
+    ///
+    /// # Panics
+    /// When `out` is not [`Self::suffix_len`] bytes long.
+    pub fn write_suffix(&self, out: &mut [u8]) {
+        let mut out = Writer::new(out);
+        if let Some(text) = self.outgoing.tracing {
+            out.head(cbor::TEXT, text.len());
+            out.bytes(text.as_bytes());
+        }
+        out.finish();
     }
 }

@@ -8,7 +8,7 @@ use crate::io::driver::{Driver, SocketId};
 use crate::io::pool::{Segment, Slot};
 use crate::path::tables::ReplyKey;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId};
-use ockam_wire::{Outgoing, PREAMBLE};
+use ockam_wire::{Measured, PREAMBLE};
 use rustix::io::Errno;
 use std::ops::Range;
 
@@ -30,12 +30,10 @@ pub(super) enum Composed {
 impl<D: Driver> Core<D> {
     /// Composes a frame around a payload that begins at `payload_at` of the slot it was received in. `None` when no slot
     /// is free.
-    pub(super) fn compose(&mut self, outgoing: &Outgoing<'_>, payload: &[u8], payload_at: usize) -> Option<Composed> {
+    pub(super) fn compose(&mut self, outgoing: &Measured<'_>, payload: &[u8], payload_at: usize) -> Option<Composed> {
         if payload.len() <= COPY_MAX {
             self.counters.add(Counter::BytesCopied, payload.len() as u64);
-            return self
-                .compose_with(outgoing, payload.len(), |out| out.copy_from_slice(payload))
-                .map(Composed::Copied);
+            return self.compose_with(outgoing, |out| out.copy_from_slice(payload)).map(Composed::Copied);
         }
         let prefix = self.write(outgoing.prefix_len(), |out| outgoing.write_prefix(out))?;
         let suffix = match outgoing.suffix_len() {
@@ -52,15 +50,10 @@ impl<D: Driver> Core<D> {
     }
 
     /// Composes a frame whose payload is written in place. `None` when no slot is free.
-    pub(super) fn compose_with(
-        &mut self,
-        outgoing: &Outgoing<'_>,
-        payload_len: usize,
-        payload: impl FnOnce(&mut [u8]),
-    ) -> Option<Segment> {
+    pub(super) fn compose_with(&mut self, outgoing: &Measured<'_>, payload: impl FnOnce(&mut [u8])) -> Option<Segment> {
         self.write(outgoing.frame_len(), |out| {
             let (prefix, rest) = out.split_at_mut(outgoing.prefix_len());
-            let (body, suffix) = rest.split_at_mut(payload_len);
+            let (body, suffix) = rest.split_at_mut(outgoing.payload_len());
             outgoing.write_prefix(prefix);
             payload(body);
             outgoing.write_suffix(suffix);
@@ -154,9 +147,10 @@ impl<D: Driver> Core<D> {
 
     /// Sends what waits on links that have no send in flight.
     pub(super) fn send_queued(&mut self) {
-        for index in std::mem::take(&mut self.unsent) {
-            self.send_on(index);
+        for place in 0..self.unsent.len() {
+            self.send_on(self.unsent[place]);
         }
+        self.unsent.clear();
     }
 
     pub(super) fn send_on(&mut self, index: u32) {

@@ -15,7 +15,7 @@ use crate::path::tables::{LinkAddress, ReplyKey};
 use crate::path::trail::Walk;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
 use ockam_wire::undeliverable::{self, Offer};
-use ockam_wire::{Message, Outgoing, PREAMBLE, Route, RouteParts, frame_length};
+use ockam_wire::{Measured, Message, Outgoing, PREAMBLE, Route, RouteParts, frame_length};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -145,6 +145,9 @@ impl<D: Driver> Core<D> {
             }
             range.start += 1;
             self.on_preamble(index);
+            if !self.links[index].is_open() {
+                return self.pool.put(slot);
+            }
         }
         let Some((mut slot, mut range)) = self.join(index, slot, range) else { return };
 
@@ -254,7 +257,7 @@ impl<D: Driver> Core<D> {
 
     /// Keeps the beginning of a frame that is not complete.
     fn keep_rest(&mut self, index: u32, slot: Slot, range: Range<usize>) {
-        if range.is_empty() {
+        if range.is_empty() || !self.links[index].is_open() {
             return self.pool.put(slot);
         }
         let length = slot.bytes(range.clone()).first_chunk::<4>().map_or(0, |head| u32::from_be_bytes(*head));
@@ -323,16 +326,10 @@ impl<D: Driver> Core<D> {
         let replies = &self.links[source.link.index()].replies;
         let mut walk = Walk::of(&message);
         let verdict = route(&self.tables, source.ingress(), replies, &message, &mut walk);
-        let outgoing = |payload_len| Outgoing {
-            onward: walk.onward.parts(),
-            return_route: walk.back.parts(),
-            payload_len,
-            tracing: message.tracing,
-        };
         match verdict {
             Verdict::Send { link, body: answer, reply, served } => {
                 self.room_on(link)?;
-                let outgoing = outgoing(answer_len(&message, answer));
+                let outgoing = outgoing(&message, &walk, answer_len(&message, answer));
                 if outgoing.body_len() > ockam_wire::FRAME_MAX {
                     self.refuse(source, &message, DropReason::GrewTooLarge, 1);
                     return Ok(None);
@@ -340,7 +337,7 @@ impl<D: Driver> Core<D> {
                 let composed = match answer {
                     Body::Same => self.compose(&outgoing, message.payload, payload_at),
                     Body::Uppercase(upper) => {
-                        self.compose_with(&outgoing, upper.payload_len(), |out| upper.write(out)).map(Composed::Copied)
+                        self.compose_with(&outgoing, |out| upper.write(out)).map(Composed::Copied)
                     }
                 };
                 let composed = composed.ok_or(Stop::Blocked(Blocker::Slots))?;
@@ -357,7 +354,7 @@ impl<D: Driver> Core<D> {
                     }
                 };
                 self.room_on(link)?;
-                let outgoing = outgoing(message.payload.len());
+                let outgoing = outgoing(&message, &walk, message.payload.len());
                 if outgoing.body_len() > ockam_wire::FRAME_MAX {
                     self.refuse(source, &message, DropReason::GrewTooLarge, left);
                     return Ok(None);
@@ -399,18 +396,13 @@ impl<D: Driver> Core<D> {
         match route(&self.tables, Ingress::Control, &none, &message, &mut walk) {
             Verdict::Send { link, body, reply, .. } => {
                 let payload = answered(&message, body);
-                let outgoing = Outgoing {
-                    onward: walk.onward.parts(),
-                    return_route: walk.back.parts(),
-                    payload_len: payload.len(),
-                    tracing: message.tracing,
-                };
+                let outgoing = outgoing(&message, &walk, payload.len());
                 if outgoing.body_len() > ockam_wire::FRAME_MAX {
                     return self.undelivered(request, DropReason::GrewTooLarge, all_left);
                 }
                 // Control waits for its own link to take what it asked for: a link that is full gets it all the same,
                 // bounded by what control has asked for at once.
-                let segment = self.compose_with(&outgoing, payload.len(), |out| out.copy_from_slice(&payload));
+                let segment = self.compose_with(&outgoing, |out| out.copy_from_slice(&payload));
                 match segment {
                     Some(segment) => {
                         self.dispatch(link, reply, [Some(segment), None, None]);
@@ -474,7 +466,7 @@ impl<D: Driver> Core<D> {
         let notice = undeliverable::Notice { token: offer.token, reason: reason as u8, left };
         let text = notice.text();
         let outgoing = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: 0, tracing: Some(&text) };
-        match self.compose_with(&outgoing, 0, |_| {}) {
+        match self.compose_with(&outgoing.measure(), |_| {}) {
             Some(segment) => {
                 self.counters.add(Counter::NoticesSent, 1);
                 self.dispatch(to, None, [Some(segment), None, None]);
@@ -530,6 +522,12 @@ fn answered<'a>(message: &Message<'a>, body: Body<'_>) -> std::borrow::Cow<'a, [
             payload.into()
         }
     }
+}
+
+/// The message that goes out after the walk.
+fn outgoing<'a>(message: &Message<'a>, walk: &'a Walk<'a>, payload_len: usize) -> Measured<'a> {
+    let (onward, return_route) = (walk.onward.parts(), walk.back.parts());
+    Outgoing { onward, return_route, payload_len, tracing: message.tracing }.measure()
 }
 
 /// Bytes of the payload that goes out.

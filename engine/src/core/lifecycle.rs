@@ -149,6 +149,13 @@ impl<D: Driver> Core<D> {
         let link = &mut self.links[index];
         link.state = State::Up;
         let (id, address, peer, local) = (link.id, link.address, link.peer, link.local);
+        if let Origin::Transit { ingress, .. } = link.origin
+            && self.open_link(ingress).is_none()
+        {
+            self.unsent.push(index);
+            return self.flush_and_close(index, CloseReason::IngressGone);
+        }
+        let link = &mut self.links[index];
         if let Origin::Dialed { request, .. } = &mut link.origin
             && let Some(request) = request.take()
         {
@@ -212,8 +219,14 @@ impl<D: Driver> Core<D> {
             };
             self.mesh.assembly_bytes.fetch_sub(assembled as u64, Ordering::Relaxed);
             self.tables.remove_link(&address);
-            let children = transit.into_iter().filter_map(|link| self.open_link(link));
-            closing.extend(children.map(|index| (index, CloseReason::IngressGone)));
+            // What they were given is still sent; those that are not up yet see to it when they are.
+            for child in transit.into_iter().filter_map(|link| self.open_link(link)).collect::<Vec<_>>() {
+                if self.links[child].egress.queue.is_empty() || reason == CloseReason::Drained {
+                    closing.push((child, CloseReason::IngressGone));
+                } else if self.links[child].state == State::Up {
+                    self.flush_and_close(child, CloseReason::IngressGone);
+                }
+            }
             if adopted {
                 self.driver.close(socket);
             } else if !between_addresses {

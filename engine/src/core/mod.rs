@@ -241,9 +241,10 @@ impl<D: Driver> Core<D> {
             spare = spare.saturating_sub(1);
         }
         if self.driver.provided() > 0 {
-            for index in std::mem::take(&mut self.unarmed) {
-                self.receive(index);
+            for place in 0..self.unarmed.len() {
+                self.receive(self.unarmed[place]);
             }
+            self.unarmed.clear();
         }
     }
 

@@ -135,8 +135,13 @@ pub fn route<'a>(
             TCP => return refuse(DropReason::TransitRefused, walk),
             _ => return refuse(DropReason::UnsupportedTransport, walk),
         }
-        let Some(place) = tables.find(next.name) else {
-            return refuse(DropReason::NoSuchAddress, walk);
+        // An answer goes back over the link that the question came in on: no need to look for it.
+        let place = match ingress {
+            Ingress::Link { link, address, .. } if next.name == address => Place::Link(link),
+            _ => match tables.find(next.name) {
+                Some(place) => place,
+                None => return refuse(DropReason::NoSuchAddress, walk),
+            },
         };
         if from_outside && !admitted(place, ingress, replies) {
             return refuse(DropReason::NotAdmitted, walk);

@@ -49,7 +49,11 @@ pub type Directory = RwLock<HashMap<LinkAddress, LinkId>>;
 /// The addresses that one core knows.
 #[derive(Debug)]
 pub struct Tables {
-    local: HashMap<Box<[u8]>, Place>,
+    /// Links of this core.
+    links: HashMap<LinkAddress, LinkId>,
+    /// What control set.
+    set: HashMap<Box<[u8]>, Place>,
+    /// Links of all cores.
     directory: Arc<Directory>,
     /// Which TCP addresses are dialed for whom.
     pub transit: TransitRules,
@@ -58,39 +62,44 @@ pub struct Tables {
 impl Tables {
     /// No address but those of other cores' links.
     pub fn new(directory: Arc<Directory>) -> Self {
-        Tables { local: HashMap::new(), directory, transit: TransitRules::default() }
+        Tables { links: HashMap::new(), set: HashMap::new(), directory, transit: TransitRules::default() }
     }
 
     /// What has this address (transport type 0).
     pub fn find(&self, name: &[u8]) -> Option<Place> {
-        if let Some(place) = self.local.get(name) {
+        let address: Result<&LinkAddress, _> = name.try_into();
+        if let Ok(address) = address
+            && let Some(link) = self.links.get(address)
+        {
+            return Some(Place::Link(*link));
+        }
+        if let Some(place) = self.set.get(name) {
             return Some(*place);
         }
-        let address: &LinkAddress = name.try_into().ok()?;
         let directory = self.directory.read().expect("no writer panics");
-        directory.get(address).map(|&link| Place::Link(link))
+        directory.get(address.ok()?).map(|&link| Place::Link(link))
     }
 
     /// A link of this core is reachable by its address from all cores.
     pub fn add_link(&mut self, address: LinkAddress, link: LinkId) {
-        self.local.insert(Box::new(address), Place::Link(link));
+        self.links.insert(address, link);
         self.directory.write().expect("no writer panics").insert(address, link);
     }
 
     /// A link of this core is gone.
     pub fn remove_link(&mut self, address: &LinkAddress) {
-        self.local.remove(&address[..]);
+        self.links.remove(address);
         self.directory.write().expect("no writer panics").remove(address);
     }
 
     /// Control set or replaced an address.
     pub fn set(&mut self, name: &[u8], target: Target, reachable: u64, serial: u64) {
-        self.local.insert(name.into(), Place::Set { target, reachable, serial });
+        self.set.insert(name.into(), Place::Set { target, reachable, serial });
     }
 
     /// Control cleared an address.
     pub fn clear(&mut self, name: &[u8]) {
-        self.local.remove(name);
+        self.set.remove(name);
     }
 }
 
@@ -104,7 +113,7 @@ pub struct Replies {
 }
 
 /// Most places that a link may answer to.
-const REPLIES_MAX: usize = 4096;
+const REPLIES_MAX: usize = 64 * 1024;
 
 impl Replies {
     /// None.
