@@ -35,9 +35,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-/// Entries of the submission and completion queue, largest first. The kernel counts their memory against
-/// RLIMIT_MEMLOCK, per user; with 64 KiB only a small one may be left.
+/// Entries of the submission and completion queue, largest first. The last one, with the ring of buffers, is three
+/// pages: RLIMIT_MEMLOCK counts them, over all processes of a user.
 const QUEUES: [(u32, u32); 4] = [(256, 2048), (128, 1024), (64, 512), (16, 128)];
+/// With a smaller RLIMIT_MEMLOCK (64 KiB is common) only the smallest queues are tried: rings that are gone count for a
+/// while longer, so sizes that fit once may not fit for each core.
+const MEMLOCK_AMPLE: u64 = 1024 * 1024;
 /// The one group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 /// What the driver submits.
@@ -186,7 +189,16 @@ impl UringDriver {
     /// # Errors
     /// Whatever the kernel does not allow or does not have; the epoll driver runs everywhere.
     pub fn new(waker: Arc<Waker>, sockets_max: usize, geometry: Geometry) -> io::Result<Self> {
-        Self::over(Ring::new()?, waker, sockets_max, geometry)
+        let memlock = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+        let ample = memlock.is_none_or(|limit| limit >= MEMLOCK_AMPLE);
+        let (smallest, larger) = QUEUES.split_last().expect("there are sizes");
+        for &queues in larger.iter().filter(|_| ample) {
+            match Self::with_queues(Arc::clone(&waker), sockets_max, geometry, queues) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {}
+                other => return other,
+            }
+        }
+        Self::with_queues(waker, sockets_max, geometry, *smallest)
     }
 
     /// As [`Self::new`], with queues of the given lengths: a test makes them overflow.
@@ -199,10 +211,7 @@ impl UringDriver {
         geometry: Geometry,
         (entries, completions): (u32, u32),
     ) -> io::Result<Self> {
-        Self::over(Ring::with_queues(entries, completions)?, waker, sockets_max, geometry)
-    }
-
-    fn over(ring: Ring, waker: Arc<Waker>, sockets_max: usize, geometry: Geometry) -> io::Result<Self> {
+        let ring = Ring::new(entries, completions).map_err(|e| said("setting up a ring", e))?;
         let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let table = sockets_max.min(open_files.map_or(usize::MAX, |limit| limit as usize));
         let submitter = ring.io.submitter();
@@ -664,20 +673,7 @@ struct Ring {
 }
 
 impl Ring {
-    /// The largest ring that the limits allow.
-    fn new() -> io::Result<Self> {
-        let mut last = None;
-        for (entries, completions) in QUEUES {
-            match Self::with_queues(entries, completions) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => last = Some(error),
-                Err(error) => return Err(said("setting up a ring", error)),
-                Ok(ring) => return Ok(ring),
-            }
-        }
-        Err(said("setting up the smallest ring", last.expect("there are sizes to try")))
-    }
-
-    fn with_queues(entries: u32, completions: u32) -> io::Result<Self> {
+    fn new(entries: u32, completions: u32) -> io::Result<Self> {
         let build = |no_sqarray: bool| {
             let mut builder = IoUring::builder();
             builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_clamp();
