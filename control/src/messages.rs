@@ -145,17 +145,13 @@ pub(crate) async fn send(node: &Arc<Node>, request: SendMessage) -> Result<Messa
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
     let no_reply = || Error::NoReply { route: request.route.clone(), timeout_ms: request.timeout_ms };
 
-    let engine = node.engine().await?;
     let offer = Offer { token: crate::random::bytes() };
-    let (outcome, mut under_way) = begin(node, &engine, offer)?;
-    let set = engine.link.apply(|request| Command::SetAddress {
-        request,
-        address: under_way.reply_to.clone().into_bytes().into(),
-        target: Target::Control,
-        reachable: 0,
-        cookie: node.cookies.seal(&Cookie::Reply).into(),
-    });
-    set.await.map_err(|error| node.command_failed("set a reply address", error))?;
+    let (outcome, mut under_way) = match begin(node, offer).await {
+        // The engine died just now, and nothing was sent: the next one can send it.
+        Err(Error::EngineAway { .. }) => begin(node, offer).await?,
+        begun => begun?,
+    };
+    let engine = under_way.engine.clone();
 
     let mut onward = route.addresses(0);
     let mut peer = format!("the node {}", node.name());
@@ -196,20 +192,28 @@ pub(crate) async fn send(node: &Arc<Node>, request: SendMessage) -> Result<Messa
     }
 }
 
-fn begin(
-    node: &Arc<Node>,
-    engine: &Arc<Engine>,
-    offer: Offer,
-) -> Result<(oneshot::Receiver<Outcome>, UnderWay), Error> {
+/// Makes the address to which the reply will come.
+async fn begin(node: &Arc<Node>, offer: Offer) -> Result<(oneshot::Receiver<Outcome>, UnderWay), Error> {
+    let engine = node.engine().await?;
     let (tell, outcome) = oneshot::channel();
     let reply_to = crate::random::hex_id();
-    let mut requests = node.waiting.requests();
-    if requests.len() >= WAITING_MAX {
-        return Err(Error::Limit { node: node.name(), what: "messages under way", limit: WAITING_MAX });
+    {
+        let mut requests = node.waiting.requests();
+        if requests.len() >= WAITING_MAX {
+            return Err(Error::Limit { node: node.name(), what: "messages under way", limit: WAITING_MAX });
+        }
+        let waiter = Waiter { outcome: Some(tell), token: offer.token, transmit: None, link: None };
+        requests.insert(reply_to.clone(), waiter);
     }
-    let waiter = Waiter { outcome: Some(tell), token: offer.token, transmit: None, link: None };
-    requests.insert(reply_to.clone(), waiter);
-    let under_way = UnderWay { node: node.clone(), engine: engine.clone(), reply_to, link: None };
+    let under_way = UnderWay { node: node.clone(), engine, reply_to, link: None };
+    let set = under_way.engine.link.apply(|request| Command::SetAddress {
+        request,
+        address: under_way.reply_to.clone().into_bytes().into(),
+        target: Target::Control,
+        reachable: 0,
+        cookie: node.cookies.seal(&Cookie::Reply).into(),
+    });
+    set.await.map_err(|error| node.command_failed("set a reply address", error))?;
     Ok((outcome, under_way))
 }
 

@@ -161,7 +161,8 @@ impl Node {
     /// The engine, after a moment if it is being started again.
     pub(crate) async fn engine(&self) -> Result<Arc<Engine>, Error> {
         let mut watched = self.engine.subscribe();
-        let there = tokio::time::timeout(ENGINE_WAIT_LIMIT, watched.wait_for(Option::is_some)).await;
+        let lives = |engine: &Option<Arc<Engine>>| engine.as_ref().is_some_and(|engine| !engine.link.is_closed());
+        let there = tokio::time::timeout(ENGINE_WAIT_LIMIT, watched.wait_for(lives)).await;
         match there {
             Ok(Ok(engine)) => Ok(engine.clone().expect("it was waited for")),
             _ => Err(Error::EngineAway { node: self.name() }),

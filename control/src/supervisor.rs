@@ -28,10 +28,15 @@ use tokio::sync::watch;
 const ADOPT_TRIES_MAX: u32 = 100;
 const ADOPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// An engine that lived at least this long is started again at once; one that did not, after a pause.
-const STEADY: Duration = Duration::from_secs(5);
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// An engine that lived at least this long is started again at once; one that did not, after a pause. The pauses add up
+/// to less than a peer would notice: a control that lets an engine rest for seconds is worse than one that tries.
+const STEADY: Duration = Duration::from_millis(500);
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Pauses when none can be started at all.
+const FAILED_PAUSE_MIN: Duration = Duration::from_millis(100);
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Listeners that are down are tried again after this time, then ever later.
 const LISTENER_PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -245,9 +250,8 @@ impl Supervisor {
                 }
                 let restarts = self.node.count_restart();
                 tracing::warn!(pid = engine.ready.pid, restarts, "the engine ended; starting another one");
-                if engine.met.elapsed() >= STEADY {
-                    pause = Duration::ZERO;
-                }
+                let steady = engine.met.elapsed() >= STEADY;
+                pause = if steady { Duration::ZERO } else { (2 * pause).clamp(PAUSE_MIN, PAUSE_MAX) };
             }
             if self.stopping.load(Ordering::Acquire) {
                 return;
@@ -257,9 +261,11 @@ impl Supervisor {
                 Ok(()) => {
                     self.replaced.send_modify(|count| *count += 1);
                 }
-                Err(error) => tracing::error!(%error, "the engine cannot be started"),
+                Err(error) => {
+                    tracing::error!(%error, "the engine cannot be started");
+                    pause = (2 * pause).clamp(FAILED_PAUSE_MIN, FAILED_PAUSE_MAX);
+                }
             }
-            pause = (2 * pause).clamp(PAUSE_MIN, PAUSE_MAX);
         }
     }
 

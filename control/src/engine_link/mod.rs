@@ -346,10 +346,15 @@ impl EngineLink {
         let (answer, answered) = oneshot::channel();
         self.expect(request, Pending::Dump(Dump::default(), answer))?;
         if self.send(&Command::Dump { request }, None).await.is_err() {
-            self.forget(request);
+            self.shared.close();
             return Err(CommandError::Away);
         }
         answered.await.map_err(|_| CommandError::Away)
+    }
+
+    /// Whether the connection is over.
+    pub fn is_closed(&self) -> bool {
+        *self.shared.closed.borrow()
     }
 
     /// Returns when the connection is over.
@@ -367,8 +372,8 @@ impl EngineLink {
         let (answer, answered) = oneshot::channel();
         self.expect(request, Pending::Answer(answer))?;
         if let Err(error) = self.send(&command, descriptor).await {
-            tracing::warn!(%error, "cannot send to the engine");
-            self.forget(request);
+            tracing::debug!(%error, "cannot send to the engine");
+            self.shared.close();
             return Err(CommandError::Away);
         }
         match answered.await {
@@ -389,17 +394,17 @@ impl EngineLink {
         all.as_mut().ok_or(CommandError::Away)?.insert(request, pending);
         Ok(())
     }
-
-    fn forget(&self, request: u64) {
-        if let Some(all) = self.shared.pending().as_mut() {
-            all.remove(&request);
-        }
-    }
 }
 
 impl Shared {
     fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, Pending>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who waits for an answer gets none: that is how they learn that the engine is gone.
+    fn close(&self) {
+        self.closed.send_replace(true);
+        *self.pending() = None;
     }
 
     /// Gives a notice to who waits for it; gives back what nobody asked for.
@@ -501,9 +506,7 @@ async fn read(shared: Arc<Shared>, on_notice: impl Fn(Notice) + Send + 'static) 
             }
         }
     }
-    // Who waits for an answer gets none: that is how they learn that the engine is gone.
-    *shared.pending() = None;
-    shared.closed.send_replace(true);
+    shared.close();
 }
 
 #[cfg(test)]
