@@ -24,4 +24,4 @@ pub use real::RealNode;
 use std::time::Duration;
 
 /// How long anything may take before the test that waits for it fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -22,6 +22,7 @@ pub struct Output {
 
 /// An `OCKAM_HOME` of its own. Its nodes are deleted with it, also when the test panics.
 pub struct Home {
+    binary: &'static Path,
     directory: tempfile::TempDir,
     /// Processes of its nodes, in case that deleting them fails.
     processes: Mutex<Vec<u64>>,
@@ -30,18 +31,25 @@ pub struct Home {
 impl Home {
     /// An empty home.
     pub fn new() -> Arc<Home> {
+        // First, so that there is nothing to clean up yet when it is missing.
+        let binary = binary();
         let directory = tempfile::Builder::new().prefix("ockam-interop-").tempdir().expect("a temporary directory");
-        Arc::new(Home { directory, processes: Mutex::default() })
+        Arc::new(Home { binary, directory, processes: Mutex::default() })
     }
 
     /// Creates a node that listens on a free port of 127.0.0.1.
+    #[track_caller]
     pub fn node(self: &Arc<Home>, name: &str) -> OurNode {
         self.node_at(name, "127.0.0.1:0")
     }
 
-    /// Creates a node that listens on `address`.
+    /// Creates a node that listens on `address`, with the options in `OCKAM_NODE_OPTIONS` besides.
+    #[track_caller]
     pub fn node_at(self: &Arc<Home>, name: &str, address: &str) -> OurNode {
-        self.ok(&["node", "create", name, "--tcp-listener-address", address]);
+        let mut create = vec!["node", "create", name, "--tcp-listener-address", address];
+        let options = env::var("OCKAM_NODE_OPTIONS").unwrap_or_default();
+        create.extend(options.split_whitespace());
+        self.ok(&create);
         let shown = self.ok(&["node", "show", name, "--output", "json"]);
         let shown: Value = serde_json::from_str(&shown).expect("`node show --output json` prints JSON");
         collect_pids(&shown, &mut self.processes.lock().expect("no test thread died with this lock"));
@@ -56,14 +64,14 @@ impl Home {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Output, String> {
-        let child = Command::new(binary())
+        let child = Command::new(self.binary)
             .args(arguments)
             .env("OCKAM_HOME", self.directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|e| format!("{}: {e}", binary().display()))?;
+            .map_err(|e| format!("{}: {e}", self.binary.display()))?;
         let pid = child.id();
         let (done, finished) = mpsc::channel();
         thread::spawn(move || done.send(child.wait_with_output()));
@@ -123,6 +131,7 @@ pub struct OurNode {
 
 impl OurNode {
     /// A node in a home of its own.
+    #[track_caller]
     pub fn start() -> OurNode {
         Home::new().node("ours")
     }
@@ -143,11 +152,13 @@ impl OurNode {
     }
 
     /// Starts its `hop` service.
+    #[track_caller]
     pub fn start_hop(&self) {
         self.home.ok(&["service", "start", "hop", "--at", &self.name]);
     }
 
     /// Dials a node. Gives the local address of the connection.
+    #[track_caller]
     pub fn connect(&self, to: SocketAddr) -> String {
         let printed = self.home.ok(&["tcp-connection", "create", "--from", &self.name, "--to", &to.to_string()]);
         let address = printed.trim_end().strip_prefix("/worker/").unwrap_or_else(|| panic!("printed {printed:?}"));
@@ -208,7 +219,7 @@ fn build() -> PathBuf {
 /// The first listener that `node show` names.
 fn listener(shown: &Value) -> Option<SocketAddr> {
     let transports = shown["transports"].as_array()?;
-    transports.iter().filter_map(|transport| transport["socket_addr"].as_str()?.parse().ok()).next()
+    transports.iter().find(|transport| transport["mode"] == "listening")?["socket_addr"].as_str()?.parse().ok()
 }
 
 /// Every process that `node show` names, wherever it does.

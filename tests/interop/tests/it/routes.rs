@@ -1,7 +1,7 @@
 //! Routes of several nodes of both kinds (B.1): workers, connections, return routes.
 
 use ockam::route;
-use ockam_interop::{Kind, Peer, REPLY, RawListener, RawPeer, RealNode, local};
+use ockam_interop::{Kind, OurNode, Peer, REPLY, RawListener, RawPeer, RealNode, local};
 use ockam_wire::{AddressRef, Message};
 use std::thread;
 
@@ -142,4 +142,17 @@ fn a_peer_that_goes_away() {
         link.assert_serving_and_silent();
         RawPeer::connect(peer.address()).assert_serving_and_silent();
     }
+}
+
+/// `hop` is not there until it is started (N.1), and may follow itself.
+#[test]
+fn hop_runs_only_when_started() {
+    let node = OurNode::start();
+    let mut link = RawPeer::connect(node.address());
+    let way = [local("hop"), local("hop"), local("echo")];
+    link.request(&way, b"too early");
+    link.assert_serving_and_silent();
+    node.start_hop();
+    link.request(&way, b"now");
+    assert_eq!(link.reply(), b"now");
 }
