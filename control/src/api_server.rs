@@ -13,7 +13,8 @@ use crate::store::ListenerRow;
 use crate::supervisor::Supervisor;
 use crate::text::escape;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -34,6 +35,9 @@ use tokio::sync::{Semaphore, watch};
 
 /// How long a caller may take for the head of a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a caller may take for the body of a request.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Callers served at the same time; further ones wait in the backlog.
 const CALLERS_MAX: u32 = 128;
@@ -174,11 +178,36 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
             why,
             fix: "See the API's types: JSON, without unknown fields.".into(),
         };
-        let body = Bytes::from_request(request, api).await.map_err(|rejection| {
-            let status = rejection.status();
-            (status, Json(bad(rejection.body_text()).body())).into_response()
-        })?;
+        let read = tokio::time::timeout(BODY_LIMIT, Bytes::from_request(request, api)).await;
+        let body = match read {
+            Ok(Ok(body)) => body,
+            Ok(Err(rejection)) => {
+                return Err((rejection.status(), Json(bad(rejection.body_text()).body())).into_response());
+            }
+            Err(_) => {
+                let why = format!("it did not arrive within {} s", BODY_LIMIT.as_secs());
+                let hang_up = [(header::CONNECTION, "close")];
+                return Err((StatusCode::REQUEST_TIMEOUT, hang_up, Json(bad(why).body())).into_response());
+            }
+        };
         serde_json::from_slice(&body).map(Body).map_err(|error| bad(error.to_string()).into_response())
+    }
+}
+
+/// The `{id}` of a path.
+struct Id(String);
+
+impl FromRequestParts<Api> for Id {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Error> {
+        let Path(id) = Path::<String>::from_request_parts(parts, api).await.map_err(|_| Error::BadArgument {
+            argument: "the path".into(),
+            value: escape(parts.uri.path().as_bytes(), 300),
+            why: "has an id that is not UTF-8".into(),
+            fix: "Percent-encode the id as it was shown.".into(),
+        })?;
+        Ok(Id(id))
     }
 }
 
@@ -270,7 +299,7 @@ async fn listeners(State(api): State<Api>) -> Json<Vec<TcpListenerInfo>> {
     Json(node.desired().listeners.iter().map(|row| listener_info(node, row)).collect())
 }
 
-async fn listener(State(api): State<Api>, Path(id): Path<String>) -> Answer<TcpListenerInfo> {
+async fn listener(State(api): State<Api>, Id(id): Id) -> Answer<TcpListenerInfo> {
     Ok(Json(listener_info(api.node(), &api.node().listener(&id)?)))
 }
 
@@ -283,7 +312,7 @@ async fn create_listener(State(api): State<Api>, Body(request): Body<CreateTcpLi
     .await
 }
 
-async fn delete_listener(State(api): State<Api>, Path(id): Path<String>) -> Answer<TcpListenerInfo> {
+async fn delete_listener(State(api): State<Api>, Id(id): Id) -> Answer<TcpListenerInfo> {
     let row = api.node().listener(&id)?;
     let info = listener_info(api.node(), &row);
     to_its_end(async move { api.node().delete_listener(&row).await }).await?;
@@ -367,13 +396,13 @@ async fn create_connection(
     .await
 }
 
-async fn connection(State(api): State<Api>, Path(id): Path<String>) -> Answer<TcpConnectionInfo> {
+async fn connection(State(api): State<Api>, Id(id): Id) -> Answer<TcpConnectionInfo> {
     let node = api.node();
     let link = node.connection(&*node.engine().await?, &id).await?;
     Ok(Json(connection_info(node, &node.desired().listeners, &link)))
 }
 
-async fn delete_connection(State(api): State<Api>, Path(id): Path<String>) -> Answer<TcpConnectionInfo> {
+async fn delete_connection(State(api): State<Api>, Id(id): Id) -> Answer<TcpConnectionInfo> {
     let node = api.node();
     let engine = node.engine().await?;
     let link = node.connection(&engine, &id).await?;

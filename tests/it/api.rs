@@ -194,12 +194,15 @@ fn other_users_are_refused() {
     assert!(!refused.stdout.contains("\"pid\""), "{refused:?}");
     assert!(refused.code != Some(0) || refused.stdout.contains("E_OTHER_USER"), "{refused:?}");
     // The engine hangs up on them, and still serves its control.
-    assert!(std::thread::scope(|scope| scope.spawn(|| {
-        // The user of this thread alone.
-        let nobody = rustix::process::Uid::from_raw(65534);
-        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("root may become anybody");
-        is_hung_up_on(&sockets[1])
-    }).join().unwrap()));
+    assert!(std::thread::scope(|scope| scope
+        .spawn(|| {
+            // The user of this thread alone.
+            let nobody = rustix::process::Uid::from_raw(65534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("root may become anybody");
+            is_hung_up_on(&sockets[1])
+        })
+        .join()
+        .unwrap()));
     assert_eq!(home.send("hello", "/service/uppercase", &["--from", "n1"]), "HELLO");
     home.ok(&["service", "start", "hop", "--at", "n1"]);
 }
@@ -228,7 +231,8 @@ fn the_engine_has_one_control() {
 fn the_api_is_not_on_the_data_listener() {
     let home = Home::new();
     let one = home.node("n1", &[]);
-    for request in ["GET /node HTTP/1.1\r\nhost: node\r\n\r\n", "POST /node/stop HTTP/1.1\r\ncontent-length: 0\r\n\r\n"] {
+    for request in ["GET /node HTTP/1.1\r\nhost: node\r\n\r\n", "POST /node/stop HTTP/1.1\r\ncontent-length: 0\r\n\r\n"]
+    {
         let mut stream = TcpStream::connect(one.address).unwrap();
         stream.set_read_timeout(Some(ockam_tests::PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();

@@ -55,7 +55,8 @@ fn every_form_of_a_route_reaches_its_service() {
             assert_eq!(home.send("hello ünï", route, from), "HELLO ÜNÏ", "{route} {from:?}");
         }
     }
-    for route in ["/service/uppercase", &format!("{link}/service/uppercase"), &format!("{link}/node/n3/service/uppercase")]
+    for route in
+        ["/service/uppercase", &format!("{link}/service/uppercase"), &format!("{link}/node/n3/service/uppercase")]
     {
         assert_eq!(home.send("hello", route, &["--from", "n1"]), "HELLO", "{route}");
     }
@@ -98,7 +99,8 @@ fn a_message_crosses_eight_nodes() {
     // By links that exist and a forwarder on each node.
     let mut route = String::new();
     for pair in nodes.windows(2) {
-        let link = home.ok(&["tcp-connection", "create", "--from", &pair[0].name, "--to", &pair[1].address.to_string()]);
+        let link =
+            home.ok(&["tcp-connection", "create", "--from", &pair[0].name, "--to", &pair[1].address.to_string()]);
         if !route.is_empty() {
             home.ok(&["service", "start", "hop", "--at", &pair[0].name]);
             route += "/service/hop";

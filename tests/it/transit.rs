@@ -109,10 +109,15 @@ fn strangers_have_nothing_dialed() {
     // Those who sit on the machine reach its loopback from there, and nothing beyond.
     for gate in ["127.0.0.1:4000", "127.0.0.9:4000", "[::1]:4006", "[::ffff:127.0.0.1]:4006"] {
         let mut local = machine.local(gate);
-        machine.all_admitted(&mut local, &[&["1#127.0.0.1:4001"], &["1#localhost:4001"], &["1#[::ffff:127.0.0.1]:4001"]]);
+        machine
+            .all_admitted(&mut local, &[&["1#127.0.0.1:4001"], &["1#localhost:4001"], &["1#[::ffff:127.0.0.1]:4001"]]);
         machine.all_refused(
             &mut local,
-            &[&["1#10.77.0.2:4002", "uppercase"], &["1#0.0.0.0:4001", "uppercase"], &["hop", "1#127.0.0.1:4001", "echo"]],
+            &[
+                &["1#10.77.0.2:4002", "uppercase"],
+                &["1#0.0.0.0:4001", "uppercase"],
+                &["hop", "1#127.0.0.1:4001", "echo"],
+            ],
         );
     }
     // Who comes to its own machine by its outer address is a stranger as well.
@@ -197,6 +202,14 @@ fn a_stranger_is_told_no_more_than_that_it_failed() {
     }
     // Open and closed ports behind the gate look the same from outside.
     assert_eq!(said[2], said[4], "{said:?}");
-    assert_eq!(network.ockam(network.left(), &home, &["message", "send", "hello", "--to",
-        "/ip4/10.77.0.2/tcp/4000/service/uppercase"]).ok(), "HELLO");
+    assert_eq!(
+        network
+            .ockam(
+                network.left(),
+                &home,
+                &["message", "send", "hello", "--to", "/ip4/10.77.0.2/tcp/4000/service/uppercase"]
+            )
+            .ok(),
+        "HELLO"
+    );
 }

@@ -72,7 +72,11 @@ fn it_says_what_where_and_why() {
         (69, "/node/stopped/service/echo".into(), vec!["\"stopped\"", "not running", "ockam node start stopped"]),
         (69, "/node/n2/node/stopped/service/echo".into(), vec!["\"stopped\"", "ockam node start stopped"]),
         (68, "/dnsaddr/no-such-host.invalid/tcp/4000/service/echo".into(), vec!["no-such-host.invalid", "resolve"]),
-        (68, "/node/n2/dnsaddr/no-such-host.invalid/tcp/4000/service/echo".into(), vec!["no-such-host.invalid", &at_two]),
+        (
+            68,
+            "/node/n2/dnsaddr/no-such-host.invalid/tcp/4000/service/echo".into(),
+            vec!["no-such-host.invalid", &at_two],
+        ),
     ];
     for (code, to, said) in &cases {
         send_fails(&home, *code, &["hello"], to, said);

@@ -14,7 +14,8 @@ use std::thread::JoinHandle;
 pub struct Peer {
     /// The connection.
     pub stream: TcpStream,
-    framer: Framer,
+    /// What was received and is not a whole frame yet.
+    pub framer: Framer,
 }
 
 /// A message that a peer received.

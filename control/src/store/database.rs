@@ -84,6 +84,14 @@ fn make(path: &Path, format: &Format, fill: impl FnOnce(&Connection) -> rusqlite
         _ => Ok(()),
     });
     let removed = fs::remove_file(&draft);
+    if made.is_err() {
+        // What SQLite keeps beside a file is left when the file could not be completed. Most often there is none.
+        for suffix in ["-wal", "-shm"] {
+            let mut beside = draft.clone().into_os_string();
+            beside.push(suffix);
+            let _ = fs::remove_file(beside);
+        }
+    }
     made?;
     removed.map_err(|error| Error::storage("remove", &draft, &error))?;
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
@@ -109,9 +117,12 @@ fn write_draft(
         }
         transaction.pragma_update(None, "user_version", format.version())?;
         fill(&transaction)?;
-        transaction.commit()
+        transaction.commit()?;
+        // The log is left behind, so all of it must be in the file; closing would keep quiet about a disk that is full.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
     })();
-    built.map_err(|error| from_sqlite(path, &error))?;
+    let busy = built.map_err(|error| from_sqlite(path, &error))?;
+    assert!(!busy, "nobody else knows the draft");
     connection.close().map_err(|(_, error)| from_sqlite(path, &error))?;
     file.sync_all().map_err(|error| Error::storage("write", path, &error))
 }
