@@ -156,16 +156,25 @@ async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) 
     let Some(life) = Lock::try_take(&dir.control_lock(), Part::Life)? else {
         return Err(Error::NodeRunning { name: name.to_string() });
     };
+    if is_new && SharedStore::open(home)?.nodes()?.iter().any(|node| node.name == *name) {
+        // Somebody created it since, and stopped it again.
+        return Err(Error::NodeBusy { name: name.to_string() });
+    }
     let begun = begin_locked(home, &dir, start, rules, bound, is_new, place).await;
     match begun {
         Ok((supervisor, listener)) => Ok(Control { supervisor, listener, _life: life, change: Some(change) }),
         Err(error) => {
-            if made && let Err(error) = dir.remove() {
+            if is_new && let Err(error) = forget(home, &dir, made) {
                 tracing::warn!(%error, "something is left of a node that could not be created");
             }
             Err(error)
         }
     }
+}
+
+fn forget(home: &Home, dir: &NodeDir, made: bool) -> Result<(), Error> {
+    SharedStore::open(home)?.remove(dir.name())?;
+    if made { dir.remove() } else { Ok(()) }
 }
 
 /// The listener that was asked for, bound.
@@ -204,25 +213,27 @@ async fn begin_locked(
     if let Some(options) = &start.create {
         kept = apply_options(&mut store, options, rules, bound)?;
     }
+    if is_new {
+        // Known before it has an engine: no engine ever runs for a node that nobody can see, wherever this is cut off.
+        store.commit()?;
+        SharedStore::open(home)?.add(dir.name())?;
+    }
     let node = Node::new(dir.clone(), store)?;
     if let Some((bit, socket)) = kept {
         node.keep(bit, socket);
     }
     let supervisor = Supervisor::new(node.clone(), Box::new(adopt_or_spawn));
     supervisor.bring_up().await?;
-    let finished = finish(home, dir, &node).await;
+    let finished = match listen(dir) {
+        Ok(listener) if is_new => Ok(listener),
+        // New options of a node that was there before count once they work.
+        Ok(listener) => node.store().await.commit().map(|()| listener),
+        Err(error) => Err(error),
+    };
     if finished.is_err() {
         supervisor.stop().await;
     }
     finished.map(|listener| (supervisor, listener))
-}
-
-/// Opens the API, then makes the node durable and known.
-async fn finish(home: &Home, dir: &NodeDir, node: &Node) -> Result<UnixListener, Error> {
-    let listener = listen(dir)?;
-    node.store().await.commit()?;
-    SharedStore::open(home)?.add(dir.name())?;
-    Ok(listener)
 }
 
 /// A directory without a name in the shared database is what a create that was killed, or a delete, left.
