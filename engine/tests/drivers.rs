@@ -64,6 +64,7 @@ suite!(
     close_ends_a_connect,
     echoes_64_mib_in_order,
     loses_nothing_when_slots_run_out,
+    slots_are_taken_back,
     a_pause_holds_bytes_back,
     a_revoked_pause_never_ends,
     eof_leaves_sending_open,
@@ -112,6 +113,9 @@ impl Driver for Overflowing {
     }
     fn provide(&mut self, slot: Slot) {
         self.0.provide(slot);
+    }
+    fn withdraw(&mut self) -> Option<Slot> {
+        self.0.withdraw()
     }
     fn provided(&self) -> usize {
         self.0.provided()
@@ -559,6 +563,44 @@ fn loses_nothing_when_slots_run_out<D: Make>() {
     }
     assert_eq!(world.until_ended(id), ReceiveEnd::Eof);
     assert_eq!(world.driver.provided(), 1);
+    world.close(id);
+    world.finish();
+}
+
+fn slots_are_taken_back<D: Make>() {
+    let mut world = World::<D>::new(64, 0);
+    let (id, mut peer) = world.pair();
+    let mut at = 0;
+    world.driver.receive(id);
+    for round in 0..40 {
+        world.provide(1 + round % 37);
+        // Some are used before the others are taken back, and used ones are lent again.
+        for _ in 0..round % 5 {
+            peer.write_all(&pattern(at, 100)).unwrap();
+            let bytes = world.receive_exactly(id, 100);
+            assert_pattern(&bytes, at);
+            at += 100;
+        }
+        while world.driver.provided() > 0 {
+            match world.driver.withdraw() {
+                Some(slot) => {
+                    world.pool.returned(&slot);
+                    world.pool.put(slot);
+                }
+                None => world.settle(),
+            }
+        }
+        assert!(world.driver.withdraw().is_none());
+        // What comes now is not lost, and lands in no slot that was taken back.
+        peer.write_all(&pattern(at, 10)).unwrap();
+        assert_eq!(world.until_ended(id), ReceiveEnd::NoSlots);
+        world.pool.assert_conserved(0);
+        world.provide(1);
+        world.driver.receive(id);
+        let bytes = world.until_received(id);
+        assert_pattern(&bytes, at);
+        at += bytes.len();
+    }
     world.close(id);
     world.finish();
 }

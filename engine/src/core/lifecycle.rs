@@ -3,7 +3,9 @@
 use super::link::{Bucket, Egress, Ingest, Link, Origin, Partial, Receiving, State};
 use super::mesh::FromCore;
 use super::{Core, Listener};
-use crate::config::{LINKS_MAX, LISTENERS_MAX, NOTICE_BURST, PREAMBLE_LIMIT, PUNT_BURST, SEND_LIMIT, SWEEP_INTERVAL};
+use crate::config::{
+    KERNEL_SLOTS_MIN, LINKS_MAX, LISTENERS_MAX, NOTICE_BURST, PREAMBLE_LIMIT, PUNT_BURST, SEND_LIMIT, SWEEP_INTERVAL,
+};
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
 use crate::path::tables::{LinkAddress, Replies};
@@ -283,11 +285,22 @@ impl<D: Driver> Core<D> {
         if self.drain_ms.is_some() {
             self.drain_links();
         }
-        if !self.warm {
-            self.pool.give_back_idle();
-            self.kernel_slots = crate::config::KERNEL_SLOTS_MIN;
+        if !std::mem::take(&mut self.slots_ran_out) {
+            self.kernel_slots = KERNEL_SLOTS_MIN.max(self.kernel_slots / 2);
+            self.withdraw_slots(self.kernel_slots);
         }
-        self.warm = false;
+        if self.warm > 0 {
+            self.warm -= 1;
+            if self.warm == 0 {
+                self.withdraw_slots(0);
+                if self.scribe.end == 0
+                    && let Some(slot) = self.scribe.slot.take()
+                {
+                    self.pool.put(slot);
+                }
+                self.pool.give_back_idle();
+            }
+        }
         let assembly = self.mesh.assembly_bytes.load(Ordering::Relaxed);
         self.counters.set(Counter::AssemblyBytes, if self.index == 0 { assembly } else { 0 });
     }

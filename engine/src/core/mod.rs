@@ -42,6 +42,9 @@ pub(crate) const SMALL: Geometry = Geometry { head: SLOT_HEAD, body: SLOT_BODY, 
 /// Large slots of a core.
 pub(crate) const LARGE: Geometry = Geometry { head: 0, body: LARGE_SLOT_BYTES, tail: 0, count: LARGE_SLOTS };
 
+/// See [`Core::warm`].
+const WARM_SWEEPS: u8 = 2;
+
 /// Why a link has to stop reading for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blocker {
@@ -93,13 +96,15 @@ pub(crate) struct Core<D: Driver> {
     unarmed: Vec<u32>,
     /// Slots that the kernel should have.
     kernel_slots: usize,
+    /// The kernel had no slot since the last sweep.
+    slots_ran_out: bool,
     /// Unfinished frames that keep their slot.
     held_partials: usize,
     /// Links that have a deadline.
     attended: Vec<u32>,
     sweep_ms: u64,
-    /// Something was received since idle memory was last given back.
-    warm: bool,
+    /// Sweeps without anything received until idle memory is given back.
+    warm: u8,
     /// For the attendant, when its queue is full.
     outbox: VecDeque<FromCore>,
     /// For other cores, when their queue is full: releases and connections, which are bounded by slots and descriptors.
@@ -131,10 +136,11 @@ impl<D: Driver> Core<D> {
             blocked: Vec::new(),
             unarmed: Vec::new(),
             kernel_slots: KERNEL_SLOTS_MIN,
+            slots_ran_out: false,
             held_partials: 0,
             attended: Vec::new(),
             sweep_ms: 0,
-            warm: false,
+            warm: 0,
             outbox: VecDeque::new(),
             overflow: VecDeque::new(),
             drain_ms: None,
@@ -176,7 +182,7 @@ impl<D: Driver> Core<D> {
         match done {
             Done::Received { socket, slot, length } => {
                 self.pool.returned(&slot);
-                self.warm = true;
+                self.warm = WARM_SWEEPS;
                 match self.links.get(socket.index, socket.generation) {
                     Some(link) if link.is_open() => self.on_received(socket.index, slot, length),
                     _ => self.pool.put(slot),
@@ -248,9 +254,20 @@ impl<D: Driver> Core<D> {
         }
     }
 
+    /// Takes back what the kernel has above `count` slots.
+    fn withdraw_slots(&mut self, count: usize) {
+        while self.driver.provided() > count
+            && let Some(slot) = self.driver.withdraw()
+        {
+            self.pool.returned(&slot);
+            self.pool.put(slot);
+        }
+    }
+
     /// The kernel had no slot: it gets more of them.
     fn on_no_slots(&mut self, index: u32) {
         self.counters.add(Counter::NoBuffers, 1);
+        self.slots_ran_out = true;
         self.kernel_slots = (self.kernel_slots * 2).min(KERNEL_SLOTS_MAX);
         self.unarmed.push(index);
     }
@@ -302,7 +319,7 @@ impl<D: Driver> Core<D> {
             || !self.unarmed.is_empty()
             || !self.outbox.is_empty()
             || !self.overflow.is_empty()
-            || self.warm
+            || self.warm > 0
             || self.drain_ms.is_some()
             || self.listeners.iter().flatten().any(|listener| listener.retry_ms.is_some());
         has_deadline.then_some(SWEEP_INTERVAL)

@@ -138,6 +138,10 @@ impl Driver for FakeDriver {
         self.slots.push(slot);
     }
 
+    fn withdraw(&mut self) -> Option<Slot> {
+        self.slots.pop()
+    }
+
     fn provided(&self) -> usize {
         self.slots.len()
     }

@@ -133,6 +133,9 @@ pub trait Driver {
     /// [`super::pool::Pool::put`] first), or when the driver has too many.
     fn provide(&mut self, slot: Slot);
 
+    /// Takes back a slot that was provided and not used. `None` when there is none, or none that can be taken back now.
+    fn withdraw(&mut self) -> Option<Slot>;
+
     /// Slots that the kernel has.
     fn provided(&self) -> usize;
 

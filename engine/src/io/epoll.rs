@@ -405,6 +405,10 @@ impl Driver for EpollDriver {
         self.slots.push(slot);
     }
 
+    fn withdraw(&mut self) -> Option<Slot> {
+        self.slots.pop()
+    }
+
     fn provided(&self) -> usize {
         self.slots.len()
     }

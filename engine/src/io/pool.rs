@@ -227,9 +227,8 @@ impl Class {
     }
 
     /// Returns the memory of free slots to the system. Later reads of them give zeros.
-    fn give_back(&mut self, keep: usize) {
-        let cold = self.free.len().saturating_sub(keep);
-        for &index in &self.free[..cold] {
+    fn give_back(&mut self) {
+        for &index in &self.free {
             if std::mem::take(&mut self.touched[usize::from(index)]) {
                 let base = self.slot_base(index).as_ptr().cast();
                 // SAFETY: the slot is on the free list: no handle, no segment, not the kernel's.
@@ -338,10 +337,10 @@ impl Pool {
         self.large.geometry.count - self.large.free.len()
     }
 
-    /// Returns the memory of free slots to the system, but for a few that were used last.
+    /// Returns the memory of free slots to the system.
     pub fn give_back_idle(&mut self) {
-        self.small.give_back(4);
-        self.large.give_back(0);
+        self.small.give_back();
+        self.large.give_back();
     }
 
     /// Asserts that every slot has exactly one owner, given how many the driver says the kernel has.

@@ -605,6 +605,13 @@ impl Driver for UringDriver {
         self.buffers.give(slot);
     }
 
+    fn withdraw(&mut self) -> Option<Slot> {
+        // What the kernel has used but not said yet is not to be taken back: everything it said must have been heard.
+        // It uses slots only inside of calls of this thread (deferred task-run), so that stays so until the next.
+        let heard = !self.ring.io.submission().cq_overflow() && self.ring.io.completion().is_empty();
+        if heard { self.buffers.withdraw() } else { None }
+    }
+
     fn provided(&self) -> usize {
         self.buffers.lent
     }
@@ -893,13 +900,32 @@ impl Buffers {
             entry.set_len(self.body as u32);
             entry.set_bid(buffer);
         }
-        self.tail = self.tail.wrapping_add(1);
+        self.set_tail(self.tail.wrapping_add(1));
+    }
+
+    /// Entries before the tail are the kernel's.
+    fn set_tail(&mut self, tail: u16) {
+        self.tail = tail;
         // SAFETY: the address of the first entry of a page-aligned ring, as `tail` asks; the kernel reads it as an
         // atomic, and so must this be. Release: the entry is written before the tail that covers it.
         unsafe {
             let tail = BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>();
             (*tail).store(self.tail, Ordering::Release);
         }
+    }
+
+    /// Takes back the slot that was published last. The kernel must not have used any that it has not said.
+    fn withdraw(&mut self) -> Option<Slot> {
+        if self.lent == 0 {
+            return None;
+        }
+        // What the kernel has is the last `lent` entries: it uses them from the front.
+        let tail = self.tail.wrapping_sub(1);
+        let place = usize::from(tail) & (KERNEL_SLOTS_MAX - 1);
+        // SAFETY: `place` is below the number of entries; this side wrote the entry and the kernel only reads it.
+        let buffer = unsafe { (*self.entries.as_ptr().add(place)).bid() };
+        self.set_tail(tail);
+        Some(self.take(buffer))
     }
 
     /// The kernel filled this one.
