@@ -763,3 +763,56 @@ fn undelivered_hint(reason: DropReason) -> &'static str {
         DropReason::BadAddress => "Write TCP hops as /ip4/A/tcp/PORT, /ip6/A/tcp/PORT or /dnsaddr/NAME/tcp/PORT.",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_drop_reason_is_said_with_place_and_next_step() {
+        let mut texts = std::collections::BTreeSet::new();
+        for &reason in DropReason::ALL {
+            let error = Error::Undelivered { step: "/service/x".into(), place: "the node y".into(), reason };
+            let text = error.to_string();
+            assert!(text.contains("the node y"), "{text}");
+            assert!(!error.hint().is_empty() && texts.insert(text));
+            assert!(matches!(error.exit(), 65 | 68 | 69 | 75 | 76 | 77), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_follow_the_table() {
+        let path = || PathBuf::from("/x");
+        let address = || SocketAddr::from(([127, 0, 0, 1], 1));
+        let storage = |errno: rustix::io::Errno| Error::storage("write", path(), &errno.into());
+        let attempt = |failure| Error::ConnectFailed {
+            target: "127.0.0.1:1".into(),
+            attempts: vec![Attempt { address: address(), failure }],
+        };
+        for (error, exit, status) in [
+            (Error::NoSuchNode { name: "x".into(), near: vec!["y".into()] }, 68, 404),
+            (Error::NodeStopped { name: "x".into() }, 69, 503),
+            (Error::NodeRunning { name: "x".into() }, 73, 409),
+            (Error::AddressBusy { address: address() }, 73, 409),
+            (Error::NotOurs { path: path(), owner: 1, user: 2 }, 77, 403),
+            (storage(rustix::io::Errno::NOSPC), 74, 500),
+            (storage(rustix::io::Errno::ROFS), 74, 500),
+            (storage(rustix::io::Errno::ACCESS), 77, 403),
+            (Error::ForeignDatabase { path: path(), found: 7 }, 78, 500),
+            (attempt(AttemptFailure::NotANode), 76, 502),
+            (attempt(AttemptFailure::TimedOut), 69, 503),
+            (Error::NoReply { route: "/service/x".into(), timeout_ms: 1500 }, 75, 504),
+            (Error::Interrupted, 130, 500),
+        ] {
+            assert_eq!((error.exit(), error.http_status()), (exit, status), "{error}");
+            assert!(error.code().starts_with("E_") && !error.hint().is_empty());
+            // What travels says the same on the other side.
+            let reported = Error::Reported(error.report());
+            assert_eq!((reported.to_string(), reported.report()), (error.to_string(), error.report()));
+        }
+        assert_eq!(
+            attempt(AttemptFailure::Errno(rustix::io::Errno::CONNREFUSED.raw_os_error())).to_string(),
+            "cannot connect to 127.0.0.1:1: connection refused"
+        );
+    }
+}

@@ -39,6 +39,9 @@ pub fn run(home: &Home, name: &NodeName) -> Result<(), Error> {
     // So that neither a terminal's signals nor the end of a session reach it. Only a process group's leader cannot do
     // this, and nobody who is that starts us.
     let _ = rustix::process::setsid();
+    if let Ok(null) = fs::File::open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+    }
     let _ = std::env::set_current_dir("/");
     let outcome = live(home, name, start, Place::Background);
     if let Err(error) = outcome {
