@@ -7,17 +7,34 @@
 //!       aead                        AES-256-GCM, one name in front of two backends
 //! ```
 //!
+//! With the feature `identity`, which control has and the engine has not:
+//!
+//! ```text
+//!   initiate, accept   noise.rs         the handshake that ends in two keys
+//!   Claim, Peer        peer.rs          who is at its other end
+//!     ChangeHistory    identity.rs      who somebody is
+//!     Attestation      purpose_key.rs   which keys are theirs
+//! ```
+//!
 //! Keys are expanded once and wiped when they are dropped; no type that holds one can be cloned or printed.
 
 #![forbid(unsafe_code)]
 
 mod aead;
 #[cfg(feature = "identity")]
+mod identity;
+#[cfg(feature = "identity")]
 mod noise;
+#[cfg(feature = "identity")]
+mod peer;
+#[cfg(feature = "identity")]
+mod purpose_key;
 mod record;
 mod rekey;
 mod secret;
 mod self_test;
+#[cfg(feature = "identity")]
+mod signature;
 #[cfg(all(test, feature = "identity"))]
 mod vectors;
 mod window;
@@ -26,14 +43,25 @@ mod x25519;
 
 pub use aead::{TAG_LEN, backend, cpu_features};
 #[cfg(feature = "identity")]
+pub use identity::{
+    CHANGES_MAX, Change, ChangeError, ChangeHistory, Comparison, HistoryError, Identifier, InvalidIdentifier,
+    KEY_LIFETIME_SECS, Validity,
+};
+#[cfg(feature = "identity")]
 pub use noise::{
     Claimed, Established, ExpectMessage2, ExpectMessage3, HANDSHAKE_MESSAGE_MAX, HandshakeError, PAYLOAD_2_MAX,
     PAYLOAD_3_MAX, ReadyForMessage2, ReadyForMessage3, Rejected, accept, initiate,
 };
+#[cfg(feature = "identity")]
+pub use peer::{AuthenticationError, Claim, Credentials, MalformedClaim, Peer, encode_payload, parse_refresh};
+#[cfg(feature = "identity")]
+pub use purpose_key::{Attestation, AttestationError, CLOCK_SKEW_SECS, PURPOSE_KEY_LIFETIME_SECS, PurposePublicKey};
 pub use record::{Exhausted, NONCE_LEN, OpenError, Opened, Opener, RECORD_OVERHEAD, Sealer};
 pub use rekey::REKEY_INTERVAL;
 pub use secret::Secret;
 pub use self_test::{SelfTestFailed, self_test};
+#[cfg(feature = "identity")]
+pub use signature::{PublicKey, SigningKey};
 pub use window::WINDOW;
 #[cfg(feature = "identity")]
 pub use x25519::X25519Key;

@@ -1,0 +1,196 @@
+//! Purpose keys: what an identity signs so that its own key can stay in the vault (`wire.md` D.1, D.2).
+
+use crate::identity::{ChangeHistory, Identifier, KEY_LIFETIME_SECS};
+use crate::signature::{Blob, DataType, PublicKey, Signature, SigningKey, encode};
+use minicbor::{Decode, Decoder, Encode};
+
+/// Five years: what a purpose key gets unless somebody says otherwise.
+pub const PURPOSE_KEY_LIFETIME_SECS: u64 = KEY_LIFETIME_SECS / 2;
+
+/// How far ahead another's clock may be, in seconds.
+pub const CLOCK_SKEW_SECS: u64 = 60;
+
+/// A key with a purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum PurposePublicKey {
+    /// X25519: the static key of secure channels.
+    #[n(0)]
+    SecureChannel(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]),
+    /// Signs credentials.
+    #[n(1)]
+    CredentialSigning(#[n(0)] PublicKey),
+}
+
+/// An identity's word that a purpose key is its own. Verified when it exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attestation {
+    encoded: Vec<u8>,
+    subject: Identifier,
+    key: PurposePublicKey,
+    created_at: u64,
+    expires_at: u64,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct EncodedAttestation<'a> {
+    #[cbor(b(0), with = "minicbor::bytes")]
+    data: &'a [u8],
+    #[n(1)]
+    signature: Signature,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct AttestationData {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    subject: [u8; 32],
+    #[cbor(n(1), with = "minicbor::bytes")]
+    subject_latest_change_hash: [u8; 32],
+    #[n(2)]
+    public_key: PurposePublicKey,
+    #[n(3)]
+    created_at: u64,
+    #[n(4)]
+    expires_at: u64,
+}
+
+impl Attestation {
+    /// Signs a purpose key for the time from `created_at` to `expires_at`, in seconds of Unix time.
+    ///
+    /// # Errors
+    /// What a reader would refuse anyway.
+    pub fn create(
+        subject: &ChangeHistory,
+        identity_key: &SigningKey,
+        key: PurposePublicKey,
+        created_at: u64,
+        expires_at: u64,
+    ) -> Result<Self, AttestationError> {
+        let latest = subject.latest();
+        if identity_key.public() != latest.key {
+            return Err(AttestationError::BadSignature);
+        }
+        let data = AttestationData {
+            subject: subject.identifier().0,
+            subject_latest_change_hash: latest.hash,
+            public_key: key,
+            created_at,
+            expires_at,
+        };
+        check(&data, subject, created_at)?;
+        let blob = Blob::new(DataType::PurposeKeyAttestation, &data);
+        let encoded = encode(&EncodedAttestation { data: blob.bytes(), signature: identity_key.sign(&blob) });
+        Ok(Attestation { encoded, subject: subject.identifier(), key, created_at, expires_at })
+    }
+
+    /// Reads and verifies an attestation by an identity whose history is known. `now` is in seconds of Unix time.
+    /// Stricter than real nodes: bytes behind it are refused.
+    ///
+    /// # Errors
+    /// The first thing that is wrong (`wire.md` D.2).
+    pub fn verify(encoded: &[u8], subject: &ChangeHistory, now: u64) -> Result<Self, AttestationError> {
+        let mut input = Decoder::new(encoded);
+        let attestation: EncodedAttestation = input.decode().map_err(|_| AttestationError::Malformed)?;
+        if input.position() != encoded.len() {
+            return Err(AttestationError::Malformed);
+        }
+        let (blob, data) = Blob::parse::<AttestationData>(DataType::PurposeKeyAttestation, attestation.data)
+            .ok_or(AttestationError::NotAnAttestation)?;
+        check(&data, subject, now)?;
+        if !subject.latest().key.verifies(&blob, &attestation.signature) {
+            return Err(AttestationError::BadSignature);
+        }
+        Ok(Attestation {
+            encoded: encoded.to_vec(),
+            subject: subject.identifier(),
+            key: data.public_key,
+            created_at: data.created_at,
+            expires_at: data.expires_at,
+        })
+    }
+
+    /// CBOR, as it was received or made.
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// Whose key it is.
+    pub fn subject(&self) -> Identifier {
+        self.subject
+    }
+
+    /// The key.
+    pub fn key(&self) -> &PurposePublicKey {
+        &self.key
+    }
+
+    /// Since when, in seconds of Unix time.
+    pub fn created_at(&self) -> u64 {
+        self.created_at
+    }
+
+    /// Its last second.
+    pub fn expires_at(&self) -> u64 {
+        self.expires_at
+    }
+}
+
+/// Everything but the signature.
+fn check(data: &AttestationData, subject: &ChangeHistory, now: u64) -> Result<(), AttestationError> {
+    let latest = subject.latest();
+    if data.subject != subject.identifier().0 {
+        return Err(AttestationError::WrongSubject);
+    }
+    if data.subject_latest_change_hash != latest.hash {
+        return Err(AttestationError::NotByTheLatestKey);
+    }
+    if data.created_at < latest.validity.from {
+        return Err(AttestationError::OlderThanItsIdentity);
+    }
+    if data.expires_at > latest.validity.until {
+        return Err(AttestationError::OutlivesItsIdentity);
+    }
+    if data.created_at > now.saturating_add(CLOCK_SKEW_SECS) {
+        return Err(AttestationError::FromTheFuture);
+    }
+    if data.expires_at < now {
+        return Err(AttestationError::Expired);
+    }
+    Ok(())
+}
+
+/// Why an attestation was refused, or not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum AttestationError {
+    /// Not the CBOR of an attestation.
+    #[error("the attestation of the key is malformed or cut off")]
+    Malformed,
+    /// Signed data of another type or version, or not what an attestation has.
+    #[error("the attestation of the key is of an unknown kind")]
+    NotAnAttestation,
+    /// It is about somebody else.
+    #[error("the attestation is of another identity's key")]
+    WrongSubject,
+    /// The identity has changed its key since, or we do not know its latest change.
+    #[error("the attestation is not by the latest key of the identity")]
+    NotByTheLatestKey,
+    /// Created before the identity's key was valid.
+    #[error("the attestation is older than the identity's key")]
+    OlderThanItsIdentity,
+    /// Expires after the identity's key.
+    #[error("the attestation outlives the identity's key")]
+    OutlivesItsIdentity,
+    /// Created more than [`CLOCK_SKEW_SECS`] from now.
+    #[error("the attestation was created in the future; are the clocks right?")]
+    FromTheFuture,
+    /// No longer valid.
+    #[error("the attestation has expired")]
+    Expired,
+    /// Not signed by the identity's key.
+    #[error("the attestation is not signed by the identity's key")]
+    BadSignature,
+}
+
+#[cfg(test)]
+mod tests;

