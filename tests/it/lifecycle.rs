@@ -287,7 +287,7 @@ fn the_engine_is_replaced_on_request() {
     let mut peer = Peer::connect(node.address);
     let said = home.json(&["engine", "restart", "--at", "n1"]);
     assert_ne!(said["pid"], json!(node.engine.0));
-    assert_eq!(peer.next(), None, "links of the old engine are closed, not left hanging");
+    assert_eq!(peer.receive_or_end(), None, "links of the old engine are closed, not left hanging");
     node.engine.wait();
     let now = home.show("n1");
     assert_eq!((now.control, now.address), (node.control, node.address));
@@ -383,7 +383,7 @@ fn stopping_lets_what_is_under_way_arrive() {
     wait_until(|| home.counter("n1", "counters", "frames_served") == 1, || "the message does not arrive".into());
     let stopping = home.command(&["node", "stop", "n1"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     assert!(peer.receive().payload == payload);
-    assert_eq!(peer.next(), None);
+    assert_eq!(peer.receive_or_end(), None);
     assert!(stopping.wait_with_output().unwrap().status.success());
     assert!(!node.engine.is_alive());
 }

@@ -59,7 +59,7 @@ impl Peer {
 
     /// The next message; `None` when the node closed the connection.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Received> {
+    pub fn receive_or_end(&mut self) -> Option<Received> {
         let mut chunk = vec![0; 64 * 1024];
         loop {
             if let Some(frame) = self.framer.next().expect("the node sends frames") {
@@ -83,7 +83,7 @@ impl Peer {
     /// The next message, which must come.
     #[track_caller]
     pub fn receive(&mut self) -> Received {
-        self.next().expect("a message, not the end of the connection")
+        self.receive_or_end().expect("a message, not the end of the connection")
     }
 
     /// Sends a payload to `echo`, behind everything sent before, and checks that it comes back next. Because a link keeps
@@ -189,7 +189,7 @@ impl Traffic {
                 if received == sent {
                     return received;
                 }
-                let answer = peer.next().expect("the link lives");
+                let answer = peer.receive_or_end().expect("the link lives");
                 assert!(answer.payload == payload(received), "message {received} did not come back as it was");
                 received += 1;
                 done.store(received, Ordering::Relaxed);

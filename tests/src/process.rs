@@ -2,6 +2,7 @@
 
 use crate::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -13,14 +14,19 @@ impl Process {
     /// All that live with this `OCKAM_HOME`, whoever their parents are. A test has its home for itself, so these are its
     /// own processes and nobody else's.
     pub fn of_home(home: &Path) -> Vec<Process> {
-        let wanted = [b"OCKAM_HOME=", home.as_os_str().as_encoded_bytes()].concat();
+        Process::with_variable("OCKAM_HOME", home.as_os_str())
+    }
+
+    /// All that live with this variable in the environment that they were started with.
+    pub fn with_variable(name: &str, value: &OsStr) -> Vec<Process> {
+        let wanted = [name.as_bytes(), b"=", value.as_encoded_bytes()].concat();
         let this = std::process::id();
         let numbers = fs::read_dir("/proc").expect("/proc is mounted").filter_map(|entry| {
             let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
             // The environment of a process that has ended is empty.
             let environment = fs::read(format!("/proc/{number}/environ")).ok()?;
-            let is_of_home = environment.split(|byte| *byte == 0).any(|variable| variable == wanted);
-            (is_of_home && number != this).then_some(Process(number))
+            let has_it = environment.split(|byte| *byte == 0).any(|variable| variable == wanted);
+            (has_it && number != this).then_some(Process(number))
         });
         numbers.collect()
     }
