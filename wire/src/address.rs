@@ -61,20 +61,24 @@ impl<'a> AddressRef<'a> {
         out.bytes(self.name);
     }
 
+    /// The shortest form is what nearly all addresses have, and what the forwarding path is made of, so it is read where
+    /// it is asked for, without a call.
+    #[inline(always)]
+    pub(crate) fn decode(input: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let (kind, length, rest) = match *input.rest {
+            [0x82, kind @ ..24, 0x58, length @ 24..=255, ref rest @ ..] => (kind, length, rest),
+            [0x82, kind @ ..24, head @ 0x40..0x58, ref rest @ ..] => (kind, head & 0x1f, rest),
+            _ => return Self::decode_any(input),
+        };
+        let (name, rest) = rest.split_at_checked(usize::from(length)).ok_or(Malformed::Truncated)?;
+        input.rest = rest;
+        Ok(AddressRef { kind, name })
+    }
+
     /// Exactly two elements: an address with more would reach the next node with less than it came with, so it is
     /// refused rather than cut, although `wire.md` 0.1 would let it pass.
-    pub(crate) fn decode(input: &mut Reader<'a>) -> Result<Self, Malformed> {
-        // The shortest form, which nearly all addresses have.
-        let short = match *input.rest {
-            [0x82, kind @ ..24, 0x58, length @ 24..=255, ref rest @ ..] => Some((kind, length, rest)),
-            [0x82, kind @ ..24, head @ 0x40..0x58, ref rest @ ..] => Some((kind, head & 0x1f, rest)),
-            _ => None,
-        };
-        if let Some((kind, length, rest)) = short {
-            let (name, rest) = rest.split_at_checked(usize::from(length)).ok_or(Malformed::Truncated)?;
-            input.rest = rest;
-            return Ok(AddressRef { kind, name });
-        }
+    #[cold]
+    fn decode_any(input: &mut Reader<'a>) -> Result<Self, Malformed> {
         let count = input.head(cbor::ARRAY, Malformed::AddressNotAPair)?;
         if let Number::Definite(count) = count
             && count != 2

@@ -26,6 +26,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// What is wrong with the first thing that is wrong; the connection is closed then (`wire.md` A.6).
+    #[inline]
     pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut input = Reader { rest: body };
         let count = input.head(cbor::ARRAY, Malformed::NotAnArray)?;
@@ -116,6 +117,7 @@ pub struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     /// Computes the lengths, once for all that needs them.
+    #[inline]
     pub fn measure(self) -> Measured<'a> {
         let routes = self.onward.encoded_len() + self.return_route.encoded_len();
         let prefix = 4 + 1 + routes + cbor::head_len(self.payload_len);

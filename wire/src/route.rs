@@ -36,11 +36,13 @@ impl<'a> Route<'a> {
     }
 
     /// The address where the message goes next.
+    #[inline]
     pub fn first(&self) -> Option<AddressRef<'a>> {
         self.split_first().map(|(first, _)| first)
     }
 
     /// The first address, and the route behind it.
+    #[inline(always)]
     pub fn split_first(&self) -> Option<(AddressRef<'a>, Route<'a>)> {
         let count = self.count.checked_sub(1)?;
         let mut input = Reader { rest: self.bytes };
@@ -58,6 +60,7 @@ impl<'a> Route<'a> {
         self.bytes
     }
 
+    #[inline(always)]
     pub(crate) fn decode(input: &mut Reader<'a>) -> Result<Self, Malformed> {
         let claimed = input.head(cbor::ARRAY, Malformed::RouteNotAnArray)?;
         if let Number::Definite(claimed) = claimed
@@ -167,6 +170,7 @@ impl<'a> RouteParts<'a> {
     }
 
     /// Bytes in a message, the head of the array included.
+    #[inline]
     pub fn encoded_len(&self) -> usize {
         let front: usize = self.front.iter().map(|address| address.encoded_len()).sum();
         cbor::head_len(self.len()) + front + self.rest.encoded().len()

@@ -66,6 +66,7 @@ impl Tables {
     }
 
     /// What has this address (transport type 0).
+    #[inline]
     pub fn find(&self, name: &[u8]) -> Option<Place> {
         let address: Result<&LinkAddress, _> = name.try_into();
         if let Ok(address) = address

@@ -74,10 +74,11 @@ impl<'a> Walk<'a> {
 
     /// A service at `own` answers: what was the way back is the way onward.
     pub(super) fn turn_around(&mut self, own: AddressRef<'a>) {
-        std::mem::swap(&mut self.onward, &mut self.back);
-        self.back.front.clear();
-        self.back.front.push(own);
-        self.back.rest = Route::EMPTY;
+        let Walk { onward, back } = self;
+        onward.rest = std::mem::replace(&mut back.rest, Route::EMPTY);
+        onward.front.clear();
+        onward.front.extend(back.front.drain(..));
+        back.front.push(own);
     }
 
     /// Number of onward addresses left, as notices say it: at least 1.
