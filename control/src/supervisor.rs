@@ -5,10 +5,10 @@
 
 use crate::engine_link::{Dump, EngineLink, HelloError};
 use crate::error::Error;
-use crate::home::NodeDir;
+use crate::home::{Lock, NodeDir, Part};
 use crate::node::{Engine, Node};
 use crate::process::spawn::spawn_engine;
-use crate::process::stop::{DRAIN_LIMIT, DRAIN_MS, hold_process};
+use crate::process::stop::{DRAIN_LIMIT, DRAIN_MS, ENGINE_SILENCE, hold_process};
 use crate::store::Settings;
 use ockam_engine_abi::Command;
 use rustix::net::sockopt::socket_peercred;
@@ -94,8 +94,17 @@ pub(crate) type Start = Box<dyn Fn(&NodeDir, &Settings) -> Result<Started, Error
 
 /// Connects to the living engine, else starts one.
 pub(crate) fn adopt_or_spawn(dir: &NodeDir, settings: &Settings) -> Result<Started, Error> {
-    if let Some((socket, process)) = connect_to_engine(dir) {
-        return Ok(Started { socket, process, child: None, adopted: true });
+    let end = Instant::now() + DRAIN_LIMIT;
+    loop {
+        if let Some((socket, process)) = connect_to_engine(dir) {
+            return Ok(Started { socket, process, child: None, adopted: true });
+        }
+        // An engine that has its lock and does not listen was started by a control that died at once, and is about to
+        // listen, or is about to end. A second one would only be refused the lock.
+        if !Lock::is_held(&dir.engine_lock(), Part::Life)? || Instant::now() >= end {
+            break;
+        }
+        std::thread::sleep(ENGINE_SILENCE);
     }
     let spawned = spawn_engine(dir, settings)?;
     match hold_process(spawned.child.id()) {

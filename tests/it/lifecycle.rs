@@ -373,6 +373,39 @@ fn a_node_survives_any_kill_at_any_time() {
 }
 
 #[test]
+fn a_create_that_is_cut_off_is_no_obstacle() {
+    let home = Home::new();
+    for delay_ms in 0..40 {
+        let mut create = home.command(&["node", "create", "n1"]);
+        let create = create.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(std::time::Duration::from_millis(delay_ms));
+        // Everything but an engine that may run already; who is killed may have started another one just before.
+        loop {
+            let mut victims = home.processes();
+            victims.retain(|it| !it.command_line().contains("engine-process"));
+            if victims.is_empty() {
+                break;
+            }
+            victims.iter().for_each(|victim| victim.kill());
+        }
+        create.wait_with_output().unwrap();
+        // What still runs can be seen, and what can be seen can be deleted or used.
+        if !home.processes().is_empty() {
+            assert_eq!(home.status("n1"), "headless", "after {delay_ms} ms");
+        }
+        if delay_ms % 2 == 0 {
+            home.ok(&["node", "delete", "--all", "--yes"]);
+            home.wait_for_no_process();
+        }
+        let known = home.json(&["node", "list"]) != json!([]);
+        home.ok(&["node", if known { "start" } else { "create" }, "n1"]);
+        assert_eq!(home.send("hello", "/node/n1/service/uppercase", &["--from", "n1"]), "HELLO");
+        home.ok(&["node", "delete", "n1", "--yes"]);
+        assert_eq!(names(&home.path().join("nodes")), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn stopping_lets_what_is_under_way_arrive() {
     let home = Home::new();
     let node = home.node("n1", &[]);

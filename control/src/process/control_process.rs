@@ -159,9 +159,20 @@ async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) 
     let Some(life) = Lock::try_take(&dir.control_lock(), Part::Life)? else {
         return Err(Error::NodeRunning { name: name.to_string() });
     };
-    if is_new && SharedStore::open(home)?.nodes()?.iter().any(|node| node.name == *name) {
-        // Somebody created it since, and stopped it again.
-        return Err(Error::NodeBusy { name: name.to_string() });
+    if is_new {
+        match SharedStore::open(home).and_then(|store| store.nodes()) {
+            Ok(nodes) if nodes.iter().any(|node| node.name == *name) => {
+                // Somebody created it since, and stopped it again.
+                return Err(Error::NodeBusy { name: name.to_string() });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if made && let Err(error) = dir.remove() {
+                    tracing::warn!(%error, "something is left of a node that could not be created");
+                }
+                return Err(error);
+            }
+        }
     }
     let begun = begin_locked(home, &dir, start, rules, bound, is_new, place).await;
     match begun {
@@ -176,8 +187,13 @@ async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) 
 }
 
 fn forget(home: &Home, dir: &NodeDir, made: bool) -> Result<(), Error> {
-    SharedStore::open(home)?.remove(dir.name())?;
-    if made { dir.remove() } else { Ok(()) }
+    // The files first: on a full disk they make the room that it takes to remove a name.
+    let files = if made { dir.remove() } else { Ok(()) };
+    let name = SharedStore::open_existing(home).and_then(|store| match store {
+        Some(mut store) => store.remove(dir.name()).map(drop),
+        None => Ok(()),
+    });
+    files.and(name)
 }
 
 /// The listener that was asked for, bound.

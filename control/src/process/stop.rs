@@ -2,7 +2,7 @@
 
 use crate::api::NodeStatus;
 use crate::error::Error;
-use crate::home::{Home, NodeDir, NodeName};
+use crate::home::{Home, Lock, NodeDir, NodeName, Part};
 use crate::store::SharedStore;
 use ockam_engine_abi::{ABI_VERSION, Command, socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +21,9 @@ pub(crate) const DRAIN_MS: u32 = 1000;
 
 /// How long an engine may take to end after it was told so, before it is killed.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(3);
+
+/// How soon an engine that has its lock and does not listen is asked again.
+pub(crate) const ENGINE_SILENCE: Duration = Duration::from_millis(2);
 
 /// How long a killed process may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -89,13 +92,11 @@ fn end_control(dir: &NodeDir) -> Result<(), Error> {
 }
 
 fn wait_for_lock(dir: &NodeDir) -> Result<(), Error> {
-    crate::home::Lock::take(&dir.control_lock(), crate::home::Part::Life).map(drop)
+    Lock::take(&dir.control_lock(), Part::Life).map(drop)
 }
 
 fn end_engine(dir: &NodeDir) -> Result<(), Error> {
-    let Some((connection, process)) = peer_of(dir.engine_socket()?.as_path(), SocketType::SEQPACKET) else {
-        return crate::home::Lock::take(&dir.engine_lock(), crate::home::Part::Life).map(drop);
-    };
+    let Some((connection, process)) = engine_of(dir)? else { return Ok(()) };
     if dir.status()? != NodeStatus::Headless {
         return Ok(());
     }
@@ -110,6 +111,22 @@ fn end_engine(dir: &NodeDir) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The engine of a node, if it has one. An engine that has its lock and does not listen is about to do so, or about to
+/// end. Neither is an event that could be waited for, so it is asked again.
+fn engine_of(dir: &NodeDir) -> Result<Option<(OwnedFd, OwnedFd)>, Error> {
+    let end = Instant::now() + DRAIN_LIMIT;
+    loop {
+        let peer = peer_of(dir.engine_socket()?.as_path(), SocketType::SEQPACKET);
+        if peer.is_some() || !Lock::is_held(&dir.engine_lock(), Part::Life)? {
+            return Ok(peer);
+        }
+        if Instant::now() >= end {
+            return Err(Error::DoesNotEnd { node: dir.name().to_string(), process: "engine" });
+        }
+        std::thread::sleep(ENGINE_SILENCE);
+    }
 }
 
 /// Connects to the socket of a process and takes hold of the process.
