@@ -4,6 +4,7 @@
 //! their answers, and shows everything to the next control that attaches ([`Command::Dump`]). It blocks in `poll` and
 //! does nothing while nothing happens.
 
+use crate::clock::now_ms;
 use crate::core::mesh::{FromCore, LinkDump, Mesh, ToCore};
 use crate::io::sockets;
 use foldhash::{HashMap, HashMapExt};
@@ -19,7 +20,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Records that wait for control to read them; beyond it the cores keep theirs, and then drop punts.
 const BACKLOG_MAX: usize = 1024;
@@ -27,7 +27,7 @@ const BACKLOG_MAX: usize = 1024;
 const COMMAND_ROOM: usize = 64;
 
 /// How long one who connects waits for the control that is attached to be gone.
-const PARTING: Duration = Duration::from_millis(500);
+const PARTING_MS: u64 = 500;
 
 /// What `Ready` says of this engine.
 #[derive(Debug, Clone)]
@@ -36,8 +36,8 @@ pub struct Engine {
     pub driver: ockam_engine_abi::notice::Driver,
     /// Why that one.
     pub driver_reason: String,
-    /// When it started.
-    pub started: Instant,
+    /// When it started, by the clock.
+    pub started_ms: u64,
 }
 
 /// See the module.
@@ -48,8 +48,8 @@ pub struct Attendant {
     door: OwnedFd,
     counters: OwnedFd,
     control: Option<Control>,
-    /// Who connected while a control is attached, and until when it may wait for that one to be gone.
-    next: Option<(OwnedFd, Instant)>,
+    /// Who connected while a control is attached, and until when (by the clock) it may wait for that one to be gone.
+    next: Option<(OwnedFd, u64)>,
     listeners: BTreeMap<u32, Listener>,
     addresses: BTreeMap<Vec<u8>, Address>,
     /// What control waits for, by the number that the cores know it by.
@@ -155,8 +155,8 @@ impl Attendant {
             wanted.set(PollFlags::OUT, !control.backlog.is_empty());
             fds.push(PollFd::new(&control.socket, wanted));
         }
-        let limit = self.next.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
-        let limit = limit.map(|limit| Timespec::try_from(limit).expect("a moment"));
+        let limit = self.next.as_ref().map(|(_, until)| until.saturating_sub(now_ms()));
+        let limit = limit.map(|limit| Timespec { tv_sec: 0, tv_nsec: limit.min(PARTING_MS) as i64 * 1_000_000 });
         match poll(&mut fds, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -179,14 +179,14 @@ impl Attendant {
         if self.control.is_none() {
             self.attach(socket);
         } else if self.next.is_none() {
-            self.next = Some((socket, Instant::now() + PARTING));
+            self.next = Some((socket, now_ms() + PARTING_MS));
         }
     }
 
     /// Lets in who waits, once it may; sends it away when the time is over.
     fn let_in_next(&mut self) {
         if let Some((_, until)) = &self.next {
-            let over = Instant::now() >= *until;
+            let over = now_ms() >= *until;
             if self.control.is_none() {
                 let (socket, _) = self.next.take().expect("it was just looked at");
                 self.attach(socket);
@@ -353,7 +353,7 @@ impl Attendant {
             slot_bytes: crate::config::SLOT_BODY as u32,
             slots: crate::config::SLOTS as u32,
             links_max: crate::config::LINKS_MAX as u32,
-            uptime_s: self.engine.started.elapsed().as_secs(),
+            uptime_s: now_ms().saturating_sub(self.engine.started_ms) / 1000,
         };
         let counters = self.counters.try_clone().map_err(|_| Parted::Misbehaved("cannot be given the counters"))?;
         self.tell(&ready, Some(counters));

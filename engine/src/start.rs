@@ -18,7 +18,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Instant;
 
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +70,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     // Signals of control's terminal are not for the engine, which outlives it.
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    let started = Instant::now();
+    let started_ms = crate::clock::now_ms();
     ockam_crypto::self_test().map_err(|_| StartError::Crypto(ockam_crypto::backend()))?;
 
     let dir = NodeDir::open(&config.node_dir)?;
@@ -85,7 +84,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let (page, counters) = CounterPage::create(usize::from(threads)).map_err(system("counters"))?;
     let (kind, reason) = start_cores(&config, threads, kind, reason, &mesh, page)?;
     let door = dir.door()?;
-    let engine = Engine { driver: kind, driver_reason: reason, started };
+    let engine = Engine { driver: kind, driver_reason: reason, started_ms };
     Attendant::new(mesh, engine, door, counters, first).run().map_err(system("waiting for events"))?;
     dir.remove_door();
     Ok(())

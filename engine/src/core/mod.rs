@@ -153,13 +153,12 @@ impl<D: Driver> Core<D> {
     /// What makes the driver useless.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut burst = Vec::with_capacity(1024);
-        while !self.tick(crate::clock::now_ms(), &mut burst)? {}
+        while !self.tick(crate::clock::now_ms, &mut burst)? {}
         Ok(())
     }
 
     /// One pass: what others want, what is due, one submission, what happened. True when the node has drained.
-    fn tick(&mut self, now_ms: u64, burst: &mut Vec<Done>) -> io::Result<bool> {
-        self.now_ms = now_ms;
+    fn tick(&mut self, clock: impl Fn() -> u64, burst: &mut Vec<Done>) -> io::Result<bool> {
         self.take_commands();
         self.take_crossing();
         self.resume_links();
@@ -171,6 +170,8 @@ impl<D: Driver> Core<D> {
         }
         let timeout = self.timeout();
         self.driver.wait(timeout, burst)?;
+        // The wait may have been long: what happened, happened now.
+        self.now_ms = clock();
         self.mesh.cores[usize::from(self.index)].waker.awake();
         for done in burst.drain(..) {
             self.on_done(done);

@@ -16,7 +16,7 @@ use ockam_engine_abi::notice::Driver as DriverKind;
 use ockam_engine_abi::{Notice, Target};
 use ockam_wire::{AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts, TCP};
 use rustix::io::Errno;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -80,6 +80,9 @@ struct FakeDriver {
     slots: Vec<Slot>,
     /// Connections that the outside answers: the far end appears here.
     dialed: Shared<Vec<(SocketAddr, Shared<Wire>)>>,
+    now_ms: Rc<Cell<u64>>,
+    /// The next wait is this long.
+    sleep_ms: u64,
     /// The wire that the next adopted socket gets: accepted connections have no real descriptor behind them.
     next_wire: Shared<Option<Shared<Wire>>>,
 }
@@ -147,6 +150,7 @@ impl Driver for FakeDriver {
     }
 
     fn wait(&mut self, _timeout: Option<Duration>, burst: &mut Vec<Done>) -> io::Result<()> {
+        self.now_ms.set(self.now_ms.get() + std::mem::take(&mut self.sleep_ms));
         let mut indexes: Vec<u32> = self.sockets.keys().copied().collect();
         indexes.sort_unstable();
         let mut random = self.random.borrow_mut();
@@ -290,7 +294,7 @@ struct World {
     clients: Vec<Client>,
     nodes: Vec<Node>,
     workers: Vec<String>,
-    now_ms: u64,
+    now_ms: Rc<Cell<u64>>,
     requests: u64,
     /// Whether the first client asks much and reads little.
     greedy: bool,
@@ -304,6 +308,7 @@ impl World {
         let mesh = Arc::new(Mesh::new(count).unwrap());
         let (mut page, _) = crate::io::counters::CounterPage::create(count).unwrap();
         let dialed = Shared::<Vec<(SocketAddr, Shared<Wire>)>>::default();
+        let now_ms = Rc::new(Cell::new(crate::clock::now_ms()));
         let next_wires: Vec<Shared<Option<Shared<Wire>>>> = (0..count).map(|_| Shared::default()).collect();
         let cores = (0..count)
             .map(|index| {
@@ -312,6 +317,8 @@ impl World {
                     sockets: HashMap::new(),
                     slots: Vec::new(),
                     dialed: dialed.clone(),
+                    now_ms: now_ms.clone(),
+                    sleep_ms: 0,
                     next_wire: next_wires[index].clone(),
                 };
                 Core::new(index as u8, driver, mesh.clone(), page.core(index)).unwrap()
@@ -328,7 +335,7 @@ impl World {
             clients: Vec::new(),
             nodes: Vec::new(),
             workers: Vec::new(),
-            now_ms: 1_000_000,
+            now_ms,
             requests: 0,
             greedy,
         }
@@ -336,7 +343,7 @@ impl World {
 
     fn say(&self, what: std::fmt::Arguments<'_>) {
         if self.trace {
-            eprintln!("{:>9} {what}", self.now_ms);
+            eprintln!("{:>9} {what}", self.now_ms.get());
         }
     }
 
@@ -381,12 +388,13 @@ impl World {
     fn tick(&mut self) {
         let core = self.random.borrow_mut().below(self.cores.len());
         let elapsed = if self.random.borrow_mut().chance(5) { 700 } else { 1 };
-        self.now_ms += elapsed;
+        self.cores[core].driver.sleep_ms += elapsed;
         let mut burst = Vec::new();
         // The memory is checked before the completions of this tick are handled and after those of the last.
         let census = &self.cores[core];
         census.pool.assert_conserved(census.driver.provided());
-        self.cores[core].tick(self.now_ms, &mut burst).unwrap();
+        let now_ms = self.now_ms.clone();
+        self.cores[core].tick(|| now_ms.get(), &mut burst).unwrap();
         while let Some(said) = self.mesh.notices.pop() {
             if let FromCore::Notice(Notice::LinkUp { address, .. }) = said {
                 self.workers.push(String::from_utf8(address.0).unwrap());
@@ -642,6 +650,32 @@ fn simulate(seed: u64, trace: bool) -> u64 {
     }
     assert_eq!(world.mesh.assembly_bytes.load(std::sync::atomic::Ordering::Relaxed), 0, "seed {seed}");
     world.cores.iter().map(|core| core.counters.get(Counter::Pauses)).sum()
+}
+
+/// Half a question after a long silence: the time that the core slept is not the peer's.
+#[test]
+fn a_core_that_slept_is_not_late() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, false);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        world.set("echo", Target::Echo);
+        world.connect(0, &listener, 0);
+        (0..200).for_each(|_| world.tick());
+        let echo = [AddressRef { kind: ockam_wire::LOCAL, name: b"echo" }];
+        let back = [AddressRef { kind: ockam_wire::LOCAL, name: b"a" }];
+        let (onward, return_route) = (RouteParts::new(&echo), RouteParts::new(&back));
+        let frame = Outgoing { onward, return_route, payload_len: 4, tracing: None }.to_frame(b"late");
+        world.cores[0].driver.sleep_ms = 60_000;
+        let (first, second) = frame.split_at(10);
+        let client = world.clients[0].wire.clone();
+        client.borrow_mut().to_core.extend(first);
+        // Long enough to be received, much shorter than a frame may take.
+        (0..30).for_each(|_| world.tick());
+        assert!(!client.borrow().closed, "seed {seed}");
+        client.borrow_mut().to_core.extend(second);
+        (0..200).for_each(|_| world.tick());
+        assert!(client.borrow().from_core.len() > 20, "seed {seed}: no answer");
+    }
 }
 
 #[test]
