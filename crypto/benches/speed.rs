@@ -1,0 +1,85 @@
+//! What a channel costs: sealing and opening records, and handshakes with everything that is verified in them.
+//!
+//! `cargo bench -p ockam-crypto`; for the other backend `--no-default-features --features portable`.
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ockam_crypto::*;
+use std::hint::black_box;
+
+fn key() -> Secret {
+    Secret::new([7; 32])
+}
+
+/// Sealing includes the rekey of every 32nd message; opening too.
+fn records(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(format!("record/{}", backend()));
+    for text_len in [64, 1024, 16 * 1024, 128 * 1024] {
+        group.throughput(Throughput::Bytes(text_len as u64));
+        let mut record = vec![0; text_len + RECORD_OVERHEAD];
+        let mut sealer = Sealer::new(key());
+        group.bench_function(format!("seal {text_len}"), |bencher| {
+            bencher.iter(|| sealer.seal_in_place(black_box(&mut record)).expect("nonces are left"));
+        });
+        // The difference is what opening costs: a record can be opened once only.
+        let (mut sealer, mut opener) = (Sealer::new(key()), Opener::new(key()));
+        group.bench_function(format!("seal and open {text_len}"), |bencher| {
+            bencher.iter(|| {
+                sealer.seal_in_place(black_box(&mut record)).expect("nonces are left");
+                opener.open_in_place(black_box(&mut record)).expect("a genuine record").nonce
+            });
+        });
+    }
+    group.finish();
+}
+
+struct Someone {
+    static_key: X25519Key,
+    history: ChangeHistory,
+    payload: Vec<u8>,
+}
+
+fn someone(seed: u8) -> Someone {
+    let identity_key = SigningKey::new(Secret::new([seed; 32]));
+    let history = ChangeHistory::create(&identity_key, Validity { from: 0, until: 100 }).expect("a valid time");
+    let static_key = X25519Key::new(Secret::new([seed + 1; 32]));
+    let purpose = PurposePublicKey::SecureChannel(*static_key.public());
+    let attestation = Attestation::create(&history, &identity_key, purpose, 0, 100).expect("a valid time");
+    let payload = encode_payload(&history, &attestation, &[]);
+    Someone { static_key, history, payload }
+}
+
+/// Both ends, from fresh random bytes to four expanded keys.
+fn handshakes(criterion: &mut Criterion) {
+    let (alice, bob) = (someone(10), someone(20));
+    let handshake = |ephemerals: (Secret, Secret), known: Option<&Someone>| {
+        let authenticate = |claimed: &Claimed| {
+            let claim = Claim::parse(&claimed.payload).expect("a genuine claim");
+            let known = known.map(|_| if claimed.static_key == *alice.static_key.public() { &alice } else { &bob });
+            claim.authenticate(&claimed.static_key, known.map(|known| &known.history), 50).expect("a genuine peer")
+        };
+        let (message_1, initiator) = initiate(ephemerals.0);
+        let responder = accept(&message_1).expect("a genuine message");
+        let (message_2, responder) =
+            responder.write(&bob.static_key, ephemerals.1, &bob.payload).expect("a short payload");
+        let (claimed, initiator) = initiator.read(&message_2).expect("a genuine message");
+        let bob_seen = authenticate(&claimed);
+        let (message_3, at_alice) = initiator.write(&alice.static_key, &alice.payload).expect("a short payload");
+        let (claimed, at_bob) = responder.read(&message_3).expect("a genuine message");
+        let alice_seen = authenticate(&claimed);
+        let ends = [at_alice, at_bob].map(|end| (Sealer::new(end.sealing_key), Opener::new(end.opening_key)));
+        (ends, alice_seen, bob_seen)
+    };
+    let fresh = || (Secret::new([3; 32]), Secret::new([4; 32]));
+    let mut group = criterion.benchmark_group("handshake");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("between strangers", |bencher| {
+        bencher.iter_batched(fresh, |ephemerals| handshake(ephemerals, None), BatchSize::SmallInput);
+    });
+    group.bench_function("between acquaintances", |bencher| {
+        bencher.iter_batched(fresh, |ephemerals| handshake(ephemerals, Some(&alice)), BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+criterion_group!(benches, records, handshakes);
+criterion_main!(benches);

@@ -1,0 +1,216 @@
+//! What must hold for any input. The fuzz targets in `tests/fuzz` and the property tests beside this run the same code.
+
+#![allow(dead_code)]
+
+use ockam_crypto::*;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+/// Takes numbers from the front of the input, zero when there is none left.
+pub struct Input<'a>(pub &'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn number(&mut self) -> usize {
+        usize::from(self.byte()) << 8 | usize::from(self.byte())
+    }
+
+    /// Up to three edits: a place, how many bytes go, which come.
+    fn edit(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        for _ in 0..self.byte() % 4 {
+            let start = self.number() % (bytes.len() + 1);
+            let end = (start + usize::from(self.byte() % 9)).min(bytes.len());
+            let count = usize::from(self.byte() % 9).min(self.0.len());
+            let (new, rest) = self.0.split_at(count);
+            bytes.splice(start..end, new.iter().copied());
+            self.0 = rest;
+        }
+        bytes
+    }
+}
+
+fn sealer() -> Sealer {
+    Sealer::new(Secret::new([7; 32]))
+}
+
+fn text_of(nonce: u64) -> Vec<u8> {
+    vec![nonce as u8; nonce as usize % 40]
+}
+
+/// Ten key blocks of genuine records.
+static RECORDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let mut sealer = sealer();
+    let seal = |nonce| {
+        let text = text_of(nonce);
+        let mut record = [&[0; NONCE_LEN], &text[..], &[0; TAG_LEN]].concat();
+        assert_eq!(sealer.seal_in_place(&mut record), Ok(nonce));
+        record
+    };
+    (0..10 * REKEY_INTERVAL).map(seal).collect()
+});
+
+/// Records on a living channel, genuine and changed, in the order that the input says. Accepted are those that are
+/// genuine, unseen and within the window of the highest one accepted; nothing else moves anything.
+pub fn record_open(input: &[u8]) {
+    let mut input = Input(input);
+    let mut opener = Opener::new(Secret::new([7; 32]));
+    let mut accepted = BTreeSet::new();
+    while !input.0.is_empty() {
+        let highest: u64 = accepted.last().copied().unwrap_or(0);
+        let step = i64::from(input.byte() as i8);
+        let nonce = highest.saturating_add_signed(step).min(RECORDS.len() as u64 - 1);
+        let genuine = &RECORDS[nonce as usize];
+        let mut record = input.edit(genuine.clone());
+        let is_genuine = record == *genuine;
+        let length = record.len();
+        // A changed nonce may name another place, but never another genuine record: its tag would be wrong.
+        let named = record.first_chunk().map(|head| u64::from_be_bytes(*head));
+        let result = opener.open_in_place(&mut record).map(|opened| (opened.nonce, opened.text.to_vec()));
+        let expected = match named {
+            _ if length < RECORD_OVERHEAD => Err(OpenError::TooShort),
+            Some(u64::MAX) => Err(OpenError::ReservedNonce),
+            Some(named) if named.abs_diff(highest) > WINDOW => Err(OpenError::OutsideWindow),
+            Some(named) if accepted.contains(&named) => Err(OpenError::Replayed),
+            _ if !is_genuine => Err(OpenError::BadTag),
+            _ => Ok((nonce, text_of(nonce))),
+        };
+        assert_eq!(result, expected, "nonce {nonce} after {highest}");
+        match result {
+            Ok((nonce, text)) => {
+                accepted.insert(nonce);
+                let _ = Plaintext::parse(&text);
+            }
+            Err(OpenError::BadTag) => {
+                let text = &record[NONCE_LEN..length - TAG_LEN];
+                assert!(text.iter().all(|byte| *byte == 0), "text is left of a record that is not genuine");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Any bytes as what a record says.
+pub fn plaintext(input: &[u8]) {
+    if let Ok(Plaintext::Payload(message)) = Plaintext::parse(input) {
+        let (onward, return_route): (Vec<_>, Vec<_>) =
+            (message.onward.iter().collect(), message.return_route.iter().collect());
+        let outgoing = OutgoingPlaintext(ockam_wire::Outgoing {
+            onward: ockam_wire::RouteParts::new(&onward),
+            return_route: ockam_wire::RouteParts::new(&return_route),
+            payload_len: message.payload.len(),
+            tracing: message.tracing,
+        });
+        let text = outgoing.to_text(message.payload);
+        assert_eq!(Plaintext::parse(&text), Ok(Plaintext::Payload(message)));
+    }
+}
+
+/// The messages of a handshake, changed on their way, in the wrong place, or from another handshake. Every one that is
+/// not the genuine next one is rejected and changes nothing: the genuine ones still end in the same keys on both ends.
+pub fn handshake_xx(input: &[u8]) {
+    let mut input = Input(input);
+    let (static_i, static_r) = (X25519Key::new(Secret::new([1; 32])), X25519Key::new(Secret::new([2; 32])));
+    let (message_1, mut initiator) = initiate(Secret::new([3; 32]));
+
+    let changed = input.edit(message_1.to_vec());
+    if changed[..] != message_1[..] {
+        // Anything can be message 1, but what it leads to is no answer to the genuine one.
+        let answer = accept(&changed).and_then(|state| state.write(&static_r, Secret::new([4; 32]), b"responder"));
+        assert_eq!(changed.len() < 32, matches!(answer, Err(HandshakeError::TooShort)));
+        if let Ok((message_2, responder)) = answer {
+            let same_key = changed[..32] == message_1;
+            let rejected = initiator.read(&message_2).expect_err("an answer to another message");
+            assert!(!same_key || rejected.error == HandshakeError::NotGenuine);
+            initiator = rejected.state;
+            assert!(responder.read(&message_2).is_err());
+        }
+    }
+    let responder = accept(&message_1).expect("a genuine message 1");
+    let (message_2, mut responder) =
+        responder.write(&static_r, Secret::new([4; 32]), b"responder").expect("a short payload");
+
+    let changed = input.edit(message_2.clone());
+    if changed != message_2 {
+        initiator = initiator.read(&changed).expect_err("a changed message 2").state;
+    }
+    responder = responder.read(&changed).expect_err("no message 3").state;
+    let (claimed, initiator) = initiator.read(&message_2).expect("a genuine message 2");
+    assert_eq!((&claimed.payload[..], &claimed.static_key), (&b"responder"[..], static_r.public()));
+    let (message_3, initiator) = initiator.write(&static_i, b"initiator").expect("a short payload");
+
+    let changed = input.edit(message_3.clone());
+    if changed != message_3 {
+        responder = responder.read(&changed).expect_err("a changed message 3").state;
+    }
+    let (claimed, responder) = responder.read(&message_3).expect("a genuine message 3");
+    assert_eq!((&claimed.payload[..], &claimed.static_key), (&b"initiator"[..], static_i.public()));
+    assert_eq!(initiator.hash, responder.hash);
+    assert_eq!(initiator.sealing_key.expose(), responder.opening_key.expose());
+    assert_eq!(initiator.opening_key.expose(), responder.sealing_key.expose());
+}
+
+struct Someone {
+    history: ChangeHistory,
+    attestation: Attestation,
+    payload: Vec<u8>,
+}
+
+const STATIC_KEY: [u8; 32] = [5; 32];
+const NOW: u64 = 2500;
+
+static SOMEONE: LazyLock<Someone> = LazyLock::new(|| {
+    let key = |seed| SigningKey::new(Secret::new([seed; 32]));
+    let validity = |from| Validity { from, until: 9000 };
+    let history = ChangeHistory::create(&key(1), validity(1000)).expect("a first change");
+    let history = history.rotate(&key(1), &key(2), validity(2000)).expect("a second change");
+    let purpose = PurposePublicKey::SecureChannel(STATIC_KEY);
+    let attestation = Attestation::create(&history, &key(2), purpose, 2000, 3000).expect("an attestation");
+    let payload = encode_payload(&history, &attestation, &[&[0x01], &[0x80]]);
+    Someone { history, attestation, payload }
+});
+
+/// Any bytes, and any edit of genuine ones, as a history, an attestation, a handshake payload and a refresh message. What
+/// is accepted says what the genuine one said, and is the same again when it is written and read.
+pub fn cbor_identity(input: &[u8]) {
+    let mut input = Input(input);
+    let someone = &*SOMEONE;
+    let kind = input.byte();
+    let genuine = match kind % 4 {
+        0 => someone.history.encoded(),
+        1 => someone.attestation.encoded(),
+        2 => &someone.payload,
+        _ => input.0,
+    };
+    let bytes = if kind % 4 == 3 { genuine.to_vec() } else { input.edit(genuine.to_vec()) };
+
+    if let Ok(history) = ChangeHistory::verify(&bytes) {
+        // Whoever can sign is not in this test, so that it can only be the one that is known.
+        assert_eq!(history.changes(), &someone.history.changes()[..history.changes().len()]);
+        assert_eq!(ChangeHistory::verify(history.encoded()).as_ref(), Ok(&history));
+        assert_eq!(ChangeHistory::from_hex(&history.to_hex()).as_ref(), Ok(&history));
+        assert_ne!(history.compared_to(&someone.history), Comparison::Diverged);
+    }
+    if let Ok(attestation) = Attestation::verify(&bytes, &someone.history, NOW) {
+        assert_eq!(attestation.key(), someone.attestation.key());
+        assert_eq!(attestation.expires_at(), someone.attestation.expires_at());
+    }
+    if let Ok(claim) = Claim::parse(&bytes) {
+        assert_eq!(claim.credentials().iter().count(), claim.credentials().len());
+        for known in [None, Some(&someone.history)] {
+            if let Ok(peer) = claim.authenticate(&STATIC_KEY, known, NOW) {
+                assert_eq!(peer.history.changes(), someone.history.changes());
+                assert_eq!((peer.identifier(), peer.is_news), (claim.identifier(), known.is_none()));
+            }
+        }
+    }
+    if let Ok((history, credentials)) = parse_refresh(&bytes) {
+        let inside: usize = credentials.iter().map(<[u8]>::len).sum();
+        assert!(history.len() + inside < bytes.len());
+    }
+    plaintext(&bytes);
+}

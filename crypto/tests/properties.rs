@@ -1,0 +1,61 @@
+//! The fuzz targets as property tests, and the inputs that fuzzing found.
+
+mod oracle;
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn record_open(input in prop::collection::vec(any::<u8>(), 0..400)) {
+        oracle::record_open(&input);
+    }
+
+    /// Mostly steps ahead by a few, so that the run crosses key blocks.
+    #[test]
+    fn record_open_in_time(steps in prop::collection::vec((-5i8..20, 0u8..3), 0..200)) {
+        let input: Vec<u8> = steps.into_iter().flat_map(|(step, edits)| [step as u8, edits / 2]).collect();
+        oracle::record_open(&input);
+    }
+
+    #[test]
+    fn handshake_xx(input in prop::collection::vec(any::<u8>(), 0..60)) {
+        oracle::handshake_xx(&input);
+    }
+
+    #[test]
+    fn cbor_identity(kind in 0u8..4, input in prop::collection::vec(any::<u8>(), 0..60)) {
+        oracle::cbor_identity(&[&[kind], &input[..]].concat());
+    }
+}
+
+type Case = (&'static str, &'static [u8]);
+
+const CBOR_IDENTITY: &[Case] = &[
+    ("nothing changed in a history", b"\x00"),
+    ("nothing changed in an attestation", b"\x01"),
+    ("nothing changed in a payload", b"\x02"),
+    ("a count that no memory can hold", b"\x03\x9b\xff\xff\xff\xff\xff\xff\xff\xff"),
+    ("a length that no slice can hold", b"\x03\x81\x82\x5b\xff\xff\xff\xff\xff\xff\xff\xff"),
+    ("arrays in arrays in arrays as a credential", b"\x03\x83\x80\x80\x81\x81\x81\x81\x81\x81\x81\x81\x81\x81\x81"),
+    ("indefinite arrays without an end", b"\x03\x9f\x9f\x9f\x9f\x9f\x9f\x9f\x9f"),
+];
+
+#[test]
+fn cbor_identity_cases() {
+    for (sentence, input) in CBOR_IDENTITY {
+        println!("{sentence}");
+        oracle::cbor_identity(input);
+    }
+}
+
+/// A credential that is nested as deep as a handshake message is long: neither the stack nor much memory is used.
+#[test]
+fn deep_nesting() {
+    for nested in [0x81, 0x9f, 0xbf, 0xc1] {
+        let mut input = vec![3, 0x83, 0x80, 0x80, 0x81];
+        input.resize(ockam_crypto::HANDSHAKE_MESSAGE_MAX, nested);
+        oracle::cbor_identity(&input);
+    }
+}
