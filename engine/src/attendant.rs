@@ -56,6 +56,10 @@ pub struct Attendant {
     pending: HashMap<u64, Pending>,
     next_number: u64,
     drained: usize,
+    /// Some control has greeted, so somebody knows of this engine.
+    known: bool,
+    /// The control that started this engine was gone before it greeted: nobody knows of it.
+    abandoned: bool,
 }
 
 /// The control that is attached.
@@ -108,6 +112,8 @@ impl Attendant {
             pending: HashMap::new(),
             next_number: 0,
             drained: 0,
+            known: false,
+            abandoned: false,
         };
         if let Some(socket) = first {
             attendant.attach(socket);
@@ -115,7 +121,7 @@ impl Attendant {
         attendant
     }
 
-    /// Runs until all cores have drained.
+    /// Runs until all cores have drained, or the control that started this engine is gone before it said a word.
     ///
     /// # Errors
     /// What `poll` says.
@@ -124,7 +130,7 @@ impl Attendant {
             self.let_in_next();
             self.hear_cores();
             self.send_backlog();
-            if self.drained == self.mesh.cores.len() {
+            if self.drained == self.mesh.cores.len() || self.abandoned {
                 return Ok(());
             }
             self.mesh.attendant.about_to_sleep();
@@ -209,6 +215,7 @@ impl Attendant {
         }
         self.control = None;
         self.pending.clear();
+        self.abandoned = !self.known;
     }
 
     fn tell(&mut self, notice: &Notice, descriptor: Option<OwnedFd>) {
@@ -360,6 +367,7 @@ impl Attendant {
         if let Some(control) = &mut self.control {
             control.greeted = true;
         }
+        self.known = true;
         Ok(())
     }
 

@@ -41,6 +41,15 @@ fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
+/// A control that is killed between starting an engine and greeting it leaves nothing behind.
+#[test]
+fn an_engine_that_nobody_greets_ends() {
+    let (mut child, control, dir) = support::spawn("epoll", 1);
+    drop(control);
+    assert!(child.wait().unwrap().success());
+    assert!(!dir.path().join("engine.sock").exists());
+}
+
 on_both_drivers! {
     the_worked_examples_of_the_wire(engine) {
         let at = engine.serve();

@@ -51,20 +51,7 @@ pub struct Engine {
 
 impl Engine {
     pub fn start(driver: &str, threads: u8) -> Engine {
-        let dir = tempfile::tempdir().unwrap();
-        let flags = SocketFlags::CLOEXEC;
-        let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        rustix::net::sockopt::set_socket_timeout(&control, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))
-            .unwrap();
-        let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", ENTRY, "--nocapture"])
-            .env(DIR, dir.path())
-            .env(DRIVER, driver)
-            .env(THREADS, threads.to_string())
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let (child, control, dir) = spawn(driver, threads);
         let (counters, cores, kind) = hello(&control);
         assert_eq!(kind.name(), driver, "the driver that was asked for runs");
         Engine { child, control, counters, cores, dir, next: 0, seen: Vec::new() }
@@ -162,6 +149,24 @@ impl Drop for Engine {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An engine process, the control connection that it was started with, and its node's directory.
+pub fn spawn(driver: &str, threads: u8) -> (Child, OwnedFd, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = SocketFlags::CLOEXEC;
+    let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    rustix::net::sockopt::set_socket_timeout(&control, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", ENTRY, "--nocapture"])
+        .env(DIR, dir.path())
+        .env(DRIVER, driver)
+        .env(THREADS, threads.to_string())
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    (child, control, dir)
 }
 
 /// The greeting of a control.
