@@ -307,7 +307,7 @@ impl Supervisor {
 
     async fn end(&self, engine: &Engine) -> bool {
         let drained = tokio::time::timeout(DRAIN_LIMIT, async {
-            let drain = |request| Command::Drain { request, limit_ms: DRAIN_MS };
+            let drain = |request| Command::Drain { request, limit_ms: DRAIN_MS, release_ports: false };
             if let Err(error) = engine.link.apply(drain).await {
                 tracing::debug!(%error, "the engine did not say that it drains");
             }

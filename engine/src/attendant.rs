@@ -332,7 +332,13 @@ impl Attendant {
                 self.order(core, ToCore::Transmit { request, message: message.0 });
             }
             Command::Dump { request } => self.dump(request),
-            Command::Drain { request, limit_ms } => {
+            Command::Drain { request, limit_ms, release_ports } => {
+                if release_ports {
+                    // A ring lets go of its sockets some time after its process has ended.
+                    for listener in self.listeners.values() {
+                        let _ = rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both);
+                    }
+                }
                 self.expect(request, usize::MAX);
                 for core in 0..self.mesh.cores.len() as u8 {
                     self.order(core, ToCore::Drain { limit_ms });

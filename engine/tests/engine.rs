@@ -443,11 +443,13 @@ on_both_drivers! {
         peer.send(&frame(&["echo"], &["me"], b"x"));
         peer.receive();
         let request = engine.request();
-        engine.send(Command::Drain { request, limit_ms: 5_000 }, None);
+        engine.send(Command::Drain { request, limit_ms: 5_000, release_ports: true }, None);
         engine.applied(request);
         assert!(peer.is_closed());
         assert!(engine.child.wait().unwrap().success());
         assert!(!engine.node_dir().join("engine.sock").exists());
+        // The port is free although the ring may still be going.
+        TcpListener::bind(at).unwrap();
         engine = Engine::start("epoll", 1);
     }
 }

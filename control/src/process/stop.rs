@@ -101,7 +101,7 @@ fn end_engine(dir: &NodeDir) -> Result<(), Error> {
         return Ok(());
     }
     let hello = Command::Hello { abi_version: ABI_VERSION };
-    let drain = Command::Drain { request: 1, limit_ms: DRAIN_MS };
+    let drain = Command::Drain { request: 1, limit_ms: DRAIN_MS, release_ports: true };
     let told = [hello, drain].iter().try_for_each(|command| socket::send(&connection, &command.to_bytes(), None));
     // An engine that cannot be told (another version, a full socket) is ended like one that does not listen.
     if told.is_err() || !ends_within(&process, DRAIN_LIMIT) {

@@ -141,6 +141,9 @@ crate::records! {
             request: u64,
             /// Milliseconds.
             limit_ms: u32,
+            /// Free the listeners' ports at once, also for whoever else has a duplicate of their sockets: for a node that
+            /// stops without a control. A control that stops sees to its own.
+            release_ports: bool,
         },
     }
 }
