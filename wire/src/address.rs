@@ -1,7 +1,7 @@
 //! Addresses: a transport type and a name of any bytes (`wire.md` A.4).
 
 use crate::cbor::{self, Number, Reader, Writer};
-use crate::message::Malformed;
+use crate::malformed::Malformed;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 

@@ -1,6 +1,6 @@
 //! The CBOR that transport messages are made of: heads of integers, strings and arrays (`wire.md` 0.1).
 
-use crate::message::Malformed;
+use crate::malformed::Malformed;
 
 pub(crate) const UNSIGNED: u8 = 0;
 pub(crate) const BYTES: u8 = 2;

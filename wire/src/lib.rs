@@ -21,6 +21,7 @@ mod address;
 pub mod bare;
 mod cbor;
 mod frame;
+mod malformed;
 mod message;
 mod multiaddr;
 mod route;
@@ -28,6 +29,7 @@ pub mod undeliverable;
 
 pub use address::{Address, AddressError, AddressRef, LOCAL, TCP, UDP};
 pub use frame::{FRAME_MAX, FrameError, Framer, PREAMBLE, frame_length};
-pub use message::{Malformed, Measured, Message, Outgoing};
+pub use malformed::Malformed;
+pub use message::{Measured, Message, Outgoing};
 pub use multiaddr::{MULTIADDR_MAX, MultiAddr, MultiAddrError, Protocol};
 pub use route::{Addresses, ROUTE_MAX, Route, RouteParts};

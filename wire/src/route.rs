@@ -2,7 +2,7 @@
 
 use crate::address::AddressRef;
 use crate::cbor::{self, Number, Reader, Writer};
-use crate::message::Malformed;
+use crate::malformed::Malformed;
 use std::fmt;
 
 /// How many addresses a node of ours lets a route have. It is the loop guard of the forwarding path and not a rule of

@@ -65,7 +65,7 @@ counters! {
     Pauses "pauses" sum,
     /// Times the kernel found no slot to receive into.
     NoBuffers "no_buffers" sum,
-    /// Payload bytes copied between slots.
+    /// Bytes of frames copied: small payloads on their way out, unfinished frames, large frames being assembled.
     BytesCopied "bytes_copied" sum,
     /// Passes through the core's loop.
     Ticks "ticks" sum,

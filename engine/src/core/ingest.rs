@@ -206,11 +206,13 @@ impl<D: Driver> Core<D> {
                 // Whichever is shorter moves, so that a peer that trickles cannot make this core copy the rest over
                 // and over.
                 if range.len() < kept && missing(&ingest.copied) > range.len() {
+                    self.counters.add(Counter::BytesCopied, range.len() as u64);
                     ingest.copied.extend_from_slice(slot.bytes(range));
                     self.pool.put(slot);
                     self.keep_copied(index);
                     return None;
                 }
+                self.counters.add(Counter::BytesCopied, kept as u64);
                 range.start -= kept;
                 slot.bytes_mut(range.start..range.start + kept).copy_from_slice(&ingest.copied);
                 ingest.copied.clear();
@@ -218,6 +220,7 @@ impl<D: Driver> Core<D> {
             }
             Partial::Held(mut held, kept) => {
                 self.held_partials -= 1;
+                self.counters.add(Counter::BytesCopied, range.len().min(kept.len()) as u64);
                 if range.len() <= kept.len() && kept.end + range.len() <= held.size() {
                     held.bytes_mut(kept.end..kept.end + range.len()).copy_from_slice(slot.bytes(range.clone()));
                     self.pool.put(slot);
@@ -282,6 +285,7 @@ impl<D: Driver> Core<D> {
             ingest.partial = Partial::Held(slot, range);
             self.attend(index);
         } else {
+            self.counters.add(Counter::BytesCopied, range.len() as u64);
             ingest.copied.extend_from_slice(slot.bytes(range));
             self.pool.put(slot);
             self.keep_copied(index);
