@@ -35,23 +35,24 @@ pub fn run(setup: &Setup) -> Result<Section, Failed> {
     );
     let sink = Sink::new()?;
     let to = sink.address.to_string();
-    let (uring, epoll, two) = (setup.node("uring", 1)?, setup.node("epoll", 1)?, setup.node("uring", 2)?);
-    let frames = setup.floor("floor: frames", &["frames", "--to", &to])?;
-    let bytes = setup.floor("floor: bytes", &["bytes", "--to", &to])?;
     for (payload, name) in SIZES {
         for flows in [1, 8] {
-            let mut systems = vec![(&uring, Dials::OnTheFirstFrame), (&frames, Dials::AtOnce), (&bytes, Dials::AtOnce)];
-            match flows {
-                1 => systems.push((&epoll, Dials::OnTheFirstFrame)),
-                _ => systems.push((&two, Dials::OnTheFirstFrame)),
-            }
+            let uring = setup.node("uring", 1)?;
+            let other = if flows == 1 { setup.node("epoll", 1)? } else { setup.node("uring", 2)? };
+            let frames = setup.floor("floor: frames", &["frames", "--to", &to])?;
+            let bytes = setup.floor("floor: bytes", &["bytes", "--to", &to])?;
+            let systems = [
+                (&uring, Dials::OnTheFirstFrame),
+                (&frames, Dials::AtOnce),
+                (&bytes, Dials::AtOnce),
+                (&other, Dials::OnTheFirstFrame),
+            ];
             let label = format!("{name}, {flows} flow{}", if flows == 1 { "" } else { "s" });
-            let contenders: Vec<Contender<'_>> =
-                systems.iter().map(|(system, dials)| contender(system, &sink, *dials, payload, flows)).collect();
+            let contenders = systems.map(|(system, dials)| contender(system, &sink, dials, payload, flows));
             let measured = interleave(setup, &label, &contenders)?;
             for ((system, _), measured) in systems.iter().zip(&measured) {
                 let mut row = frames_row(&label, system, payload, measured);
-                if std::ptr::eq(*system, &two) {
+                if flows > 1 && std::ptr::eq(*system, &other) {
                     row.system = format!("{}, 2 threads", row.system);
                 }
                 section.rows.push(row);
@@ -69,9 +70,11 @@ pub fn run(setup: &Setup) -> Result<Section, Failed> {
                     Limit::AtMost(BYTES_COST),
                 ),
             });
+            if payload == 64 {
+                section.notes.extend(driver_notes(&[&uring, &other]));
+            }
         }
     }
-    section.notes = driver_notes(&[&uring, &epoll, &two]);
     Ok(section)
 }
 

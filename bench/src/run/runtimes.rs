@@ -18,12 +18,12 @@ pub fn run(setup: &Setup) -> Result<Section, Failed> {
     );
     let sink = Sink::new()?;
     let to = sink.address.to_string();
-    let mut systems =
-        vec![(setup.node("uring", 1)?, Dials::OnTheFirstFrame), (setup.node("epoll", 1)?, Dials::OnTheFirstFrame)];
-    for runtime in RUNTIMES {
-        systems.push((setup.rival(runtime, &["--to", &to])?, Dials::AtOnce));
-    }
     for (payload, label) in [(64, "64 B"), (64 * 1024, "64 KiB")] {
+        let mut systems =
+            vec![(setup.node("uring", 1)?, Dials::OnTheFirstFrame), (setup.node("epoll", 1)?, Dials::OnTheFirstFrame)];
+        for runtime in RUNTIMES {
+            systems.push((setup.rival(runtime, &["--to", &to])?, Dials::AtOnce));
+        }
         let contenders: Vec<Contender<'_>> = systems
             .iter()
             .map(|(system, dials)| {
@@ -41,7 +41,7 @@ pub fn run(setup: &Setup) -> Result<Section, Failed> {
             row.metrics.push(("CPU over blocking", cost));
             section.rows.push(row);
         }
+        section.notes = driver_notes(&[&systems[0].0, &systems[1].0]);
     }
-    section.notes = driver_notes(&[&systems[0].0, &systems[1].0]);
     Ok(section)
 }

@@ -1,0 +1,222 @@
+//! The honest flow: echoes at a steady pace whose every byte is verified. What could not be sent in time is given up, not
+//! sent later, so that a pause of the system shows as a lower rate.
+
+use crate::load;
+use crate::machine;
+use hdrhistogram::Histogram;
+use ockam_bench::flow::{Checker, Flow};
+use ockam_wire::Address;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::SendFlags;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Payloads of the two flows: small messages, and the stream.
+pub const PAYLOADS: [usize; 2] = [64, 64 * 1024];
+/// Requests in flight when the maximum is measured.
+const MAXIMUM_WINDOWS: [u64; 2] = [4096, 16];
+/// A paced flow may have as many requests in flight as it sends in this time.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often a paced flow sends.
+const TICK: Duration = Duration::from_millis(1);
+/// Longest batch that is prepared before the system took the one before.
+const BATCH: usize = 256 * 1024;
+
+/// How fast a flow goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// So many requests in flight, always.
+    Maximum(u64),
+    /// So many requests per second, if the system keeps up.
+    Steady(f64),
+}
+
+/// Where honest messages go.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Connected to.
+    pub node: SocketAddr,
+    /// Onward route of every request.
+    pub onward: Vec<Address>,
+}
+
+/// A flow of each payload, on a link each.
+pub struct Honest {
+    flows: Vec<Flowing>,
+    stop: Arc<AtomicBool>,
+}
+
+struct Flowing {
+    progress: Arc<Progress>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// What a flow says of itself while it goes on.
+struct Progress {
+    frames: AtomicU64,
+    /// Round trips in nanoseconds, since they were taken last.
+    round_trips: Mutex<Histogram<u64>>,
+}
+
+impl Progress {
+    fn round_trips(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
+        self.round_trips.lock().expect("no holder panics")
+    }
+}
+
+/// Values per flow, in the order of [`PAYLOADS`].
+pub type Each<T> = [T; PAYLOADS.len()];
+
+impl Honest {
+    /// As fast as it goes.
+    pub fn at_maximum(route: &Route) -> io::Result<Honest> {
+        Honest::start(route, MAXIMUM_WINDOWS.map(Pace::Maximum))
+    }
+
+    /// Connects and starts.
+    pub fn start(route: &Route, paces: Each<Pace>) -> io::Result<Honest> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut flows = Vec::new();
+        for (payload_len, pace) in PAYLOADS.into_iter().zip(paces) {
+            let stream = load::link(route.node)?;
+            let back = [Address::local("0123456789abcdef0123456789abcdef")];
+            let requests = Flow::new(&route.onward, &back, payload_len);
+            let histogram = Histogram::new(2).map_err(io::Error::other)?;
+            let progress = Arc::new(Progress { frames: AtomicU64::new(0), round_trips: Mutex::new(histogram) });
+            let (told, end) = (progress.clone(), stop.clone());
+            let thread = std::thread::spawn(move || run(&stream, &requests, pace, &told, &end));
+            flows.push(Flowing { progress, thread });
+        }
+        Ok(Honest { flows, stop })
+    }
+
+    /// Frames verified so far.
+    pub fn frames(&self) -> Each<u64> {
+        std::array::from_fn(|place| self.flows[place].progress.frames.load(Ordering::Relaxed))
+    }
+
+    /// The 99th percentiles of the round trips since this was asked last, in milliseconds.
+    pub fn take_p99_ms(&self) -> Each<f64> {
+        std::array::from_fn(|place| {
+            let mut round_trips = self.flows[place].progress.round_trips();
+            let p99 = round_trips.value_at_quantile(0.99) as f64 / 1e6;
+            round_trips.reset();
+            p99
+        })
+    }
+
+    /// Ends it; everything that was sent must come back.
+    ///
+    /// # Errors
+    /// What went wrong on an honest link: it was closed, something was lost, changed or doubled, or nothing came.
+    pub fn finish(self) -> Result<(), String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut wrong = Vec::new();
+        for (payload_len, flow) in PAYLOADS.iter().zip(self.flows) {
+            match flow.thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => wrong.push(format!("the honest link of {payload_len} B: {error}")),
+                Err(_) => wrong.push(format!("the thread of {payload_len} B panicked")),
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    }
+}
+
+/// Frames per second of each flow over a while, and how long that was.
+pub fn rates_over(honest: &Honest, duration: Duration) -> Each<f64> {
+    let (before, start) = (honest.frames(), Instant::now());
+    std::thread::sleep(duration);
+    let (after, elapsed) = (honest.frames(), start.elapsed().as_secs_f64());
+    std::array::from_fn(|place| (after[place] - before[place]) as f64 / elapsed)
+}
+
+fn run(stream: &TcpStream, requests: &Flow, pace: Pace, progress: &Progress, stop: &AtomicBool) -> io::Result<()> {
+    machine::precise_timers();
+    let start = Instant::now();
+    let window = match pace {
+        Pace::Maximum(window) => window,
+        Pace::Steady(per_s) => (per_s * PATIENCE.as_secs_f64()).ceil() as u64,
+    };
+    // The first answer tells the routes of all.
+    let mut checker = Checker::of_any();
+    let (mut sent, mut offered) = (0, 0);
+    let mut under_way: VecDeque<(u64, Instant)> = VecDeque::new();
+    let mut unsent = Vec::with_capacity(2 * BATCH);
+    let mut unsent_from = 0;
+    loop {
+        let now = Instant::now();
+        let stopping = stop.load(Ordering::Relaxed);
+        if !stopping {
+            let due = match pace {
+                Pace::Maximum(_) => window,
+                Pace::Steady(per_s) => {
+                    let due = ((now - start).as_secs_f64() * per_s) as u64;
+                    due - std::mem::replace(&mut offered, due)
+                }
+            };
+            let wanted = sent + due.min(window - (sent - checker.verified()));
+            let before = sent;
+            while sent < wanted && unsent.len() < BATCH.max(requests.frame_len() * 8) {
+                requests.write(sent, &mut unsent);
+                sent += 1;
+            }
+            if sent > before {
+                under_way.push_back((sent, now));
+            }
+        } else if sent == checker.verified() {
+            return Ok(());
+        }
+        // Without waiting: a system may have to wait for us to read before it can read on.
+        while unsent_from < unsent.len() {
+            match rustix::net::send(stream, &unsent[unsent_from..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => unsent_from += count,
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if unsent_from == unsent.len() {
+            unsent.clear();
+            unsent_from = 0;
+        }
+        if readable(stream, !unsent.is_empty(), (now + TICK).saturating_duration_since(Instant::now()))? {
+            let before = checker.verified();
+            let Some(count) = checker.receive(stream)? else {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node closed it"));
+            };
+            progress.frames.fetch_add(count, Ordering::Relaxed);
+            record(&mut under_way, before, checker.verified(), &mut progress.round_trips());
+        } else if under_way.front().is_some_and(|(_, since)| since.elapsed() > load::PATIENCE) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "an answer did not come"));
+        }
+    }
+}
+
+/// Waits for something to read, or for room to write if there is something to write, no longer than `limit`.
+fn readable(stream: &TcpStream, writing: bool, limit: Duration) -> io::Result<bool> {
+    let flags = if writing { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+    let mut sockets = [PollFd::new(stream, flags)];
+    let limit = rustix::event::Timespec { tv_sec: 0, tv_nsec: limit.as_nanos() as _ };
+    poll(&mut sockets, Some(&limit))?;
+    Ok(sockets[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+}
+
+/// Frames `from..to` came back now.
+fn record(under_way: &mut VecDeque<(u64, Instant)>, mut from: u64, to: u64, round_trips: &mut Histogram<u64>) {
+    let now = Instant::now();
+    while from < to
+        && let Some(&(end, since)) = under_way.front()
+    {
+        let until = end.min(to);
+        round_trips.saturating_record_n((now - since).as_nanos() as u64, until - from);
+        from = until;
+        if until == end {
+            under_way.pop_front();
+        }
+    }
+}
