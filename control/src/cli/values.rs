@@ -102,6 +102,9 @@ fn host_port(text: &str, example: &str) -> Result<HostPort, String> {
     if host.is_empty() {
         return Ok(HostPort { host: loopback(), port: number()? });
     }
+    if host.parse::<Ipv4Addr>().is_ok() {
+        return Ok(HostPort { host: host.to_owned(), port: number()? });
+    }
     let looks_like_ip4 = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let is_name = host.len() <= 253 && host.split('.').all(is_label);
     if looks_like_ip4 || !is_name {
@@ -245,6 +248,7 @@ mod tests {
             "host:http",
             "host:70000",
             "99999",
+            "127.0.0.1:99999",
             "-1",
             "127.0.0.1",
             "127.0.0.1:",
@@ -262,6 +266,14 @@ mod tests {
             assert!(listen_address(text).is_err(), "{text:?} was taken");
         }
         assert!(dial_address("127.0.0.1:0").is_err());
+    }
+
+    #[test]
+    fn a_bad_port_is_what_is_named() {
+        for text in ["127.0.0.1:99999", "localhost:99999", ":99999", "99999", "127.0.0.1:-1"] {
+            let error = listen_address(text).unwrap_err();
+            assert!(error.contains("is no port"), "{text}: {error}");
+        }
     }
 
     #[test]
