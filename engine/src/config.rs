@@ -67,11 +67,13 @@ pub const SLOT_TAIL: usize = 4 * 1024;
 /// Address space of a slot.
 pub const SLOT_BYTES: usize = SLOT_HEAD + SLOT_BODY + SLOT_TAIL;
 
-/// Slots that the kernel may hold to receive into: it starts with few, so that hot ones stay in the cache, and grows
-/// when the kernel runs out.
-pub const KERNEL_SLOTS_MIN: usize = 16;
+/// Slots that the kernel may hold to receive into: it starts with few, so that hot ones stay in the cache (it uses them
+/// in turn; with 16 a relay of 64 KiB frames cost a fifth more), and grows when the kernel runs out.
+pub const KERNEL_SLOTS_MIN: usize = 4;
 /// See [`KERNEL_SLOTS_MIN`]. A power of two: it is also the size of the ring of provided buffers.
 pub const KERNEL_SLOTS_MAX: usize = 256;
+/// Free slots that are not lent to the kernel, so that what was received can leave.
+pub const SENDING_SLOTS_MIN: usize = 16;
 /// Unfinished frames that may keep their slot; others are copied out to a buffer of their size.
 pub const HELD_PARTIALS_MAX: usize = 64;
 /// Slots that wait to be sent, over all links of a core.
@@ -91,6 +93,9 @@ pub const ASSEMBLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Frames up to this size are copied into the slot that collects what goes out on a link: below it a copy is cheaper
 /// than one more element of a vectored send and a pinned slot.
 pub const COPY_MAX: usize = 4096;
+/// A link that has this many segments waiting gets larger payloads copied, too, so that frames which came one by one do
+/// not each keep a slot.
+pub const SEGMENTS_SHARED_MAX: usize = 32;
 /// A link that has this many bytes waiting to be sent is full; what feeds it stops reading.
 pub const EGRESS_HIGH: usize = 1024 * 1024;
 /// A full link takes frames again below this.
@@ -136,5 +141,5 @@ pub const NOTICE_BURST: u32 = 64;
 pub const NOTICES_PER_SECOND: u32 = 64;
 
 const _: () = assert!(KERNEL_SLOTS_MAX.is_power_of_two() && KERNEL_SLOTS_MIN <= KERNEL_SLOTS_MAX);
-const _: () = assert!(SLOT_BYTES.is_multiple_of(4096) && SLOT_HEAD >= SLOT_BODY + 4096);
+const _: () = assert!(SLOT_BYTES.is_multiple_of(4096) && SLOT_HEAD > 128 * 1024 + 164);
 const _: () = assert!(COPY_MAX + HEAD_BYTES_MAX <= SLOT_BODY);

@@ -3,7 +3,7 @@
 use super::link::State;
 use super::mesh::{Cross, FrameSegments};
 use super::{Core, Scribe};
-use crate::config::COPY_MAX;
+use crate::config::{COPY_MAX, SEGMENTS_SHARED_MAX};
 use crate::io::driver::{Driver, SocketId};
 use crate::io::pool::{Segment, Slot};
 use crate::path::tables::ReplyKey;
@@ -30,8 +30,15 @@ pub(super) enum Composed {
 impl<D: Driver> Core<D> {
     /// Composes a frame around a payload that begins at `payload_at` of the slot it was received in. `None` when no slot
     /// is free.
-    pub(super) fn compose(&mut self, outgoing: &Measured<'_>, payload: &[u8], payload_at: usize) -> Option<Composed> {
-        if payload.len() <= COPY_MAX {
+    pub(super) fn compose(
+        &mut self,
+        link: LinkId,
+        outgoing: &Measured<'_>,
+        payload: &[u8],
+        payload_at: usize,
+    ) -> Option<Composed> {
+        let fits = outgoing.frame_len() <= self.pool.small().body;
+        if payload.len() <= COPY_MAX || (fits && self.is_crowded(link)) {
             self.counters.add(Counter::BytesCopied, payload.len() as u64);
             return self.compose_with(outgoing, |out| out.copy_from_slice(payload)).map(Composed::Copied);
         }
@@ -47,6 +54,15 @@ impl<D: Driver> Core<D> {
             },
         };
         Some(Composed::Shared { prefix, payload: payload_at..payload_at + payload.len(), suffix })
+    }
+
+    /// Whether so many segments wait on a link that another should not keep a slot of its own.
+    fn is_crowded(&self, link: LinkId) -> bool {
+        link.core() == self.index
+            && self
+                .links
+                .get(link.index(), link.generation())
+                .is_some_and(|link| link.egress.queue.len() >= SEGMENTS_SHARED_MAX)
     }
 
     /// Composes a frame whose payload is written in place. `None` when no slot is free.

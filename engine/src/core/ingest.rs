@@ -339,7 +339,7 @@ impl<D: Driver> Core<D> {
                     return Ok(None);
                 }
                 let composed = match answer {
-                    Body::Same => self.compose(&outgoing, message.payload, payload_at),
+                    Body::Same => self.compose(link, &outgoing, message.payload, payload_at),
                     Body::Uppercase(upper) => {
                         self.compose_with(&outgoing, |out| upper.write(out)).map(Composed::Copied)
                     }
@@ -363,7 +363,7 @@ impl<D: Driver> Core<D> {
                     self.refuse(source, &message, DropReason::GrewTooLarge, left);
                     return Ok(None);
                 }
-                let composed = self.compose(&outgoing, message.payload, payload_at);
+                let composed = self.compose(link, &outgoing, message.payload, payload_at);
                 let composed = composed.ok_or(Stop::Blocked(Blocker::Slots))?;
                 if let Some(offer) = message.tracing.and_then(Offer::parse) {
                     let way_back = RouteParts { front: &[], rest: message.return_route };

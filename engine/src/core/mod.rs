@@ -20,8 +20,8 @@ pub(crate) mod slab;
 mod transit;
 
 use crate::config::{
-    KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, SLOT_BODY, SLOT_HEAD, SLOT_TAIL,
-    SLOTS, SWEEP_INTERVAL,
+    KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, SENDING_SLOTS_MIN, SLOT_BODY,
+    SLOT_HEAD, SLOT_TAIL, SLOTS, SWEEP_INTERVAL,
 };
 use crate::io::counters::CoreCounters;
 use crate::io::driver::{Done, Driver, SocketId};
@@ -241,7 +241,7 @@ impl<D: Driver> Core<D> {
     fn lend_slots(&mut self) {
         let (free, _, _) = self.pool.census();
         // Some are kept for sending, so that what was received can leave.
-        let mut spare = free.saturating_sub(KERNEL_SLOTS_MIN);
+        let mut spare = free.saturating_sub(SENDING_SLOTS_MIN);
         while self.driver.provided() < self.kernel_slots && (spare > 0 || self.driver.provided() == 0) {
             let Some(slot) = self.pool.lend() else { break };
             self.driver.provide(slot);
