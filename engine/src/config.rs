@@ -71,7 +71,7 @@ pub const SLOT_BYTES: usize = SLOT_HEAD + SLOT_BODY + SLOT_TAIL;
 /// in turn; with 16 a relay of 64 KiB frames cost a fifth more), and grows when the kernel runs out.
 pub const KERNEL_SLOTS_MIN: usize = 4;
 /// See [`KERNEL_SLOTS_MIN`]. A power of two: it is also the size of the ring of provided buffers.
-pub const KERNEL_SLOTS_MAX: usize = 256;
+pub const KERNEL_SLOTS_MAX: usize = 64;
 /// Free slots that are not lent to the kernel, so that what was received can leave.
 pub const SENDING_SLOTS_MIN: usize = 16;
 /// Unfinished frames that may keep their slot; others are copied out to a buffer of their size.

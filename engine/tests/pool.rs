@@ -71,6 +71,24 @@ fn idle_memory_reads_as_zeros_again() {
 }
 
 #[test]
+fn memory_that_was_used_lately_stays() {
+    let mut pool = pool();
+    let mut slots: Vec<Slot> = (0..3).map(|_| pool.take().unwrap()).collect();
+    slots.iter_mut().for_each(|slot| slot.bytes_mut(0..8).fill(9));
+    slots.into_iter().for_each(|slot| pool.put(slot));
+    pool.give_back_unused();
+    // Of the three that were used, one goes on being used.
+    let hot = pool.take().unwrap();
+    assert_eq!(hot.bytes(0..8), [9; 8]);
+    pool.put(hot);
+    pool.give_back_unused();
+    let slots: Vec<Slot> = (0..3).map(|_| pool.take().unwrap()).collect();
+    let kept: Vec<bool> = slots.iter().map(|slot| slot.bytes(0..8) == [9; 8]).collect();
+    assert_eq!(kept, [true, false, false]);
+    slots.into_iter().for_each(|slot| pool.put(slot));
+}
+
+#[test]
 #[should_panic(expected = "range is shared")]
 fn a_shared_range_cannot_be_written() {
     let mut pool = pool();

@@ -301,6 +301,7 @@ impl<D: Driver> Core<D> {
                 self.pool.give_back_idle();
             }
         }
+        self.pool.give_back_unused();
         let assembly = self.mesh.assembly_bytes.load(Ordering::Relaxed);
         self.counters.set(Counter::AssemblyBytes, if self.index == 0 { assembly } else { 0 });
     }

@@ -21,7 +21,7 @@ mod transit;
 
 use crate::config::{
     KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, SENDING_SLOTS_MIN, SLOT_BODY,
-    SLOT_HEAD, SLOT_TAIL, SLOTS, SWEEP_INTERVAL,
+    SLOT_HEAD, SLOT_TAIL, SLOTS,
 };
 use crate::io::counters::CoreCounters;
 use crate::io::driver::{Done, Driver, SocketId};
@@ -93,7 +93,7 @@ pub(crate) struct Core<D: Driver> {
     /// Links that wait for another core, or for a slot.
     blocked: Vec<LinkId>,
     /// Links whose receiving stopped because the kernel had no slot.
-    unarmed: Vec<u32>,
+    unarmed: VecDeque<u32>,
     /// Slots that the kernel should have.
     kernel_slots: usize,
     /// The kernel had no slot since the last sweep.
@@ -134,7 +134,7 @@ impl<D: Driver> Core<D> {
             unsent: Vec::new(),
             resume: VecDeque::new(),
             blocked: Vec::new(),
-            unarmed: Vec::new(),
+            unarmed: VecDeque::new(),
             kernel_slots: KERNEL_SLOTS_MIN,
             slots_ran_out: false,
             held_partials: 0,
@@ -247,11 +247,10 @@ impl<D: Driver> Core<D> {
             self.driver.provide(slot);
             spare = spare.saturating_sub(1);
         }
-        if self.driver.provided() > 0 {
-            for place in 0..self.unarmed.len() {
-                self.receive(self.unarmed[place]);
-            }
-            self.unarmed.clear();
+        // Not more at once than there are slots, or most of them would find none and stop again.
+        for _ in 0..self.driver.provided() {
+            let Some(index) = self.unarmed.pop_front() else { break };
+            self.receive(index);
         }
     }
 
@@ -270,7 +269,7 @@ impl<D: Driver> Core<D> {
         self.counters.add(Counter::NoBuffers, 1);
         self.slots_ran_out = true;
         self.kernel_slots = (self.kernel_slots * 2).min(KERNEL_SLOTS_MAX);
-        self.unarmed.push(index);
+        self.unarmed.push_back(index);
     }
 
     /// Says what is to be said to the attendant and in counters; true when the core has drained.
@@ -310,6 +309,7 @@ impl<D: Driver> Core<D> {
         mailbox.waker.about_to_sleep();
         let idle = self.resume.is_empty()
             && self.unsent.is_empty()
+            && (self.unarmed.is_empty() || self.driver.provided() == 0)
             && mailbox.commands.is_empty()
             && mailbox.crossing.iter().all(|queue| queue.is_empty());
         if !idle {
@@ -323,7 +323,7 @@ impl<D: Driver> Core<D> {
             || self.warm > 0
             || self.drain_ms.is_some()
             || self.listeners.iter().flatten().any(|listener| listener.retry_ms.is_some());
-        has_deadline.then_some(SWEEP_INTERVAL)
+        has_deadline.then(|| Duration::from_millis(self.sweep_ms.saturating_sub(self.now_ms).max(1)))
     }
 
     /// The index of an open link of this core.

@@ -15,7 +15,7 @@
 //! wait to be sent. A range that a segment covers is frozen: the handle can no longer write there, so a segment can be
 //! read by the kernel, or by another core, while the handle fills the rest.
 //!
-//! Address space is reserved at start and committed when first written; [`Pool::give_back_idle`] returns it.
+//! Address space is reserved at start and committed when first written; [`Pool::give_back_unused`] and [`Pool::give_back_idle`] return it.
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use std::io;
@@ -186,6 +186,8 @@ struct Class {
     /// Per slot: whether pages may be committed.
     touched: Box<[bool]>,
     in_kernel: usize,
+    /// The shortest that the free list was since memory was last given back: what lies below was not used since.
+    unused: usize,
 }
 
 // SAFETY: `base` is only used to make handles, and a pool is used by one core at a time.
@@ -210,6 +212,7 @@ impl Class {
             refs: vec![0; geometry.count].into(),
             touched: vec![false; geometry.count].into(),
             in_kernel: 0,
+            unused: 0,
         })
     }
 
@@ -226,9 +229,10 @@ impl Class {
         }
     }
 
-    /// Returns the memory of free slots to the system. Later reads of them give zeros.
-    fn give_back(&mut self) {
-        for &index in &self.free {
+    /// See [`Pool::give_back_unused`].
+    fn give_back(&mut self, unused: usize) {
+        self.unused = self.free.len();
+        for &index in &self.free[..unused] {
             if std::mem::take(&mut self.touched[usize::from(index)]) {
                 let base = self.slot_base(index).as_ptr().cast();
                 // SAFETY: the slot is on the free list: no handle, no segment, not the kernel's.
@@ -270,6 +274,7 @@ impl Pool {
         let core = self.core;
         let class = self.class(large);
         let index = class.free.pop()?;
+        class.unused = class.unused.min(class.free.len());
         debug_assert_eq!(class.refs[usize::from(index)], 0);
         class.refs[usize::from(index)] = 1;
         class.touched[usize::from(index)] = true;
@@ -337,10 +342,17 @@ impl Pool {
         self.large.geometry.count - self.large.free.len()
     }
 
-    /// Returns the memory of free slots to the system.
+    /// Returns the memory of free slots that were not used since this was last called to the system. Later reads of them
+    /// give zeros.
+    pub fn give_back_unused(&mut self) {
+        self.small.give_back(self.small.unused);
+        self.large.give_back(self.large.unused);
+    }
+
+    /// Returns the memory of all free slots to the system.
     pub fn give_back_idle(&mut self) {
-        self.small.give_back();
-        self.large.give_back();
+        self.small.give_back(self.small.free.len());
+        self.large.give_back(self.large.free.len());
     }
 
     /// Asserts that every slot has exactly one owner, given how many the driver says the kernel has.
