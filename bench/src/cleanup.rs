@@ -30,21 +30,32 @@ impl Drop for Cleanup {
     }
 }
 
-/// Undoes everything on SIGINT, SIGTERM and SIGHUP and ends the process.
+/// Undoes everything on SIGINT, SIGTERM and SIGHUP, and ends the process; undoes everything after a panic, which in a
+/// release build ends the process without unwinding.
 ///
 /// # Errors
 /// What the system says.
 pub fn on_signals() -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        undo_all();
+    }));
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             eprintln!("\nockam-bench: signal {signal}, cleaning up");
-            while let Some((_, action)) = { PENDING.lock().expect("no action panics").pop_last() } {
-                action();
-            }
+            undo_all();
             std::process::exit(128 + signal);
         }
     })?;
     Ok(())
+}
+
+fn undo_all() {
+    // Not held while an action runs. Not waited for: a panic may come from whoever holds it.
+    while let Some((_, action)) = PENDING.try_lock().ok().and_then(|mut pending| pending.pop_last()) {
+        action();
+    }
 }

@@ -3,6 +3,7 @@
 use crate::report::{Limit, Row, Section, Verdict};
 use crate::stats::{Summary, quantile};
 use crate::system::{Failed, Home, Setup};
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -105,6 +106,7 @@ pub fn run(setup: &Setup, runs: usize) -> Result<Section, Failed> {
     let [own, peer] = made;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let flow_control = text(&own?["transports"][0]["flow_control_id"]);
+    section.rows.push(synced_file(runs)?);
     for subject in subjects(&text(&peer?["transports"][0]["socket_addr"]), &flow_control) {
         let (mut times, mut floors) = (Vec::new(), Vec::new());
         // The first run is a warm-up.
@@ -154,6 +156,22 @@ pub fn run(setup: &Setup, runs: usize) -> Result<Section, Failed> {
         });
     }
     Ok(section)
+}
+
+/// What the disk takes to keep a new file: whatever is durable when a command returns waited for that, at least once.
+fn synced_file(runs: usize) -> Result<Row, Failed> {
+    let dir = tempfile::tempdir()?;
+    let mut times = Vec::new();
+    for run in 0..runs {
+        let start = Instant::now();
+        let mut file = std::fs::File::create(dir.path().join(run.to_string()))?;
+        file.write_all(&[7; 4096])?;
+        file.sync_all()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let p95 = Summary::single(quantile(times.clone(), 0.95));
+    let metrics = vec![("median ms", Summary::of(times)), ("p95 ms", p95)];
+    Ok(Row { load: "a new file of 4 KiB, written and synced".into(), system: "machine".into(), metrics })
 }
 
 fn refs(words: &[String]) -> Vec<&str> {

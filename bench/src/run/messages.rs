@@ -74,7 +74,7 @@ pub fn round_trips(setup: &Setup) -> Result<Section, Failed> {
     let mut medians: Vec<Vec<f64>> = vec![Vec::new(); systems.len()];
     let mut all: Vec<Histogram<u64>> = Vec::new();
     for _ in systems {
-        all.push(Histogram::new(3).map_err(|error| Failed::new(error.to_string()))?);
+        all.push(histogram()?);
     }
     for repetition in 0..setup.repetitions {
         for ((system, medians), all) in systems.iter().zip(&mut medians).zip(&mut all) {
@@ -102,11 +102,16 @@ pub fn round_trips(setup: &Setup) -> Result<Section, Failed> {
     Ok(section)
 }
 
+/// Nanoseconds, up to a minute, three digits.
+fn histogram() -> Result<Histogram<u64>, Failed> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| Failed::new(error.to_string()))
+}
+
 fn closed_loop(system: &System) -> Result<Histogram<u64>, Failed> {
     let mut stream = load::link(system.address)?;
     let (requests, answers) = load::echo_flows(PAYLOAD);
     let mut checker = Checker::of(answers);
-    let mut histogram = Histogram::new(3).map_err(|error| Failed::new(error.to_string()))?;
+    let mut histogram = histogram()?;
     let mut frame = Vec::new();
     let warm_up = ROUND_TRIPS / 10;
     for sequence in 0..ROUND_TRIPS + warm_up {
