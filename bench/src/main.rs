@@ -89,6 +89,8 @@ enum Subject {
     Runtimes,
     /// Allocations, copies and loop passes per frame, counted in a running engine
     Mechanics,
+    /// Honest traffic beside floods, slow peers and endless routes (not part of `all`)
+    Hostile(run::hostile::Options),
     /// Everything, with calibration before and after
     All,
     /// A floor, as a process of its own
@@ -97,6 +99,9 @@ enum Subject {
         #[command(subcommand)]
         floor: Floor,
     },
+    /// Takes every connection and discards what comes
+    #[command(hide = true)]
+    Swallow,
     /// Holds idle links
     #[command(hide = true)]
     Hold {
@@ -125,6 +130,7 @@ fn main() -> ExitCode {
 fn start(arguments: Arguments) -> Result<(), Failed> {
     match arguments.subject {
         Subject::Floor { floor } => return floor::serve(&floor),
+        Subject::Swallow => return run::hostile::swallow(),
         Subject::Hold { to, count, from } => return run::idle::hold(to, count, from),
         _ => {}
     }
@@ -195,6 +201,9 @@ fn measure(arguments: &Arguments, setup: &Setup, sections: &mut Vec<Section>) ->
     }
     if wanted(&Subject::Idle) {
         say("idle", &mut || run::idle::run(setup))?;
+    }
+    if let Subject::Hostile(options) = &arguments.subject {
+        say("hostile", &mut || run::hostile::run(setup, options))?;
     }
     if everything {
         say("calibrate again", &mut || run::calibrate::run(setup, "calibration after"))?;

@@ -2,6 +2,7 @@
 
 pub mod calibrate;
 pub mod commands;
+pub mod hostile;
 pub mod idle;
 pub mod mechanics;
 pub mod messages;

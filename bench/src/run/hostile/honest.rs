@@ -2,7 +2,6 @@
 //! sent later, so that a pause of the system shows as a lower rate.
 
 use crate::load;
-use crate::machine;
 use hdrhistogram::Histogram;
 use ockam_bench::flow::{Checker, Flow};
 use ockam_wire::Address;
@@ -24,8 +23,10 @@ const MAXIMUM_WINDOWS: [u64; 2] = [4096, 16];
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often a paced flow sends.
 const TICK: Duration = Duration::from_millis(1);
-/// Longest batch that is prepared before the system took the one before.
-const BATCH: usize = 256 * 1024;
+/// Longest round trip that is told apart.
+const ROUND_TRIP_MAX_NS: u64 = 60_000_000_000;
+/// An honest link whose answer does not come for this long is broken.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 /// How fast a flow goes.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +87,7 @@ impl Honest {
             let stream = load::link(route.node)?;
             let back = [Address::local("0123456789abcdef0123456789abcdef")];
             let requests = Flow::new(&route.onward, &back, payload_len);
-            let histogram = Histogram::new(2).map_err(io::Error::other)?;
+            let histogram = Histogram::new_with_bounds(1, ROUND_TRIP_MAX_NS, 3).map_err(io::Error::other)?;
             let progress = Arc::new(Progress { frames: AtomicU64::new(0), round_trips: Mutex::new(histogram) });
             let (told, end) = (progress.clone(), stop.clone());
             let thread = std::thread::spawn(move || run(&stream, &requests, pace, &told, &end));
@@ -137,7 +138,6 @@ pub fn rates_over(honest: &Honest, duration: Duration) -> Each<f64> {
 }
 
 fn run(stream: &TcpStream, requests: &Flow, pace: Pace, progress: &Progress, stop: &AtomicBool) -> io::Result<()> {
-    machine::precise_timers();
     let start = Instant::now();
     let window = match pace {
         Pace::Maximum(window) => window,
@@ -147,7 +147,7 @@ fn run(stream: &TcpStream, requests: &Flow, pace: Pace, progress: &Progress, sto
     let mut checker = Checker::of_any();
     let (mut sent, mut offered) = (0, 0);
     let mut under_way: VecDeque<(u64, Instant)> = VecDeque::new();
-    let mut unsent = Vec::with_capacity(2 * BATCH);
+    let mut unsent = Vec::new();
     let mut unsent_from = 0;
     loop {
         let now = Instant::now();
@@ -162,7 +162,7 @@ fn run(stream: &TcpStream, requests: &Flow, pace: Pace, progress: &Progress, sto
             };
             let wanted = sent + due.min(window - (sent - checker.verified()));
             let before = sent;
-            while sent < wanted && unsent.len() < BATCH.max(requests.frame_len() * 8) {
+            while sent < wanted {
                 requests.write(sent, &mut unsent);
                 sent += 1;
             }
@@ -191,7 +191,7 @@ fn run(stream: &TcpStream, requests: &Flow, pace: Pace, progress: &Progress, sto
             };
             progress.frames.fetch_add(count, Ordering::Relaxed);
             record(&mut under_way, before, checker.verified(), &mut progress.round_trips());
-        } else if under_way.front().is_some_and(|(_, since)| since.elapsed() > load::PATIENCE) {
+        } else if under_way.front().is_some_and(|(_, since)| since.elapsed() > ANSWER_LIMIT) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "an answer did not come"));
         }
     }
@@ -218,5 +218,24 @@ fn record(under_way: &mut VecDeque<(u64, Instant)>, mut from: u64, to: u64, roun
         if until == end {
             under_way.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_counts_with_the_round_trip_of_its_batch() {
+        let now = Instant::now();
+        let before = |seconds| now.checked_sub(Duration::from_secs(seconds)).expect("the machine is up for longer");
+        let mut under_way = VecDeque::from([(10, before(20)), (40, before(10))]);
+        let mut round_trips = Histogram::new_with_bounds(1, ROUND_TRIP_MAX_NS, 3).unwrap();
+        record(&mut under_way, 0, 25, &mut round_trips);
+        assert_eq!(round_trips.len(), 25);
+        let of_the_first = round_trips.count_between(19_000_000_000, 40_000_000_000);
+        assert_eq!((of_the_first, under_way.len()), (10, 1));
+        record(&mut under_way, 25, 40, &mut round_trips);
+        assert_eq!((round_trips.len(), under_way.len()), (40, 0));
     }
 }
