@@ -5,12 +5,15 @@ use crate::stats::{Summary, quantile};
 use crate::system::{Failed, Home, Setup};
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Starts a node.
 const CREATE_MS: f64 = 50.0;
 /// Everything else on this machine.
 const COMMAND_MS: f64 = 10.0;
+
+/// An engine that ends sooner than this after its start is taken for a broken one: its node waits before the next.
+const STEADY: Duration = Duration::from_millis(700);
 
 /// A command, and what must be done before and after each run of it, unmeasured.
 struct Subject {
@@ -18,6 +21,8 @@ struct Subject {
     arguments: Vec<String>,
     before: Vec<Vec<String>>,
     after: Vec<Vec<String>>,
+    /// Unmeasured rest before each run.
+    rest: Duration,
     limit_ms: f64,
 }
 
@@ -26,7 +31,14 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn subject(name: &'static str, arguments: &str) -> Subject {
-    Subject { name, arguments: words(arguments), before: Vec::new(), after: Vec::new(), limit_ms: COMMAND_MS }
+    Subject {
+        name,
+        arguments: words(arguments),
+        before: Vec::new(),
+        after: Vec::new(),
+        rest: Duration::ZERO,
+        limit_ms: COMMAND_MS,
+    }
 }
 
 impl Subject {
@@ -37,6 +49,11 @@ impl Subject {
 
     fn after(mut self, command: &str) -> Subject {
         self.after.push(words(command));
+        self
+    }
+
+    fn rested(mut self, rest: Duration) -> Subject {
+        self.rest = rest;
         self
     }
 
@@ -84,7 +101,7 @@ fn subjects(peer: &str, flow_control: &str) -> Vec<Subject> {
         ),
         subject("engine show", "engine show --at n1"),
         subject("engine stats", "engine stats --at n1"),
-        subject("engine restart", "engine restart --at n2").within_ms(CREATE_MS),
+        subject("engine restart", "engine restart --at n2").rested(STEADY).within_ms(CREATE_MS),
         subject("environment", "environment"),
         subject("completion", "completion --shell bash"),
         subject("--version", "--version"),
@@ -115,6 +132,7 @@ pub fn run(setup: &Setup, runs: usize) -> Result<Section, Failed> {
             for command in &subject.before {
                 home.run(&refs(command))?;
             }
+            std::thread::sleep(subject.rest);
             let floor = time(&mut Command::new("/bin/true"))?.0;
             let (elapsed, error) = time(&mut home.command(&refs(&subject.arguments)))?;
             failed = failed.or(error);
