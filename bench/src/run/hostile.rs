@@ -16,11 +16,13 @@ use crate::system::{Failed, Setup, kill};
 use attacks::{Attack, Stage};
 use flood::Flooding;
 use honest::{Each, Honest, PAYLOADS, Pace, rates_over};
-use ockam_bench::flow::Checker;
+use ockam_bench::flow::{Checker, Flow};
+use ockam_wire::Address;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The honest flow runs at this share of its maximum.
@@ -34,6 +36,12 @@ const SETTLE: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_millis(1250);
 /// The rate is looked at over this long when the end of an attack is awaited.
 const GLANCE: Duration = Duration::from_millis(100);
+/// A second into every flood someone asks for this much in one frame, on a link that was there before.
+const LARGE: usize = 1024 * 1024;
+/// When it asks.
+const LARGE_AT: Duration = Duration::from_secs(1);
+/// And how long it waits.
+const LARGE_WAITED: Duration = Duration::from_secs(5);
 /// A flow that is not back by then will not come back.
 const RECOVERY_WATCHED: Duration = Duration::from_secs(5);
 const MIB: f64 = 1024.0 * 1024.0;
@@ -71,7 +79,9 @@ pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
              the flood into the sink, per repetition. Memory of the engine: peaks under attack less the peak under \
              the first flood into the sink; then after all repetitions and {} s of rest less before. `others' CPUs`: what \
              was busy meanwhile with something else than nodes and load. `flood`: connections opened and writes taken by \
-             the node over those taken by the sink. Recovery: after the attack stopped, until both rates are back and a new \
+             the node over those taken by the sink. `1 MiB`: an \
+             honest frame of that size, there and back, sent a second into the attack on a link of its own (5: not \
+             within 5 s). Recovery: after the attack stopped, until both rates are back and a new \
              link is served. {} repetitions.",
             SHARE * 100.0,
             options.attack_time,
@@ -118,6 +128,7 @@ struct Round {
     flood: f64,
     flood_per_s: f64,
     recovery_s: f64,
+    large_s: f64,
     others: f64,
 }
 
@@ -194,6 +205,7 @@ fn measure(
             ("fds +", grown(after.descriptors as u64, before.descriptors as u64)),
             ("links +", grown(after.links, before.links)),
             ("recovery s", column(&|it| it.recovery_s)),
+            ("1 MiB s", column(&|it| it.large_s)),
             ("flood", middle(&|it| it.flood)),
             ("flood/s", middle(&|it| it.flood_per_s)),
             ("64 B/s", middle(&|it| it.rates[0])),
@@ -214,19 +226,24 @@ fn round(
     std::thread::sleep(SETTLE);
 
     honest.take_p99_ms();
+    let large = LargeFrame::prepare(stage)?;
     let flooding = Flooding::start(&stage.flood, sink);
     let (calm, calm_peak) = watch(&honest, pid, duration)?;
     let p99_sink_ms = honest.take_p99_ms()[0];
+    large.answered_s()?;
     let into_sink = flooding.stop()?;
     std::thread::sleep(SETTLE);
 
     honest.take_p99_ms();
     stage.set_slow(true);
+    let large = LargeFrame::prepare(stage)?;
     let flooding = Flooding::start(&stage.flood, stage.honest.node);
     let others = Others::now(stage)?;
     let (attacked, peak) = watch(&honest, pid, duration)?;
     let others = others.until_now(stage)?;
     let p99_ms = honest.take_p99_ms()[0];
+    // While the flood goes on: it would be answered soon enough after it.
+    let large_s = large.answered_s()?;
     let into_node = flooding.stop()?;
     stage.set_slow(false);
     let recovery_s = recovery(&honest, stage, calm)?;
@@ -245,6 +262,7 @@ fn round(
         flood: into_node as f64 / into_sink as f64,
         flood_per_s: into_node as f64 / duration.as_secs_f64(),
         recovery_s,
+        large_s,
         others,
     };
     Ok((round, wrong))
@@ -304,23 +322,49 @@ fn recovery(honest: &Honest, stage: &Stage, calm: Each<f64>) -> Result<f64, Fail
         }
     }
     let served_s = newcomer.join().map_err(|_| Failed::new("the new link's thread panicked"))?;
-    Ok(back_s.max(served_s.unwrap_or(f64::INFINITY)))
+    Ok(back_s.max(served_s.unwrap_or(f64::INFINITY)).min(RECOVERY_WATCHED.as_secs_f64()))
 }
 
 /// Someone who comes after the attack.
 fn newcomer(node: SocketAddr) -> std::io::Result<()> {
-    let mut stream = load::link(node)?;
-    let (request, answer) = load::echo_flows(64);
+    let (request, _) = load::echo_flows(64);
+    ask(&load::link(node)?, &request)
+}
+
+/// One frame there and back.
+fn ask(mut stream: &TcpStream, request: &Flow) -> std::io::Result<()> {
     let mut frame = Vec::new();
     request.write(0, &mut frame);
     stream.write_all(&frame)?;
-    let mut checker = Checker::of(answer);
+    let mut checker = Checker::of_any();
     while checker.verified() < 1 {
-        if checker.receive(&stream)?.is_none() {
+        if checker.receive(stream)?.is_none() {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(())
+}
+
+/// Someone who asks for much in one frame while the flood goes on.
+struct LargeFrame(JoinHandle<std::io::Result<f64>>);
+
+impl LargeFrame {
+    fn prepare(stage: &Stage) -> Result<LargeFrame, Failed> {
+        let stream = load::link(stage.honest.node)?;
+        stream.set_read_timeout(Some(LARGE_WAITED))?;
+        let request = Flow::new(&stage.honest.onward, &[Address::local("back")], LARGE);
+        Ok(LargeFrame(std::thread::spawn(move || {
+            std::thread::sleep(LARGE_AT);
+            let start = Instant::now();
+            ask(&stream, &request).map(|()| start.elapsed().as_secs_f64())
+        })))
+    }
+
+    /// How long it took; [`LARGE_WAITED`] when nothing came.
+    fn answered_s(self) -> Result<f64, Failed> {
+        let answered = self.0.join().map_err(|_| Failed::new("the thread of the large frame panicked"))?;
+        Ok(answered.unwrap_or(LARGE_WAITED.as_secs_f64()))
+    }
 }
 
 /// What a metric must keep to under an attack.
@@ -328,7 +372,7 @@ fn limit(metric: &str, attack: &str) -> Limit {
     match metric {
         "64 B kept" | "64 KiB kept" => Limit::AtLeast(KEPT_MIN),
         "peak MiB +" | "after MiB +" => Limit::AtMost(attacks::memory_max_mib(attack)),
-        "recovery s" => Limit::AtMost(RECOVERY_MAX_S),
+        "recovery s" | "1 MiB s" => Limit::AtMost(RECOVERY_MAX_S),
         _ => Limit::AtMost(0.0),
     }
 }
@@ -343,6 +387,7 @@ fn judge(section: &mut Section) {
         ("fds +", "descriptors after rest"),
         ("links +", "links after rest"),
         ("recovery s", "recovery, s"),
+        ("1 MiB s", "a frame of 1 MiB there and back meanwhile, s"),
     ];
     for driver in ["uring", "epoll"] {
         for (metric, goal) in goals {

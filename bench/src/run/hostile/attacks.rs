@@ -208,7 +208,11 @@ fn trickle(scene: &Scene<'_>) -> Result<Prepared, Failed> {
     let onward = ["hop", &pair.to_other, "nobody"];
     let pause = Duration::from_millis(20);
     let mut plans = vec![Plan::steady(frame(&onward, &["me"], &vec![1; 1 << 20]), 20 * 1024, pause)];
-    let large = Plan::steady(frame(&onward, &["me"], &vec![2; (16 << 20) - 4096]), 2 * 1024, pause);
+    // The first part at once, so that the node takes it for the large frame that it says it is.
+    let mut bytes = frame(&onward, &["me"], &vec![2; (16 << 20) - 4096]);
+    let rest = bytes.split_off(70_000);
+    bytes.insert(0, PREAMBLE);
+    let large = Plan { first: bytes, ..Plan::steady(rest, 2 * 1024, pause) };
     plans.resize(8, large);
     let honest = addresses(&["hop", &pair.to_other, "echo"]);
     Ok(Prepared { flood: Flood::Crowd { plans, connections: 40, reads: false }, honest, slow: None, others: pair.pids })
