@@ -232,6 +232,23 @@ on_both_drivers! {
         engine.reaches(DropReason::NotANode, 1);
     }
 
+    large_slots_are_not_for_those_who_do_not_use_them(engine) {
+        let at = engine.serve();
+        // More than there are, each claiming the most and sending just enough to get one.
+        let mut idle: Vec<Peer> = (0..80).map(|_| Peer::connect(at)).collect();
+        let claim = [&(ockam_wire::FRAME_MAX as u32).to_be_bytes()[..], &frame(&["echo"], &["me"], &[])[4..]].concat();
+        for peer in &mut idle {
+            peer.send(&claim);
+            peer.send(&vec![0; 70_000]);
+        }
+        engine.reaches(Counter::LargeSlotsUsed, 32);
+        let mut honest = Peer::connect(at);
+        let payload = noise(1 << 20, 6);
+        honest.send(&frame(&["echo"], &["me"], &payload));
+        assert!(honest.receive().payload == payload);
+        engine.reaches(CloseReason::SlowFrame, 1);
+    }
+
     who_offers_is_told_why(engine) {
         let at = engine.serve();
         let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

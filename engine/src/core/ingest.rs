@@ -5,8 +5,8 @@ use super::link::{Link, Partial, Receiving, State, Waiting};
 use super::mesh::FromCore;
 use super::{Blocker, Core};
 use crate::config::{
-    ASSEMBLY_BYTES_MAX, COPY_MAX, FRAME_LIMIT, FRAME_RATE_MIN, HELD_PARTIALS_MAX, NOTICE_BURST, NOTICE_QUEUE,
-    NOTICES_PER_SECOND, PUNT_BURST, PUNTS_PER_SECOND, SLOT_HEAD,
+    ASSEMBLY_BYTES_MAX, COPY_MAX, HELD_PARTIALS_MAX, NOTICE_BURST, NOTICE_QUEUE, NOTICES_PER_SECOND, PUNT_BURST,
+    PUNTS_PER_SECOND, SLOT_HEAD,
 };
 use crate::io::driver::{Driver, ReceiveEnd, SocketId};
 use crate::io::pool::Slot;
@@ -23,6 +23,9 @@ use std::sync::atomic::Ordering;
 /// An unfinished frame that does not fit a small slot moves to a large one when this much of it has arrived: large slots
 /// are few, so a claimed length alone takes none.
 const LARGE_AT: usize = 64 * 1024;
+
+/// How long a frame may take besides its minimum rate while others wait for its large slot, in milliseconds.
+const LARGE_GRACE_MS: u64 = 1_000;
 
 /// What the frames of one chunk have in common.
 struct Source {
@@ -105,7 +108,7 @@ impl<D: Driver> Core<D> {
             let ingest = &mut self.links[index].ingest;
             ingest.blocked = false;
             // The time that the link was not read is not the peer's.
-            ingest.frame_deadline_ms = self.now_ms + FRAME_LIMIT.as_millis() as u64;
+            ingest.frame_began_ms = self.now_ms;
             while let Some(ingest) = self.links.at_mut(index).map(|link| &mut link.ingest)
                 && !ingest.blocked
                 && let Some((slot, range)) = ingest.parked.pop_front()
@@ -149,6 +152,7 @@ impl<D: Driver> Core<D> {
                 return self.pool.put(slot);
             }
         }
+        let began = !matches!(self.links[index].ingest.partial, Partial::None);
         let Some((mut slot, mut range)) = self.join(index, slot, range) else { return };
 
         let source = Source::of(&self.links[index]);
@@ -186,6 +190,9 @@ impl<D: Driver> Core<D> {
             range.start = end;
         }
         self.count_in(index, frames);
+        if frames > 0 || !began {
+            self.links[index].ingest.frame_began_ms = self.now_ms;
+        }
         self.keep_rest(index, slot, range);
     }
 
@@ -266,10 +273,8 @@ impl<D: Driver> Core<D> {
         let length = slot.bytes(range.clone()).first_chunk::<4>().map_or(0, |head| u32::from_be_bytes(*head));
         let total = 4 + length as usize;
         let ingest = &mut self.links[index].ingest;
-        let patience_ms = FRAME_LIMIT.as_millis() as u64 + u64::from(length) * 1000 / FRAME_RATE_MIN;
-        ingest.frame_deadline_ms = self.now_ms + patience_ms;
         if total > SLOT_HEAD && range.len() >= LARGE_AT {
-            let Some(mut large) = self.pool.take_large() else {
+            let Some(mut large) = self.take_large() else {
                 return self.block(index, Blocker::Slots, (slot, range));
             };
             let filled = range.len();
@@ -292,6 +297,20 @@ impl<D: Driver> Core<D> {
         }
     }
 
+    /// A large slot; when none is free, that of a link which sends its frame too slowly.
+    fn take_large(&mut self) -> Option<Slot> {
+        if let Some(slot) = self.pool.take_large() {
+            return Some(slot);
+        }
+        let slow = |link: &&Link| {
+            matches!(link.ingest.partial, Partial::Large { .. }) && link.ingest.is_late(self.now_ms, LARGE_GRACE_MS)
+        };
+        let slowest = self.links.iter().filter(slow).min_by_key(|link| link.ingest.frame_began_ms)?;
+        let index = slowest.socket.index;
+        self.close(index, CloseReason::SlowFrame);
+        self.pool.take_large()
+    }
+
     fn keep_copied(&mut self, index: u32) {
         let ingest = &mut self.links[index].ingest;
         ingest.partial = Partial::Copied;
@@ -307,7 +326,7 @@ impl<D: Driver> Core<D> {
             return;
         }
         let assembles = |link: &&Link| matches!(link.ingest.partial, Partial::Copied | Partial::Large { .. });
-        let oldest = self.links.iter().filter(assembles).min_by_key(|link| link.ingest.frame_deadline_ms);
+        let oldest = self.links.iter().filter(assembles).min_by_key(|link| link.ingest.frame_began_ms);
         if let Some(index) = oldest.map(|link| link.socket.index) {
             self.close(index, CloseReason::AssemblyLimit);
         }

@@ -4,7 +4,8 @@ use super::link::{Bucket, Egress, Ingest, Link, Origin, Partial, Receiving, Stat
 use super::mesh::FromCore;
 use super::{Core, Listener};
 use crate::config::{
-    KERNEL_SLOTS_MIN, LINKS_MAX, LISTENERS_MAX, NOTICE_BURST, PREAMBLE_LIMIT, PUNT_BURST, SEND_LIMIT, SWEEP_INTERVAL,
+    FRAME_LIMIT, KERNEL_SLOTS_MIN, LINKS_MAX, LISTENERS_MAX, NOTICE_BURST, PREAMBLE_LIMIT, PUNT_BURST, SEND_LIMIT,
+    SWEEP_INTERVAL,
 };
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
@@ -120,7 +121,7 @@ impl<D: Driver> Core<D> {
                 parked: std::collections::VecDeque::new(),
                 partial: Partial::None,
                 copied: Vec::new(),
-                frame_deadline_ms: 0,
+                frame_began_ms: 0,
                 ended: None,
             },
             egress: Egress { progress_ms: now_ms, window_ms: now_ms, ..Egress::default() },
@@ -333,8 +334,8 @@ impl<D: Driver> Core<D> {
             }
             State::Closing => {}
             State::Up => {
-                let unfinished = !matches!(link.ingest.partial, Partial::None) && !link.ingest.blocked;
-                if unfinished && now_ms >= link.ingest.frame_deadline_ms {
+                let late = link.ingest.is_late(now_ms, FRAME_LIMIT.as_millis() as u64);
+                if late && !link.ingest.blocked {
                     return self.close(index, CloseReason::SlowFrame);
                 }
                 let egress = &mut link.egress;

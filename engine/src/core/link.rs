@@ -1,6 +1,6 @@
 //! A link: one TCP connection to another node, after (or on the way to) its preamble.
 
-use crate::config::{EGRESS_HIGH, EGRESS_LOW};
+use crate::config::{EGRESS_HIGH, EGRESS_LOW, FRAME_RATE_MIN};
 use crate::io::driver::SocketId;
 use crate::io::pool::{Segment, Slot};
 use crate::path::tables::{LinkAddress, Replies};
@@ -114,10 +114,28 @@ pub struct Ingest {
     pub partial: Partial,
     /// Where [`Partial::Copied`] bytes are; its room is kept for the next.
     pub copied: Vec<u8>,
-    /// When the frame that began must be complete, in milliseconds of the clock.
-    pub frame_deadline_ms: u64,
+    /// When the frame that is not complete began, in milliseconds of the clock.
+    pub frame_began_ms: u64,
     /// The peer sends no more; acted upon when everything parked was looked at.
     pub ended: Option<CloseReason>,
+}
+
+impl Ingest {
+    /// Bytes of the frame that is not complete.
+    pub fn partial_len(&self) -> usize {
+        match &self.partial {
+            Partial::None => 0,
+            Partial::Held(_, range) => range.len(),
+            Partial::Copied => self.copied.len(),
+            Partial::Large { filled, .. } => *filled,
+        }
+    }
+
+    /// Whether less of the frame has come than at [`FRAME_RATE_MIN`] since it began, but for the first `grace_ms`.
+    pub fn is_late(&self, now_ms: u64, grace_ms: u64) -> bool {
+        let due_ms = grace_ms + self.partial_len() as u64 * 1000 / FRAME_RATE_MIN;
+        !matches!(self.partial, Partial::None) && now_ms >= self.frame_began_ms + due_ms
+    }
 }
 
 /// The sending side.
