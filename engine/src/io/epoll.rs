@@ -68,6 +68,8 @@ pub struct EpollDriver {
     slots: Vec<Slot>,
     /// Sockets that are readable and wanted.
     turns: Vec<u32>,
+    /// Those whose turn it is, while they are served.
+    now_served: Vec<u32>,
     /// Sockets with [`Socket::pausing`], and perhaps some whose pause was revoked.
     pauses: Vec<SocketId>,
     /// What the next wait says first.
@@ -94,6 +96,7 @@ impl EpollDriver {
             body: geometry.head..geometry.head + geometry.body,
             slots: Vec::new(),
             turns: Vec::new(),
+            now_served: Vec::new(),
             pauses: Vec::new(),
             ready: Vec::new(),
             events: Vec::with_capacity(EVENTS),
@@ -191,7 +194,10 @@ impl EpollDriver {
 
     /// Gives every socket in `turns` one receive, or a few accepts.
     fn turns(&mut self, burst: &mut Vec<Done>) {
-        for index in std::mem::take(&mut self.turns) {
+        // Who takes another turn takes it at the next wait. Two lists in turn keep their memory.
+        std::mem::swap(&mut self.turns, &mut self.now_served);
+        for place in 0..self.now_served.len() {
+            let index = self.now_served[place];
             let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { continue };
             socket.in_turns = false;
             if socket.wanted && socket.readable {
@@ -202,6 +208,7 @@ impl EpollDriver {
                 self.take_turn(index);
             }
         }
+        self.now_served.clear();
     }
 
     fn accept_some(&mut self, index: u32, burst: &mut Vec<Done>) {
