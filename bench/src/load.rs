@@ -249,18 +249,7 @@ fn echo_window(
                 written += 1;
             }
         }
-        // Without waiting: a system may have to wait for us to read before it can read on.
-        while unsent_from < unsent.len() {
-            match rustix::net::send(stream, &unsent[unsent_from..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => unsent_from += count,
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        if unsent_from == unsent.len() {
-            unsent.clear();
-            unsent_from = 0;
-        }
+        send_what_fits(stream, &mut unsent, &mut unsent_from)?;
         if written == checker.verified() {
             return Ok(());
         }
@@ -269,6 +258,23 @@ fn echo_window(
             None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the system closed the connection")),
         };
     }
+}
+
+/// Sends what the socket takes of `unsent` from `from` on, without waiting: a system may have to wait for us to read
+/// before it can read on. When all was taken, both begin anew.
+pub fn send_what_fits(stream: &TcpStream, unsent: &mut Vec<u8>, from: &mut usize) -> io::Result<()> {
+    while *from < unsent.len() {
+        match rustix::net::send(stream, &unsent[*from..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(count) => *from += count,
+            Err(rustix::io::Errno::AGAIN) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    if *from == unsent.len() {
+        unsent.clear();
+        *from = 0;
+    }
+    Ok(())
 }
 
 fn echo_rounds(

@@ -126,12 +126,8 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// A frame that another core composed for a link of this one.
-    pub(super) fn send_for_another(&mut self, link: LinkId, reply: Option<ReplyKey>, segments: FrameSegments) {
-        self.queue(link, reply, segments);
-    }
-
-    fn queue(&mut self, id: LinkId, reply: Option<ReplyKey>, segments: FrameSegments) {
+    /// Queues a frame, composed here or by another core, on a link of this core.
+    pub(super) fn queue(&mut self, id: LinkId, reply: Option<ReplyKey>, segments: FrameSegments) {
         let Some(index) = self.open_link(id) else {
             self.counters.add(DropReason::LinkClosed, 1);
             return segments.into_iter().flatten().for_each(|segment| self.release(segment));

@@ -247,7 +247,7 @@ impl<D: Driver> Core<D> {
                     self.mesh.assembly_bytes.fetch_add(taken as u64, Ordering::Relaxed);
                     self.links[index].ingest.partial = Partial::Large { slot: large, filled: filled + taken, total };
                     self.pool.put(slot);
-                    self.bound_assembly(index);
+                    self.bound_assembly();
                     return None;
                 }
                 self.mesh.assembly_bytes.fetch_sub(filled as u64, Ordering::Relaxed);
@@ -284,7 +284,7 @@ impl<D: Driver> Core<D> {
             self.pool.put(slot);
             self.links[index].ingest.partial = Partial::Large { slot: large, filled, total };
             self.attend(index);
-            self.bound_assembly(index);
+            self.bound_assembly();
         } else if range.len() > COPY_MAX && self.held_partials < HELD_PARTIALS_MAX {
             self.held_partials += 1;
             ingest.partial = Partial::Held(slot, range);
@@ -316,12 +316,12 @@ impl<D: Driver> Core<D> {
         ingest.partial = Partial::Copied;
         self.mesh.assembly_bytes.fetch_add(ingest.copied.len() as u64, Ordering::Relaxed);
         self.attend(index);
-        self.bound_assembly(index);
+        self.bound_assembly();
     }
 
     /// Memory for unfinished frames is bounded over all cores: beyond it the link that has waited longest goes, here the
     /// one whose frame must be complete soonest.
-    fn bound_assembly(&mut self, _latest: u32) {
+    fn bound_assembly(&mut self) {
         if self.mesh.assembly_bytes.load(Ordering::Relaxed) <= ASSEMBLY_BYTES_MAX {
             return;
         }

@@ -209,7 +209,7 @@ impl<D: Driver> Core<D> {
             {
                 taken += 1;
                 match item {
-                    Cross::Frame { link, reply, segments } => self.send_for_another(link, reply, segments),
+                    Cross::Frame { link, reply, segments } => self.queue(link, reply, segments),
                     Cross::Release(segment) => self.pool.release(segment),
                     Cross::Adopt { socket, listener, flow_control } => {
                         self.adopt_accepted(socket, listener, flow_control);

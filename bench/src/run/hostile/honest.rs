@@ -6,7 +6,6 @@ use hdrhistogram::Histogram;
 use ockam_bench::flow::{Checker, Flow};
 use ockam_wire::Address;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::SendFlags;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -172,18 +171,7 @@ fn run(stream: &TcpStream, requests: &Flow, pace: Pace, progress: &Progress, sto
         } else if sent == checker.verified() {
             return Ok(());
         }
-        // Without waiting: a system may have to wait for us to read before it can read on.
-        while unsent_from < unsent.len() {
-            match rustix::net::send(stream, &unsent[unsent_from..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => unsent_from += count,
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        if unsent_from == unsent.len() {
-            unsent.clear();
-            unsent_from = 0;
-        }
+        load::send_what_fits(stream, &mut unsent, &mut unsent_from)?;
         if readable(stream, !unsent.is_empty(), (now + TICK).saturating_duration_since(Instant::now()))? {
             let before = checker.verified();
             let Some(count) = checker.receive(stream)? else {
