@@ -1,6 +1,7 @@
 //! Control -> engine. Numbers in decades per subject; whoever adds a command gives it the next number of its decade.
 
 use crate::link_id::LinkId;
+use crate::key::Key;
 use crate::record::{Bytes, DecodeError, Field};
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,6 +16,9 @@ crate::numbered! {
         3 Hop "hop",
         /// Handed to control as [`crate::Notice::Punt`].
         4 Control "control",
+        /// The decryptor of a channel that is being made: the first message is handed to control, what follows waits for
+        /// [`Command::InstallChannel`].
+        5 Handshake "handshake",
     }
 }
 
@@ -130,7 +134,45 @@ crate::records! {
             /// An encoded TransportMessage (`wire.md` A.3) without the length.
             message: Bytes,
         },
-        /// Answer with every listener, link and address, then the sockets, then `DumpEnd`.
+        /// A handshake is complete: what is sealed for it is opened at `decryptor`, what reaches `encryptor` is sealed.
+        /// Refused as `Limit` when more came before this than waits for a handshake; nothing is set then.
+        60 InstallChannel {
+            /// Answer to this.
+            request: u64,
+            /// Control's number for it, which no living channel has.
+            channel: u32,
+            /// The local name of the receiving side: set by control before, as [`Target::Handshake`].
+            decryptor: Bytes,
+            /// The local name of the sending side.
+            encryptor: Bytes,
+            /// Seals what is sent, from nonce 0 on.
+            sealing_key: Key,
+            /// Opens what is received, from nonce 0 on.
+            opening_key: Key,
+            /// The way to the peer: an encoded TransportMessage (`wire.md` A.3), without its length, of which only the
+            /// onward route is read. Its last address is the peer's decryptor.
+            way: Bytes,
+            /// Whether the way changes to the one that the peer's messages come by (`wire.md` E.5: the responder's).
+            follows_peer: bool,
+            /// Which flow controls may reach the decryptor, as a bit mask.
+            reachable: u64,
+            /// The flow control of what comes out of the channel.
+            flow_control: u8,
+            /// Milliseconds after which the channel ends, whatever control does.
+            expires_in_ms: Option<u64>,
+            /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
+            cookie: Bytes,
+        },
+        /// End a channel, and forget its keys.
+        61 RetireChannel {
+            /// Answer to this.
+            request: u64,
+            /// Which.
+            channel: u32,
+            /// Whether the peer is told (`wire.md` E.7).
+            close: bool,
+        },
+        /// Answer with every listener, link, address and channel, then the sockets, then `DumpEnd`.
         90 Dump {
             /// Answer to this.
             request: u64,

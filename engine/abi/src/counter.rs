@@ -51,6 +51,14 @@ counters! {
     FramesRelayed "frames_relayed" sum,
     /// Frames answered by a built-in service.
     FramesServed "frames_served" sum,
+    /// Messages sealed for channels.
+    RecordsSealed "records_sealed" sum,
+    /// Messages opened that came through channels.
+    RecordsOpened "records_opened" sum,
+    /// Messages that waited for the install of their channel.
+    RecordsParked "records_parked" sum,
+    /// New credentials that came through channels and that nobody reads yet.
+    RefreshesIgnored "refreshes_ignored" sum,
     /// Frames with an empty onward route (`wire.md` A.6).
     Heartbeats "heartbeats" sum,
     /// Frames handed to control.

@@ -7,6 +7,7 @@
 //! * [`command`]: control -> engine. Commands are answered by [`Notice::Applied`] or [`Notice::Refused`], which name
 //!   their request.
 //! * [`notice`]: engine -> control.
+//! * [`key`]: session keys on their way.
 //! * [`counter`]: one sealed memfd of plain `u64` counters, one block per core, read with `pread`.
 //! * [`reason`]: why a frame was dropped or a link closed; one counter each.
 //! * [`record`]: how all of that becomes bytes.
@@ -15,6 +16,7 @@
 
 pub mod command;
 pub mod counter;
+pub mod key;
 pub mod link_id;
 pub mod notice;
 pub mod reason;
@@ -23,12 +25,13 @@ pub mod socket;
 
 pub use command::{Command, Target, TransitRule};
 pub use counter::{Counter, Counters};
+pub use key::Key;
 pub use link_id::LinkId;
-pub use notice::{Driver, LinkOrigin, Notice, Refusal};
+pub use notice::{ChannelEnd, Driver, LinkOrigin, Notice, Refusal};
 pub use reason::{CloseReason, DropReason};
 
 /// Version of everything in this crate. Any change of a record, a counter or a number increments it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Longest cookie in bytes. Cookies are opaque to the engine: control authenticates its own.
 pub const COOKIE_BYTES_MAX: usize = 512;

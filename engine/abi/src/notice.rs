@@ -52,6 +52,24 @@ crate::numbered! {
     }
 }
 
+crate::numbered! {
+    /// Why a channel ended.
+    ChannelEnd "channel end" {
+        /// The peer closed it (`wire.md` E.7).
+        1 ByPeer "by_peer",
+        /// Control asked for it.
+        2 ByControl "by_control",
+        /// Its time is over.
+        3 Expired "expired",
+        /// The link that its way begins with is gone; a responder waited for the peer to come by another.
+        4 LinkGone "link_gone",
+        /// It has sealed as many messages as it can.
+        5 Exhausted "exhausted",
+        /// Too many records that were not genuine.
+        6 TooManyForged "too_many_forged",
+    }
+}
+
 crate::records! {
     /// What the engine tells control.
     Notice "notice" {
@@ -183,9 +201,12 @@ crate::records! {
         },
         /// A message for an address whose target is control.
         50 Punt {
-            /// The link it came in on; absent when control itself sent it.
+            /// The link it came in on; absent when control itself sent it, or when it waited for an install.
             link: Option<LinkId>,
-            /// An encoded TransportMessage; the link's address is in front of its return route already.
+            /// The channel that it came out of: its peer is the sender.
+            channel: Option<u32>,
+            /// An encoded TransportMessage; the address of the link, or the channel's encryptor, is in front of its return
+            /// route already.
             message: Bytes,
         },
         /// A message of control did not leave this node.
@@ -197,11 +218,61 @@ crate::records! {
             /// How many addresses of its onward route were left, the failing one included.
             left: u8,
         },
+        /// A channel, in a dump. Never its keys.
+        60 Channel {
+            /// The dump.
+            request: u64,
+            /// Control's number for it.
+            channel: u32,
+            /// The local name of its receiving side.
+            decryptor: Bytes,
+            /// The local name of its sending side.
+            encryptor: Bytes,
+            /// The way to the peer, as in `InstallChannel`, as it is now.
+            way: Bytes,
+            /// The flow control of what comes out of it.
+            flow_control: u8,
+            /// Milliseconds until it ends.
+            expires_in_ms: Option<u64>,
+            /// What it carried.
+            traffic: ChannelTraffic,
+            /// As given.
+            cookie: Bytes,
+        },
+        /// A channel is gone, with its addresses.
+        61 ChannelClosed {
+            /// Which.
+            channel: u32,
+            /// Why.
+            reason: ChannelEnd,
+        },
         /// The last answer to a dump.
         90 DumpEnd {
             /// The dump.
             request: u64,
         },
+    }
+}
+
+/// What a channel carried since it was installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChannelTraffic {
+    /// Messages sealed.
+    pub sealed: u64,
+    /// Messages opened.
+    pub opened: u64,
+    /// Records that were dropped: not genuine, not new, too far away.
+    pub refused: u64,
+}
+
+impl crate::record::Field for ChannelTraffic {
+    fn put(&self, out: &mut Vec<u8>) {
+        for value in [self.sealed, self.opened, self.refused] {
+            value.put(out);
+        }
+    }
+    fn take(input: &mut &[u8]) -> Result<Self, crate::record::DecodeError> {
+        Ok(ChannelTraffic { sealed: u64::take(input)?, opened: u64::take(input)?, refused: u64::take(input)? })
     }
 }
 

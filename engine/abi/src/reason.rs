@@ -38,6 +38,18 @@ crate::numbered! {
         15 UnsupportedTransport "unsupported_transport",
         /// The text of a TCP address is not `host:port`.
         16 BadAddress "bad_address",
+        /// A record of a channel was not sealed by the peer, or was changed on its way.
+        17 NotGenuine "not_genuine",
+        /// A record of a channel was received before.
+        18 Replayed "replayed",
+        /// A record of a channel is too old or too far ahead (`wire.md` E.6).
+        19 OutsideWindow "outside_window",
+        /// What a genuine record says is no message of a channel.
+        20 BadPlaintext "bad_plaintext",
+        /// The channel that should have carried the message has ended.
+        21 ChannelClosed "channel_closed",
+        /// More came for a channel before its handshake was complete than waits for that.
+        22 ParkedLimit "parked_limit",
     }
 }
 

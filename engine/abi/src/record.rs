@@ -225,7 +225,7 @@ macro_rules! numbered {
 macro_rules! records {
     ($(#[$meta:meta])* $name:ident $what:literal { $($(#[$vmeta:meta])* $number:literal $variant:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty,)* },)* }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Debug, PartialEq)]
         pub enum $name { $($(#[$vmeta])* $variant { $($(#[$fmeta])* $field: $type,)* },)* }
 
         impl $name {
@@ -233,7 +233,8 @@ macro_rules! records {
             pub fn to_bytes(&self) -> Vec<u8> {
                 #[allow(unused_imports)]
                 use $crate::record::Field;
-                let mut out = Vec::with_capacity(64);
+                // No record with a key grows beyond this, so that no copy of one is left behind on the heap.
+                let mut out = Vec::with_capacity(2048);
                 match self {
                     $(Self::$variant { $($field,)* } => {
                         ($number as u16).put(&mut out);
