@@ -56,7 +56,7 @@ pub use noise::{
 };
 #[cfg(feature = "identity")]
 pub use peer::{AuthenticationError, Claim, Credentials, MalformedClaim, Peer, encode_payload, parse_refresh};
-pub use plaintext::{CLOSE, MalformedPlaintext, OutgoingPlaintext, Plaintext};
+pub use plaintext::{CLOSE, MalformedPlaintext, NO_PADDING, OutgoingPlaintext, PAYLOAD_HEAD, Plaintext, PlaintextKind};
 #[cfg(feature = "identity")]
 pub use purpose_key::{Attestation, AttestationError, CLOCK_SKEW_SECS, PURPOSE_KEY_LIFETIME_SECS, PurposePublicKey};
 pub use record::{Exhausted, NONCE_LEN, OpenError, Opened, Opener, RECORD_OVERHEAD, Sealer};

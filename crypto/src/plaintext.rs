@@ -15,8 +15,10 @@ use ockam_wire::{Malformed, Message, Outgoing};
 /// The whole text that ends a channel.
 pub const CLOSE: [u8; 5] = [0x82, 0x82, 0x02, 0x80, NO_PADDING];
 
-const PAYLOAD_HEAD: [u8; 4] = [0x82, 0x82, 0x00, 0x81];
-const NO_PADDING: u8 = 0x40;
+/// What a text with a message begins with, instead of the length that a frame begins with.
+pub const PAYLOAD_HEAD: [u8; 4] = [0x82, 0x82, 0x00, 0x81];
+/// What a text ends with: no padding.
+pub const NO_PADDING: u8 = 0x40;
 
 /// A text that was opened, and is still where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,37 @@ impl<'a> Plaintext<'a> {
     /// # Errors
     /// [`MalformedPlaintext`]. The record was genuine, so the peer itself is at fault; the text is dropped.
     pub fn parse(text: &'a [u8]) -> Result<Self, MalformedPlaintext> {
+        match PlaintextKind::of(text)? {
+            PlaintextKind::Payload { at } => Ok(Plaintext::Payload(Message::parse(&text[at..])?)),
+            PlaintextKind::RefreshCredentials => Ok(Plaintext::RefreshCredentials),
+            PlaintextKind::Close => Ok(Plaintext::Close),
+        }
+    }
+}
+
+/// What kind of text it is: as far as a look at its first bytes tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaintextKind {
+    /// As [`Plaintext::Payload`].
+    Payload {
+        /// Where in the text the message inside begins. Whether it is one, [`Message::parse`] says.
+        at: usize,
+    },
+    /// As [`Plaintext::RefreshCredentials`].
+    RefreshCredentials,
+    /// As [`Plaintext::Close`].
+    Close,
+}
+
+impl PlaintextKind {
+    /// Looks at a text.
+    ///
+    /// # Errors
+    /// [`MalformedPlaintext`].
+    pub fn of(text: &[u8]) -> Result<Self, MalformedPlaintext> {
+        if text.starts_with(&PAYLOAD_HEAD) {
+            return Ok(PlaintextKind::Payload { at: PAYLOAD_HEAD.len() });
+        }
         let (outer, rest) = array(text)?;
         let (message, rest) = array(rest)?;
         let (variant, rest) = head(rest, 0)?;
@@ -45,9 +78,9 @@ impl<'a> Plaintext<'a> {
         }
         let has_a_field = fields != Some(0);
         match variant {
-            Some(0) if has_a_field => Ok(Plaintext::Payload(Message::parse(rest)?)),
-            Some(1) if has_a_field => Ok(Plaintext::RefreshCredentials),
-            Some(2) => Ok(Plaintext::Close),
+            Some(0) if has_a_field => Ok(PlaintextKind::Payload { at: text.len() - rest.len() }),
+            Some(1) if has_a_field => Ok(PlaintextKind::RefreshCredentials),
+            Some(2) => Ok(PlaintextKind::Close),
             Some(0 | 1) => Err(MalformedPlaintext::WrongForm),
             _ => Err(MalformedPlaintext::UnknownMessage),
         }

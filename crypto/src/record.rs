@@ -48,6 +48,16 @@ impl Sealer {
     pub fn seal_in_place(&mut self, record: &mut [u8]) -> Result<u64, Exhausted> {
         let (head, text, tag) = split(record).expect("a record has room for its nonce and its tag");
         let nonce = self.next;
+        (*head, *tag) = self.seal_detached(text)?;
+        Ok(nonce)
+    }
+
+    /// The same for a text whose nonce and tag lie elsewhere: gives both.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when no nonce is left; `text` is untouched, and the channel must end.
+    pub fn seal_detached(&mut self, text: &mut [u8]) -> Result<([u8; NONCE_LEN], [u8; TAG_LEN]), Exhausted> {
+        let nonce = self.next;
         if nonce == REKEY_NONCE {
             return Err(Exhausted);
         }
@@ -55,9 +65,7 @@ impl Sealer {
             self.key = rekey::next(&self.key);
         }
         self.next = nonce + 1;
-        *head = nonce.to_be_bytes();
-        *tag = self.key.seal(&aead::nonce(nonce), &[], text);
-        Ok(nonce)
+        Ok((nonce.to_be_bytes(), self.key.seal(&aead::nonce(nonce), &[], text)))
     }
 
     /// How many messages have been sealed; the nonce of the next one.
