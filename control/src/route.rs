@@ -1,5 +1,5 @@
-//! A route as the nodes along it see it: TCP hops to dial and local addresses to deliver to. Made from a MultiAddr in
-//! which names are resolved already.
+//! A route as the nodes along it see it: TCP hops to dial, local addresses to deliver to, secure channels to open on
+//! the way. Made from a MultiAddr in which names are resolved already.
 
 use crate::error::Error;
 use ockam_engine_abi::DropReason;
@@ -38,13 +38,16 @@ pub enum Step {
     Service(String),
     /// A worker of the node that was reached: most often a link to the next node.
     Worker(String),
+    /// A listener of secure channels at the node that was reached: a channel to it is opened over everything before, and
+    /// what follows goes through that channel (`wire.md` I.4).
+    Secure(String),
 }
 
 impl Step {
     fn address(&self) -> Address {
         match self {
             Step::Dial(hop) => Address { kind: TCP, name: hop.to_string().into_bytes() },
-            Step::Service(name) | Step::Worker(name) => Address::local(name.as_bytes()),
+            Step::Service(name) | Step::Worker(name) | Step::Secure(name) => Address::local(name.as_bytes()),
         }
     }
 }
@@ -62,14 +65,17 @@ impl fmt::Display for Step {
             Step::Dial(Hop::Name(host, port)) => write!(formatter, "/dnsaddr/{host}/tcp/{port}"),
             Step::Service(name) => write!(formatter, "/service/{name}"),
             Step::Worker(name) => write!(formatter, "/worker/{name}"),
+            Step::Secure(name) => write!(formatter, "/secure/{name}"),
         }
     }
 }
 
-/// A route that ends at a service or a worker.
+/// A route that ends at a service or a worker, or, as a leg, at a listener of secure channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     steps: Vec<Step>,
+    /// Whose node it begins at, when that is not the sender's: the channel that leads there.
+    behind: Option<Step>,
 }
 
 impl Route {
@@ -121,18 +127,21 @@ impl Route {
                     let fix = format!("Write /ip4/127.0.0.1{part}, or another host.");
                     return Err(refuse(format!("has no host before {part}"), &fix));
                 }
-                Protocol::Service(name) | Protocol::Worker(name) if name.len() > LOCAL_NAME_BYTES_MAX => {
+                Protocol::Service(name) | Protocol::Worker(name) | Protocol::Secure(name)
+                    if name.len() > LOCAL_NAME_BYTES_MAX =>
+                {
                     let fix = format!("Use at most {LOCAL_NAME_BYTES_MAX} bytes.");
                     return Err(refuse(format!("has a name of {} bytes", name.len()), &fix));
                 }
                 Protocol::Service(name) => Step::Service(name.clone()),
                 Protocol::Worker(name) => Step::Worker(name.clone()),
+                Protocol::Secure(name) => Step::Secure(name.clone()),
                 Protocol::Node(_) => {
                     let fix = "Give its address; names of nodes are known to the ockam command of their home only.";
                     return Err(refuse(format!("has {part}, a name that is not resolved"), fix));
                 }
-                Protocol::Secure(_) | Protocol::Project(_) | Protocol::Space(_) => {
-                    let fix = "Use /node, /ip4, /ip6, /dnsaddr with /tcp, /service and /worker.";
+                Protocol::Project(_) | Protocol::Space(_) => {
+                    let fix = "Use /node, /ip4, /ip6, /dnsaddr with /tcp, /secure, /service and /worker.";
                     return Err(refuse(format!("has {part}, which this version does not know"), fix));
                 }
             };
@@ -142,11 +151,26 @@ impl Route {
             let fix = format!("Use at most {ROUTE_MAX}.");
             return Err(refuse(format!("has {} addresses", steps.len()), &fix));
         }
-        if !matches!(steps.last(), Some(Step::Service(_) | Step::Worker(_))) {
-            let fix = format!("Say what answers there: {multiaddr}/service/echo.");
-            return Err(refuse("ends at a node".into(), &fix));
+        let end = match steps.last() {
+            Some(Step::Service(_) | Step::Worker(_)) => return Ok(Route { steps, behind: None }),
+            Some(Step::Secure(_)) => "ends at a secure channel",
+            Some(Step::Dial(_)) | None => "ends at a node",
+        };
+        let fix = format!("Say what answers there: {multiaddr}/service/echo.");
+        Err(refuse(end.into(), &fix))
+    }
+
+    /// The route cut behind each secure channel. Every leg but the last ends at the listener of a channel that must be
+    /// opened first; the next leg begins at the node of that listener.
+    pub fn legs(&self) -> Vec<Route> {
+        let mut legs = Vec::new();
+        let mut behind = self.behind.clone();
+        for steps in self.steps.split_inclusive(|step| matches!(step, Step::Secure(_))) {
+            let leg = Route { steps: steps.to_vec(), behind };
+            behind = steps.last().cloned();
+            legs.push(leg);
         }
-        Ok(Route { steps })
+        legs
     }
 
     /// All of it.
@@ -162,21 +186,24 @@ impl Route {
         }
     }
 
-    /// The addresses on the wire, from the step with number `from` on.
+    /// The addresses on the wire, from the step with number `from` on. Those of one leg: addresses behind a channel are
+    /// sealed in what goes to those before it.
     pub fn addresses(&self, from: usize) -> Vec<Address> {
         self.steps[from..].iter().map(Step::address).collect()
     }
 
     /// The error for a message that failed when `left` addresses of its route were left, the failing one included.
-    /// `sender` is who sent it, as the end of a sentence: `the node n1`.
+    /// `sender` is who sent it, as the end of a sentence: `the node n1`. Of a leg behind a channel it is at the node where
+    /// the channel ends that its first address is looked up.
     pub fn undelivered(&self, reason: DropReason, left: u8, sender: &str) -> Error {
         let at = self.steps.len().saturating_sub(usize::from(left)).min(self.steps.len() - 1);
         let before = self.steps[..at].iter().rev();
         let place = before.clone().find_map(|step| match step {
             Step::Dial(hop) => Some(format!("the node at {hop}")),
-            Step::Worker(_) => Some(format!("the node behind {step}")),
+            Step::Worker(_) | Step::Secure(_) => Some(format!("the node behind {step}")),
             Step::Service(_) => None,
         });
+        let place = place.or_else(|| self.behind.as_ref().map(|channel| format!("the node behind {channel}")));
         Error::Undelivered {
             step: self.steps[at].to_string(),
             place: place.unwrap_or_else(|| sender.to_owned()),
@@ -217,12 +244,43 @@ mod tests {
             "/ip6/::/tcp/6002/service/echo",
             "/node/n1/service/echo",
             "/service/hop/secure/api",
+            "/ip4/127.0.0.1/tcp/1/secure/api",
             "/project/default/service/echo",
             &many,
         ] {
             assert!(matches!(route(text), Err(Error::BadArgument { .. })), "{text} was taken");
         }
         assert!(route(&"/service/hop".repeat(32)).is_ok());
+    }
+
+    #[test]
+    fn legs_are_cut_behind_each_channel() {
+        let legs_of = |text: &str| -> Vec<String> {
+            let show = |leg: &Route| leg.steps().iter().map(Step::to_string).collect();
+            route(text).unwrap().legs().iter().map(show).collect()
+        };
+        for (text, want) in [
+            ("/service/echo", &["/service/echo"][..]),
+            ("/secure/api/service/echo", &["/secure/api", "/service/echo"]),
+            (
+                "/ip4/127.0.0.1/tcp/1/ip4/127.0.0.1/tcp/2/secure/api/service/hop/secure/other/worker/ab",
+                &["/ip4/127.0.0.1/tcp/1/ip4/127.0.0.1/tcp/2/secure/api", "/service/hop/secure/other", "/worker/ab"],
+            ),
+            ("/secure/a/secure/b/service/echo", &["/secure/a", "/secure/b", "/service/echo"]),
+        ] {
+            assert_eq!(legs_of(text), want, "{text}");
+        }
+        let legs = route("/ip4/127.0.0.1/tcp/1/secure/api/service/echo").unwrap().legs();
+        let addresses: Vec<String> = legs[0].addresses(0).iter().map(Address::to_string).collect();
+        assert_eq!(addresses, ["1#127.0.0.1:1", "0#api"]);
+        let Error::Undelivered { step, place, .. } = legs[1].undelivered(DropReason::NoSuchAddress, 1, "me") else {
+            panic!("another error");
+        };
+        assert_eq!((step.as_str(), place.as_str()), ("/service/echo", "the node behind /secure/api"));
+        let Error::Undelivered { step, place, .. } = legs[0].undelivered(DropReason::NoSuchAddress, 1, "me") else {
+            panic!("another error");
+        };
+        assert_eq!((step.as_str(), place.as_str()), ("/secure/api", "the node at 127.0.0.1:1"));
     }
 
     #[test]
