@@ -368,6 +368,42 @@ pub enum Error {
         /// How long was waited.
         timeout_ms: u64,
     },
+
+    // ---- secure channels
+    /// Somebody else is at the end of a channel than may be there.
+    #[error("the identity at {listener} is {identifier}, which is not authorized")]
+    PeerNotAuthorized {
+        /// The listener, as a route.
+        listener: String,
+        /// Who it is, proved.
+        identifier: String,
+    },
+    /// What is at the end of a channel does not prove to be who it says it is.
+    #[error("what answers at {listener} is not who it says it is: {why}")]
+    PeerNotAuthentic {
+        /// The listener, as a route.
+        listener: String,
+        /// Why, as a sentence without its end.
+        why: String,
+    },
+    /// The end of a channel does not want this identity.
+    #[error("the identity at {listener}, {identifier}, refused the channel to {own}")]
+    ChannelRefused {
+        /// The listener, as a route.
+        listener: String,
+        /// Who refused, proved.
+        identifier: String,
+        /// Whom.
+        own: String,
+    },
+    /// A route names a node that has an identity which may not be met.
+    #[error("the node {node:?} has the identity {identifier}, which is not among those authorized")]
+    NodeNotAuthorized {
+        /// The node.
+        node: String,
+        /// The identity recorded for it.
+        identifier: String,
+    },
     /// The peer does not speak the protocol.
     #[error("{peer} {why}")]
     PeerMisbehaved {
@@ -481,6 +517,10 @@ impl Error {
             Error::Undelivered { .. } => "E_UNDELIVERED",
             Error::LinkLost { .. } => "E_LINK_LOST",
             Error::NoReply { .. } => "E_NO_REPLY",
+            Error::PeerNotAuthorized { .. } => "E_PEER_NOT_AUTHORIZED",
+            Error::PeerNotAuthentic { .. } => "E_PEER_NOT_AUTHENTIC",
+            Error::ChannelRefused { .. } => "E_CHANNEL_REFUSED",
+            Error::NodeNotAuthorized { .. } => "E_NODE_NOT_AUTHORIZED",
             Error::PeerMisbehaved { .. } => "E_PEER_MISBEHAVED",
             Error::Reported(report) => &report.code,
             Error::ControlSilent { .. } => "E_CONTROL_SILENT",
@@ -521,7 +561,11 @@ impl Error {
             Error::NotOurs { .. }
             | Error::OpenToOthers { .. }
             | Error::ListenDenied { .. }
-            | Error::OtherUser { .. } => exit::DENIED,
+            | Error::OtherUser { .. }
+            | Error::PeerNotAuthorized { .. }
+            | Error::PeerNotAuthentic { .. }
+            | Error::ChannelRefused { .. }
+            | Error::NodeNotAuthorized { .. } => exit::DENIED,
             Error::NoHome
             | Error::WrongKind { .. }
             | Error::ForeignDatabase { .. }
@@ -605,6 +649,16 @@ impl Error {
                 "Check the route, or wait longer with --timeout; nodes of other makes drop silently what they cannot deliver."
                     .into()
             }
+            Error::PeerNotAuthorized { identifier, .. } => {
+                format!("Check who that is; if it is whom you want, add `--authorized {identifier}`.")
+            }
+            Error::PeerNotAuthentic { .. } => {
+                "Do not trust what is there; check the route, and the clocks of both machines.".into()
+            }
+            Error::ChannelRefused { own, .. } => {
+                format!("The owner of that listener can admit you with `--authorized {own}`.")
+            }
+            Error::NodeNotAuthorized { .. } => "Check --authorized, or name the node by its address.".into(),
             Error::PeerMisbehaved { .. } => "Check that a node listens there, and not another program.".into(),
             Error::Reported(report) => report.hint.clone(),
             Error::ControlSilent { node, .. } => {
@@ -802,6 +856,14 @@ mod tests {
             (attempt(AttemptFailure::NotANode), 76, 502),
             (attempt(AttemptFailure::TimedOut), 69, 503),
             (Error::NoReply { route: "/service/x".into(), timeout_ms: 1500 }, 75, 504),
+            (Error::PeerNotAuthorized { listener: "/service/api".into(), identifier: "I00".into() }, 77, 403),
+            (Error::PeerNotAuthentic { listener: "/service/api".into(), why: "it is not".into() }, 77, 403),
+            (
+                Error::ChannelRefused { listener: "/service/api".into(), identifier: "I00".into(), own: "I01".into() },
+                77,
+                403,
+            ),
+            (Error::NodeNotAuthorized { node: "n3".into(), identifier: "I00".into() }, 77, 403),
             (Error::Interrupted, 130, 500),
         ] {
             assert_eq!((error.exit(), error.http_status()), (exit, status), "{error}");
