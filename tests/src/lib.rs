@@ -6,15 +6,19 @@
 #![forbid(unsafe_code)]
 
 mod binary;
+mod channel;
 mod home;
+mod middle;
 mod namespace;
 mod peer;
 mod process;
 
 pub use binary::binary;
+pub use channel::{Carrier, Channel, Identity, Initiator, Inner, Manner, Responder, Served, Through, now, random_name};
 pub use home::{Home, Node, Output, finish};
+pub use middle::{Direction, Middle, flipped, payload_of};
 pub use namespace::Network;
-pub use peer::{ClosedPort, Peer, Received, Traffic, addresses, frame, noise, text};
+pub use peer::{ClosedPort, Peer, Received, Traffic, addresses, frame, frame_to, noise, text};
 pub use process::Process;
 
 use std::io::Write;

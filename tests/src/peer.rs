@@ -135,7 +135,11 @@ pub fn addresses(texts: &[&str]) -> Vec<Address> {
 /// A frame with these routes and this payload.
 #[track_caller]
 pub fn frame(onward: &[&str], back: &[&str], payload: &[u8]) -> Vec<u8> {
-    let (onward, back) = (addresses(onward), addresses(back));
+    frame_to(&addresses(onward), &addresses(back), payload)
+}
+
+/// The same for addresses that were received.
+pub fn frame_to(onward: &[Address], back: &[Address], payload: &[u8]) -> Vec<u8> {
     let onward: Vec<AddressRef<'_>> = onward.iter().map(Address::as_ref).collect();
     let back: Vec<AddressRef<'_>> = back.iter().map(Address::as_ref).collect();
     let (onward, return_route) = (RouteParts::new(&onward), RouteParts::new(&back));
