@@ -21,12 +21,20 @@
 //! | `GET /workers` | | array of [`WorkerInfo`] |
 //! | `GET /flow-controls` | | array of [`FlowControlInfo`] |
 //! | `POST /flow-controls/consumers` | [`AddConsumer`] | [`AddConsumer`], as now in force |
+//! | `GET /secure-channels` | | array of [`SecureChannelInfo`] |
+//! | `POST /secure-channels` | [`CreateSecureChannel`] | [`SecureChannelInfo`] |
+//! | `GET /secure-channels/{address}` | | [`SecureChannelInfo`] |
+//! | `DELETE /secure-channels/{address}` | | [`SecureChannelInfo`] as it was |
+//! | `GET /secure-channel-listeners` | | array of [`SecureChannelListenerInfo`] |
+//! | `POST /secure-channel-listeners` | [`CreateSecureChannelListener`] | [`SecureChannelListenerInfo`] |
+//! | `GET /secure-channel-listeners/{address}` | | [`SecureChannelListenerInfo`] |
+//! | `DELETE /secure-channel-listeners/{address}` | | [`SecureChannelListenerInfo`] as it was |
 //! | `POST /messages` | [`SendMessage`] | [`MessageReply`] |
 //! | `GET /engine` | | [`EngineInfo`] |
 //! | `GET /engine/stats` | | [`EngineStats`] |
 //! | `POST /engine/restart` | | [`EngineInfo`] of the new engine |
 //!
-//! An `{id}` with characters that a path segment may not have is percent-encoded.
+//! An `{id}` or `{address}` with characters that a path segment may not have is percent-encoded.
 
 use ockam_engine_abi::Target;
 use serde::{Deserialize, Serialize};
@@ -56,6 +64,10 @@ pub mod path {
     pub const FLOW_CONTROLS: &str = "/flow-controls";
     /// Who may reach what.
     pub const CONSUMERS: &str = "/flow-controls/consumers";
+    /// Secure channels; `/{address}` below it.
+    pub const SECURE_CHANNELS: &str = "/secure-channels";
+    /// Where peers open secure channels; `/{address}` below it.
+    pub const SECURE_CHANNEL_LISTENERS: &str = "/secure-channel-listeners";
     /// Send a message, wait for the reply.
     pub const MESSAGES: &str = "/messages";
     /// The engine.
@@ -110,6 +122,15 @@ pub struct NodeInfo {
     pub tcp_connections: Vec<TcpConnectionInfo>,
     /// Built-in services.
     pub services: Vec<ServiceInfo>,
+    /// The identifier of the node's identity; absent before it is needed for the first time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub identifier: Option<String>,
+    /// Where peers open secure channels.
+    pub secure_channel_listeners: Vec<SecureChannelListenerInfo>,
+    /// Secure channels made by `secure-channel create`.
+    pub secure_channels: Vec<SecureChannelInfo>,
+    /// How many secure channels peers have open here.
+    pub secure_channels_accepted: u64,
     /// Transit rules beside the default, as `FROM=TO[:PORT]`.
     pub transit_rules: Vec<String>,
     /// Log of control.
@@ -288,6 +309,123 @@ pub struct AddConsumer {
     pub address: String,
 }
 
+/// Which end of a secure channel this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelRole {
+    /// This node opened it.
+    Initiator,
+    /// A peer opened it.
+    Responder,
+}
+
+/// How a secure channel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelStatus {
+    /// Messages go through.
+    Open,
+    /// It ended, and is being opened again.
+    Opening,
+    /// It ended, and is not opened again.
+    Stopped,
+}
+
+/// A secure channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecureChannelInfo {
+    /// Where to send what shall go through it: 32 hexadecimal digits, without `/service/`. It stays the same when the
+    /// channel is opened again.
+    pub address: String,
+    /// Which end this node is.
+    pub role: ChannelRole,
+    /// Whether it is up.
+    pub status: ChannelStatus,
+    /// The route that it was made with; only for the initiator.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub route: Option<String>,
+    /// The address of the listener where the peer opened it; only for the responder.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub listener: Option<String>,
+    /// The peer's identifier, authenticated.
+    pub identifier: String,
+    /// The identifier that this node showed.
+    pub my_identifier: String,
+    /// Identifiers of which the peer must have one; anyone's when empty. Only for the initiator.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub authorized: Vec<String>,
+    /// The flow control of what comes out of it, 32 hexadecimal digits.
+    pub flow_control_id: String,
+    /// When it ends for want of a valid key, in seconds of Unix time; 0 while it is not open.
+    pub expires_at: u64,
+    /// How often it was opened again by this control.
+    pub reopened: u64,
+    /// Why it is not open.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// Messages sealed since it was opened.
+    pub sealed: u64,
+    /// Messages opened since it was opened.
+    pub opened: u64,
+    /// Records dropped since it was opened: not genuine, not new, too far away.
+    pub refused: u64,
+}
+
+/// Opens a secure channel that is opened again whenever it ends, until it is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSecureChannel {
+    /// A MultiAddr in which names are resolved, as in [`SendMessage::route`]. Its last part is the peer's listener:
+    /// `/service/api`.
+    pub route: String,
+    /// Identifiers of which the peer must have one; anyone's when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorized: Vec<String>,
+    /// The name of the identity to show; the node's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// How long everything together may take, in milliseconds; at most [`TIMEOUT_MS_MAX`].
+    pub timeout_ms: u64,
+}
+
+/// Where peers open secure channels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecureChannelListenerInfo {
+    /// Its address, without `/service/`.
+    pub address: String,
+    /// The flow control of what comes out of its channels, 32 hexadecimal digits.
+    pub flow_control_id: String,
+    /// The identifier that it shows; absent when it is the node's and that is not needed yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub identifier: Option<String>,
+    /// Identifiers of which a peer must have one; anyone's when empty.
+    pub authorized: Vec<String>,
+    /// Channels open now.
+    pub channels: u64,
+    /// Handshakes that are under way.
+    pub half_open: u64,
+    /// Handshakes that became channels since this control started.
+    pub accepted: u64,
+    /// Handshakes given up for others, because there were too many, since this control started.
+    pub shed: u64,
+    /// Handshakes refused since this control started, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// Makes a listener for secure channels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSecureChannelListener {
+    /// Its address, without `/service/`.
+    pub address: String,
+    /// Identifiers of which a peer must have one; anyone's when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorized: Vec<String>,
+    /// The name of the identity to show; the node's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+}
+
 /// The body of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
@@ -302,8 +440,16 @@ pub enum MessageBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SendMessage {
-    /// A MultiAddr in which names are resolved: `/ip4`, `/ip6`, `/dnsaddr` with `/tcp`, `/service`, `/worker`.
+    /// A MultiAddr in which names are resolved: `/ip4`, `/ip6`, `/dnsaddr` with `/tcp`, `/service`, `/worker`, and
+    /// `/secure`, where a secure channel is opened for this message.
     pub route: String,
+    /// For each `/secure` part of the route, in order: identifiers of which the peer there must have one. Anyone's when
+    /// empty or missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorized: Vec<Vec<String>>,
+    /// The name of the identity to show at `/secure` parts; the node's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// What to send: `{"text": ".."}` or `{"hex": ".."}`.
     pub message: MessageBody,
     /// How long to wait for everything together, in milliseconds; at most [`TIMEOUT_MS_MAX`].

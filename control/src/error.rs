@@ -105,6 +105,43 @@ pub enum Error {
         /// The node.
         name: String,
     },
+    /// No identity of ours has this name or identifier.
+    #[error("there is no identity {name:?}")]
+    NoSuchIdentity {
+        /// The name or identifier.
+        name: String,
+        /// Names that resemble it.
+        near: Vec<String>,
+    },
+    /// There is no identity at all.
+    #[error("there is no identity yet")]
+    NoIdentities,
+    /// No vault has this name.
+    #[error("there is no vault named {name:?}")]
+    NoSuchVault {
+        /// The name.
+        name: String,
+        /// Names that resemble it.
+        near: Vec<String>,
+    },
+    /// There is one of this name already.
+    #[error("there is already {what} named {name:?}")]
+    NameTaken {
+        /// What there is, with its article: `an identity`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Something that is to be deleted is needed.
+    #[error("the {what} {name:?} is used by {by}")]
+    InUse {
+        /// What is to be deleted.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// By what, such as `the node "n1"`.
+        by: String,
+    },
     /// Another process starts or ends the node at this moment.
     #[error("another process is starting or stopping the node {name:?}")]
     NodeBusy {
@@ -217,6 +254,42 @@ pub enum Error {
     DatabaseBusy {
         /// The file.
         path: PathBuf,
+    },
+
+    // ---- keys
+    /// A vault file is damaged, or no vault file.
+    #[error("the vault {} cannot be used: {why}", path.display())]
+    Vault {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, as a sentence without a full stop.
+        why: String,
+    },
+    /// The passphrase is another one, or the vault is damaged.
+    #[error("the passphrase in {} does not open the vault {}", passphrase_file.display(), path.display())]
+    WrongPassphrase {
+        /// The vault.
+        path: PathBuf,
+        /// Where the passphrase is.
+        passphrase_file: PathBuf,
+    },
+    /// An identity of ours cannot sign.
+    #[error("the identity {identity:?} cannot be used: {why}")]
+    IdentityUnusable {
+        /// Its name.
+        identity: String,
+        /// Why.
+        why: String,
+        /// What helps.
+        fix: String,
+    },
+    /// A history is not what is known of its identity, nor a continuation of it.
+    #[error("the history of {identifier} was refused: {why}")]
+    HistoryRefused {
+        /// Whose history.
+        identifier: String,
+        /// Why.
+        why: &'static str,
     },
 
     // ---- sockets
@@ -386,6 +459,16 @@ pub enum Error {
         /// Why, as a sentence without its end.
         why: String,
     },
+    /// Somebody else is at the end of a channel than was there when it was made.
+    #[error("the identity at {listener} changed: it was {before}, and now it is {identifier}")]
+    IdentityChanged {
+        /// The listener, as a route.
+        listener: String,
+        /// Who it is, proved.
+        identifier: String,
+        /// Who it was.
+        before: String,
+    },
     /// The end of a channel does not want this identity.
     #[error("the identity at {listener}, {identifier}, refused the channel to {own}")]
     ChannelRefused {
@@ -484,6 +567,15 @@ impl Error {
             Error::NoSuchNode { .. } => "E_NO_SUCH_NODE",
             Error::NoNodes => "E_NO_NODES",
             Error::NoListenerOfNode { .. } => "E_NO_LISTENER_OF_NODE",
+            Error::NoSuchIdentity { .. } => "E_NO_SUCH_IDENTITY",
+            Error::NoIdentities => "E_NO_IDENTITIES",
+            Error::NoSuchVault { .. } => "E_NO_SUCH_VAULT",
+            Error::NameTaken { .. } => "E_NAME_TAKEN",
+            Error::InUse { .. } => "E_IN_USE",
+            Error::Vault { .. } => "E_VAULT",
+            Error::WrongPassphrase { .. } => "E_WRONG_PASSPHRASE",
+            Error::IdentityUnusable { .. } => "E_IDENTITY_UNUSABLE",
+            Error::HistoryRefused { .. } => "E_HISTORY_REFUSED",
             Error::NodeRunning { .. } => "E_NODE_RUNNING",
             Error::NodeStopped { .. } => "E_NODE_STOPPED",
             Error::NodeBusy { .. } => "E_NODE_BUSY",
@@ -521,6 +613,7 @@ impl Error {
             Error::PeerNotAuthentic { .. } => "E_PEER_NOT_AUTHENTIC",
             Error::ChannelRefused { .. } => "E_CHANNEL_REFUSED",
             Error::NodeNotAuthorized { .. } => "E_NODE_NOT_AUTHORIZED",
+            Error::IdentityChanged { .. } => "E_IDENTITY_CHANGED",
             Error::PeerMisbehaved { .. } => "E_PEER_MISBEHAVED",
             Error::Reported(report) => &report.code,
             Error::ControlSilent { .. } => "E_CONTROL_SILENT",
@@ -539,6 +632,9 @@ impl Error {
             Error::NoSuchNode { .. }
             | Error::NoNodes
             | Error::NoListenerOfNode { .. }
+            | Error::NoSuchIdentity { .. }
+            | Error::NoIdentities
+            | Error::NoSuchVault { .. }
             | Error::NoSuchThing { .. }
             | Error::Unresolved { .. } => exit::UNKNOWN,
             Error::NodeStopped { .. }
@@ -550,6 +646,7 @@ impl Error {
                 if all_not_nodes && !attempts.is_empty() { exit::PROTOCOL } else { exit::UNAVAILABLE }
             }
             Error::NodeRunning { .. }
+            | Error::NameTaken { .. }
             | Error::AddressTaken { .. }
             | Error::Limit { .. }
             | Error::AddressBusy { .. }
@@ -557,16 +654,21 @@ impl Error {
             | Error::AddressNotLocal { .. }
             | Error::ListenFailed { .. } => exit::CANNOT_CREATE,
             Error::Storage { errno, .. } if is_permission(*errno) => exit::DENIED,
-            Error::Storage { .. } | Error::Database { .. } | Error::Io { .. } => exit::IO,
+            Error::Storage { .. } | Error::Database { .. } | Error::Vault { .. } | Error::Io { .. } => exit::IO,
             Error::NotOurs { .. }
+            | Error::InUse { .. }
+            | Error::WrongPassphrase { .. }
+            | Error::HistoryRefused { .. }
             | Error::OpenToOthers { .. }
             | Error::ListenDenied { .. }
             | Error::OtherUser { .. }
             | Error::PeerNotAuthorized { .. }
             | Error::PeerNotAuthentic { .. }
+            | Error::IdentityChanged { .. }
             | Error::ChannelRefused { .. }
             | Error::NodeNotAuthorized { .. } => exit::DENIED,
             Error::NoHome
+            | Error::IdentityUnusable { .. }
             | Error::WrongKind { .. }
             | Error::ForeignDatabase { .. }
             | Error::NewerDatabase { .. }
@@ -594,6 +696,27 @@ impl Error {
             }
             Error::NoSuchNode { near, .. } => format!("Did you mean {}? See `ockam node list`.", near.join(" or ")),
             Error::NoNodes => "Make one with `ockam node create`.".into(),
+            Error::NoSuchIdentity { near, .. } if near.is_empty() => {
+                "See all with `ockam identity list`, or make one with `ockam identity create NAME`.".into()
+            }
+            Error::NoSuchIdentity { near, .. } => {
+                format!("Did you mean {}? See `ockam identity list`.", near.join(" or "))
+            }
+            Error::NoIdentities => "Make one with `ockam identity create`.".into(),
+            Error::NoSuchVault { near, .. } if near.is_empty() => {
+                "See all with `ockam vault list`, or make one with `ockam vault create NAME`.".into()
+            }
+            Error::NoSuchVault { near, .. } => format!("Did you mean {}? See `ockam vault list`.", near.join(" or ")),
+            Error::NameTaken { .. } => "Choose another name, or delete that one first.".into(),
+            Error::InUse { .. } => "Delete what uses it first.".into(),
+            Error::Vault { .. } => "Restore the file from a backup; it was left as it is.".into(),
+            Error::WrongPassphrase { .. } => {
+                "Check what is in that file; if it is right, the vault is damaged: restore it from a backup.".into()
+            }
+            Error::IdentityUnusable { fix, .. } => fix.clone(),
+            Error::HistoryRefused { .. } => {
+                "Ask its owner for the latest history; an older or another one can come from a stolen key.".into()
+            }
             Error::NoListenerOfNode { name } => {
                 format!("Give it one with `ockam tcp-listener create 127.0.0.1:0 --at {name}`.")
             }
@@ -659,6 +782,9 @@ impl Error {
                 format!("The owner of that listener can admit you with `--authorized {own}`.")
             }
             Error::NodeNotAuthorized { .. } => "Check --authorized, or name the node by its address.".into(),
+            Error::IdentityChanged { .. } => {
+                "If the peer was replaced on purpose, delete the secure channel and create it again.".into()
+            }
             Error::PeerMisbehaved { .. } => "Check that a node listens there, and not another program.".into(),
             Error::Reported(report) => report.hint.clone(),
             Error::ControlSilent { node, .. } => {
