@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! $OCKAM_HOME/            0700   default ~/.ockam
-//!   ockam.db              0600   names of nodes, the default node (shared by all processes)
+//!   ockam.db              0600   nodes, vaults and identities by name, and the defaults (shared by all processes)
+//!   vaults/               0700
+//!     NAME                0600   secret keys
 //!   nodes/                0700
 //!     NAME/               0700
 //!       node.db           0600   what the node shall be (written by its control only)
@@ -75,6 +77,24 @@ impl Home {
         NodeDir { path: self.nodes().join(name.as_str()), name: name.clone() }
     }
 
+    /// The file of a vault that has no path of its own. Neither it nor its directory need exist.
+    pub fn vault(&self, name: &str) -> PathBuf {
+        self.vaults().join(name)
+    }
+
+    /// Makes the directory of the vaults, if it does not exist, and checks that it can be trusted.
+    ///
+    /// # Errors
+    /// As [`Home::prepare`].
+    pub fn prepare_vaults(&self) -> Result<(), Error> {
+        self.prepare()?;
+        make_or_check(&self.vaults()).map(drop)
+    }
+
+    fn vaults(&self) -> PathBuf {
+        self.path.join("vaults")
+    }
+
     fn nodes(&self) -> PathBuf {
         self.path.join("nodes")
     }
@@ -131,6 +151,19 @@ fn make_private_directory(path: &Path) -> Result<(), Error> {
     made.map_err(|error| Error::storage("create", path, &error))?;
     let opened = fs::set_permissions(path, Permissions::from_mode(0o700));
     opened.map_err(|error| Error::storage("set the mode of", path, &error))
+}
+
+/// Makes a directory of ours, or checks the one that is there. Says whether it was made.
+fn make_or_check(path: &Path) -> Result<bool, Error> {
+    match make_private_directory(path) {
+        Ok(()) => Ok(true),
+        Err(Error::Storage { errno, .. }) if errno == libc::EEXIST => {
+            let metadata = fs::symlink_metadata(path);
+            check_directory(path, &metadata.map_err(|error| Error::storage("open", path, &error))?)?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn check_directory(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
@@ -310,15 +343,7 @@ impl NodeDir {
     /// # Errors
     /// [`Error::NotOurs`], [`Error::OpenToOthers`], [`Error::WrongKind`], [`Error::Storage`].
     pub fn prepare(&self) -> Result<bool, Error> {
-        match make_private_directory(&self.path) {
-            Ok(()) => Ok(true),
-            Err(Error::Storage { errno, .. }) if errno == libc::EEXIST => {
-                let metadata = fs::symlink_metadata(&self.path);
-                check_directory(&self.path, &metadata.map_err(|error| Error::storage("open", &self.path, &error))?)?;
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        make_or_check(&self.path)
     }
 
     /// Removes it with all that is in it; symbolic links are removed, never followed.

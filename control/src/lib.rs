@@ -4,6 +4,7 @@
 //! * [`process`]: the processes of a node. [`store`]: SQLite, one file for all nodes and one per node.
 //! * `node`: desired state and changes; `supervisor`: the engine's life; [`engine_link`]: the engine's socket;
 //!   `messages`: a message sent by a node; `api_server`: the Unix socket.
+//! * [`identities`]: vaults and identities.
 //! * [`random`], [`text`]: small tools. [`route`], [`transit`]: routes and transit rules as nodes see them.
 //! * [`cli`]: the commands. [`messenger`]: a message sent without a node. [`demo`]: all of it on a stage.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod demo;
 pub mod engine_link;
 pub mod error;
 pub mod home;
+pub mod identities;
 mod logging;
 mod messages;
 pub mod messenger;

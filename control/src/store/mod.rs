@@ -2,11 +2,15 @@
 //!
 //! * [`database`]: how a file is made, recognised, migrated, and how its errors become ours.
 //! * [`shared`]: `ockam.db`. Any process, short transactions.
+//! * [`identity`]: its tables of vaults and identities.
+//! * [`vault`]: files with secret keys, which no database has.
 //! * [`node`]: `node.db`. Written by the node's control only.
 
 pub mod database;
+pub mod identity;
 pub mod node;
 pub mod shared;
+pub mod vault;
 
 pub use node::{ListenerRow, NodeStore, Settings};
 pub use shared::{NodeRow, SharedStore};

@@ -1,8 +1,11 @@
-//! `ockam.db`: which nodes there are and which is the default.
+//! `ockam.db`: which nodes there are, which is the default, and who they are. Vaults and identities are in it, too:
+//! [`super::identity`].
 
 use super::database::{self, Format, from_sqlite};
+use super::identity::{self, Tables};
 use crate::error::Error;
 use crate::home::{Home, NodeName};
+use ockam_crypto::Identifier;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,7 +19,7 @@ const FORMAT: Format = Format {
             is_default INTEGER NOT NULL CHECK (is_default IN (0, 1))
         ) STRICT, WITHOUT ROWID;
         CREATE UNIQUE INDEX one_default ON node (is_default) WHERE is_default = 1;
-    "],
+    ", identity::MIGRATION],
 };
 
 /// How many names an error suggests.
@@ -142,6 +145,50 @@ impl SharedStore {
         remove().map_err(|error: rusqlite::Error| from_sqlite(&self.path, &error))
     }
 
+    /// Who a node is, once that is decided.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNode`].
+    pub fn node_identity(&self, name: &NodeName) -> Result<Option<Identifier>, Error> {
+        let sql = "SELECT identity FROM node WHERE name = ?1";
+        let read = self.connection.query_row(sql, [name.as_str()], |row| row.get::<_, Option<[u8; 32]>>(0)).optional();
+        match read.map_err(|error| self.failed(&error))? {
+            Some(identity) => Ok(identity.map(Identifier)),
+            None => Err(no_such_node(name, &self.nodes()?)),
+        }
+    }
+
+    /// Decides who a node is. The identity must be known.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNode`]; [`Error::Database`] when the identity is not known.
+    pub fn set_node_identity(&mut self, name: &NodeName, identity: &Identifier) -> Result<(), Error> {
+        let sql = "UPDATE node SET identity = ?2 WHERE name = ?1";
+        match self.connection.execute(sql, params![name.as_str(), identity.0]).map_err(|error| self.failed(&error))? {
+            0 => Err(no_such_node(name, &self.nodes()?)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tables of vaults and identities, to read.
+    pub(crate) fn identities(&self) -> Tables<'_> {
+        Tables::new(&self.connection, &self.path)
+    }
+
+    /// Changes vaults and identities in one transaction, which no other process interrupts; nothing is changed when
+    /// `change` fails.
+    pub(crate) fn change_identities<T>(
+        &mut self,
+        change: impl FnOnce(&Tables<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let failed = |error: rusqlite::Error| from_sqlite(&self.path, &error);
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let changed = change(&Tables::new(&transaction, &self.path))?;
+        transaction.commit().map_err(failed)?;
+        Ok(changed)
+    }
+
     fn failed(&self, error: &rusqlite::Error) -> Error {
         from_sqlite(&self.path, error)
     }
@@ -152,14 +199,15 @@ impl SharedStore {
 }
 
 fn no_such_node(name: &NodeName, nodes: &[NodeRow]) -> Error {
-    let mut near: Vec<(f64, &str)> = nodes
-        .iter()
-        .map(|node| (strsim::jaro_winkler(name.as_str(), node.name.as_str()), node.name.as_str()))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .collect();
+    Error::NoSuchNode { name: name.to_string(), near: near(name.as_str(), nodes.iter().map(|node| node.name.as_str())) }
+}
+
+/// Those of `names` that resemble one that does not exist.
+pub(crate) fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let likeness = |other: &'a str| (strsim::jaro_winkler(name, other), other);
+    let mut near: Vec<(f64, &str)> = names.map(likeness).filter(|(likeness, _)| *likeness > 0.8).collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let near = near.into_iter().take(NEAR_MAX).map(|(_, name)| name.to_owned()).collect();
-    Error::NoSuchNode { name: name.to_string(), near }
+    near.into_iter().take(NEAR_MAX).map(|(_, name)| name.to_owned()).collect()
 }
 
 /// The error for a node that a home without any database cannot have.

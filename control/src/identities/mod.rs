@@ -1,0 +1,623 @@
+//! Vaults and identities of a home: made, found, rotated and deleted; and what is known of other people's.
+//!
+//! `ockam.db` says what there is, vault files hold the secret keys ([`crate::store::vault`]). What changes both happens
+//! inside one transaction of the database, so that no other process is in between: first the key is in its vault, then
+//! the database speaks of it; first it is no longer spoken of, then it is gone.
+//!
+//! Everything here blocks, on the disk and for an encrypted vault on the derivation of its key (a tenth of a second).
+
+use crate::error::Error;
+use crate::home::{Home, NodeName};
+use crate::store::SharedStore;
+use crate::store::identity::{PurposeKeyRow, Tables};
+use crate::store::vault::{Place, Vault};
+use ockam_crypto::{
+    Attestation, ChangeHistory, Comparison, Identifier, KEY_LIFETIME_SECS, PURPOSE_KEY_LIFETIME_SECS, PublicKey,
+    PurposePublicKey, Validity, X25519Key,
+};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use crate::store::identity::{KnownIdentity, VaultRow};
+
+/// The name of the vault that is made when one is needed and there is none.
+pub const DEFAULT_VAULT: &str = "default";
+
+/// How long before its end a purpose key is replaced, in seconds: thirty days.
+const RENEW_BEFORE_SECS: u64 = 30 * 86_400;
+
+/// The vaults and identities of a home.
+#[derive(Debug)]
+pub struct Identities {
+    home: Home,
+    store: SharedStore,
+}
+
+/// An identity of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityRow {
+    /// Its name.
+    pub name: String,
+    /// Its identifier.
+    pub identifier: Identifier,
+    /// The vault with its key.
+    pub vault: String,
+    /// Whether commands mean it when they name none.
+    pub is_default: bool,
+}
+
+/// What an end of a secure channel needs to say who it is.
+#[derive(Debug)]
+pub struct ChannelKeys {
+    /// The identity.
+    pub history: ChangeHistory,
+    /// Its word that `static_key` is its own.
+    pub attestation: Attestation,
+    /// The static key of the handshake.
+    pub static_key: X25519Key,
+    /// The last second for which the attestation holds, in Unix time.
+    pub expires_at: u64,
+}
+
+/// What became of a vault that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedVault {
+    /// The vault as it was.
+    pub vault: VaultRow,
+    /// Why its file is still there, if it is: as the end of a sentence that begins with the file.
+    pub file_left: Option<String>,
+}
+
+impl Identities {
+    /// Those of a home, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Home::prepare`] and [`SharedStore::open`].
+    pub fn open(home: &Home) -> Result<Identities, Error> {
+        home.prepare()?;
+        Ok(Identities { home: home.clone(), store: SharedStore::open(home)? })
+    }
+
+    /// Those of a home; `None` when it has no database, so that there are none.
+    ///
+    /// # Errors
+    /// As [`SharedStore::open_existing`].
+    pub fn open_existing(home: &Home) -> Result<Option<Identities>, Error> {
+        Ok(SharedStore::open_existing(home)?.map(|store| Identities { home: home.clone(), store }))
+    }
+
+    // ---- vaults
+
+    /// All vaults, by name.
+    ///
+    /// # Errors
+    /// Those of the database; so for all below.
+    pub fn vaults(&self) -> Result<Vec<VaultRow>, Error> {
+        self.store.identities().vaults()
+    }
+
+    /// The vault of this name, or the default one.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVault`].
+    pub fn vault(&self, name: Option<&str>) -> Result<VaultRow, Error> {
+        vault(&self.store.identities(), name)
+    }
+
+    /// Makes a vault, or takes up the one that is in this place already. Without a path its file is in the home; with a
+    /// passphrase file it is encrypted. Both are remembered, the passphrase is not.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], [`Error::BadArgument`], and as [`Vault::create`] and [`Vault::open`].
+    pub fn create_vault(
+        &mut self,
+        name: Option<&str>,
+        path: Option<&Path>,
+        passphrase_file: Option<&Path>,
+    ) -> Result<VaultRow, Error> {
+        let home = &self.home;
+        self.store.change_identities(|tables| {
+            let name = match name {
+                Some(name) => checked_name("the name of a vault", name)?,
+                None if tables.vault(DEFAULT_VAULT)?.is_none() => DEFAULT_VAULT.to_owned(),
+                None => unused_name(|name| Ok(tables.vault(name)?.is_some()))?,
+            };
+            create_vault(tables, home, &name, path, passphrase_file)
+        })
+    }
+
+    /// Moves the file of a vault, or says where its passphrase is from now on, or both.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVault`], [`Error::Storage`], and as [`Vault::open`] for a passphrase file that moved.
+    pub fn move_vault(
+        &mut self,
+        name: &str,
+        path: Option<&Path>,
+        passphrase_file: Option<&Path>,
+    ) -> Result<VaultRow, Error> {
+        let (old, new) = self.store.change_identities(|tables| {
+            let old = vault(tables, Some(name))?;
+            let mut new = old.clone();
+            if let Some(file) = passphrase_file {
+                new.place.passphrase_file = Some(absolute(file)?);
+                Vault::open(&new.place)?;
+            }
+            if let Some(path) = path {
+                new.place.path = absolute(path)?;
+                free_place(tables, &new.place.path)?;
+                Vault::relocate(&old.place.path, &new.place.path)?;
+            }
+            tables.place_vault(name, &new.place)?;
+            Ok((old, new))
+        })?;
+        if old.place.path != new.place.path {
+            remove_file(&old.place.path)?;
+        }
+        Ok(new)
+    }
+
+    /// Forgets a vault that no identity uses. Its file is removed when no key is in it: keys that are not ours may be
+    /// those of another home.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVault`], [`Error::InUse`], [`Error::Storage`].
+    pub fn delete_vault(&mut self, name: &str) -> Result<DeletedVault, Error> {
+        let deleted = self.store.change_identities(|tables| {
+            let vault = vault(tables, Some(name))?;
+            if let Some(identity) = tables.user_of_vault(name)? {
+                let by = format!("the identity {identity:?}");
+                return Err(Error::InUse { what: "vault", name: name.into(), by });
+            }
+            tables.remove_vault(name)?;
+            let file_left = match Vault::open(&vault.place) {
+                Ok(opened) if opened.is_empty() => None,
+                Ok(opened) => Some(format!("holds {} keys of identities that this home does not have", opened.len())),
+                Err(Error::Storage { errno, .. }) if errno == rustix::io::Errno::NOENT.raw_os_error() => None,
+                Err(error) => Some(format!("may hold keys: {error}")),
+            };
+            Ok(DeletedVault { vault, file_left })
+        })?;
+        if deleted.file_left.is_none() {
+            remove_file(&deleted.vault.place.path)?;
+        }
+        Ok(deleted)
+    }
+
+    // ---- identities
+
+    /// All identities that have a name, ours and others', by name.
+    pub fn list(&self) -> Result<Vec<KnownIdentity>, Error> {
+        self.store.identities().named_identities()
+    }
+
+    /// The identity of ours with this name or identifier, or the default one.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchIdentity`], [`Error::NoIdentities`].
+    pub fn named(&self, name: Option<&str>) -> Result<IdentityRow, Error> {
+        let tables = self.store.identities();
+        let found = find(&tables, name)?;
+        own(found).map_or_else(|found| Err(no_such_identity(&tables, found.name.as_deref().unwrap_or_default())), Ok)
+    }
+
+    /// The identity with this name or identifier, ours or somebody else's, or our default one.
+    ///
+    /// # Errors
+    /// As [`Identities::named`].
+    pub fn find(&self, name: Option<&str>) -> Result<KnownIdentity, Error> {
+        find(&self.store.identities(), name)
+    }
+
+    /// As [`Identities::named`], but one that does not exist is made, with the default vault if there is none.
+    ///
+    /// # Errors
+    /// As [`Identities::create`].
+    pub fn named_or_created(&mut self, name: Option<&str>) -> Result<IdentityRow, Error> {
+        match self.named(name) {
+            Err(Error::NoIdentities | Error::NoSuchIdentity { .. }) => {}
+            found => return found,
+        }
+        let home = &self.home;
+        let created = self.store.change_identities(|tables| match find(tables, name) {
+            // Another process was faster.
+            Ok(_) => Ok(None),
+            Err(Error::NoIdentities | Error::NoSuchIdentity { .. }) => {
+                create(tables, home, name, None, now()?).map(Some)
+            }
+            Err(error) => Err(error),
+        })?;
+        created.map_or_else(|| self.named(name), Ok)
+    }
+
+    /// Makes an identity whose key is in a vault, the default one if none is named. Without a name it gets two random
+    /// words.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], [`Error::BadArgument`], [`Error::NoSuchVault`], and as [`Vault::update`].
+    pub fn create(&mut self, name: Option<&str>, vault: Option<&str>) -> Result<IdentityRow, Error> {
+        let home = &self.home;
+        self.store.change_identities(|tables| create(tables, home, name, vault, now()?))
+    }
+
+    /// Takes in a history: somebody else's, or with a vault that holds its latest key one of ours. A name is given to
+    /// it if one is asked for.
+    ///
+    /// # Errors
+    /// [`Error::HistoryRefused`] as [`Identities::remember`], [`Error::NameTaken`], [`Error::NoSuchVault`],
+    /// [`Error::IdentityUnusable`] when the vault has not the key.
+    pub fn import(
+        &mut self,
+        history: &ChangeHistory,
+        name: Option<&str>,
+        in_vault: Option<&str>,
+    ) -> Result<KnownIdentity, Error> {
+        self.store.change_identities(|tables| {
+            let identifier = history.identifier();
+            remember(tables, history)?;
+            let known = tables.identity(&identifier)?.ok_or_else(|| Error::internal("an identity went away"))?;
+            let name = match (name, in_vault, &known.name) {
+                (Some(name), _, _) => {
+                    let name = checked_name("the name of an identity", name)?;
+                    match tables.identity_named(&name)? {
+                        Some(other) if other.identifier != identifier => {
+                            return Err(Error::NameTaken { what: "an identity", name });
+                        }
+                        _ => Some(name),
+                    }
+                }
+                (None, Some(_), None) => Some(unused_name(|name| Ok(tables.identity_named(name)?.is_some()))?),
+                (None, ..) => None,
+            };
+            if let Some(name) = &name {
+                tables.name_identity(&identifier, name)?;
+            }
+            if let Some(in_vault) = in_vault {
+                let vault = vault(tables, Some(in_vault))?;
+                if Vault::open(&vault.place)?.signing_key(&history.latest().key).is_none() {
+                    return Err(Error::IdentityUnusable {
+                        identity: identifier.to_string(),
+                        why: format!("its key is not in the vault {in_vault:?}"),
+                        fix: "Name the vault that has it, or none for an identity of somebody else.".into(),
+                    });
+                }
+                tables.own_identity(&identifier, in_vault)?;
+            }
+            tables.identity(&identifier)?.ok_or_else(|| Error::internal("an identity went away"))
+        })
+    }
+
+    /// Gives an identity of ours a new key, signed by the old one, which is forgotten. Its purpose key ends with it:
+    /// the next channel makes another.
+    ///
+    /// # Errors
+    /// As [`Identities::named`]; [`Error::IdentityUnusable`] when the old key is gone or may no longer sign.
+    pub fn rotate(&mut self, name: Option<&str>) -> Result<(IdentityRow, ChangeHistory), Error> {
+        self.rotate_at(name, now()?)
+    }
+
+    fn rotate_at(&mut self, name: Option<&str>, now: u64) -> Result<(IdentityRow, ChangeHistory), Error> {
+        let row = self.named(name)?;
+        let (place, old, new) = self.store.change_identities(|tables| {
+            let place = vault(tables, Some(&row.vault))?.place;
+            let old = own_history(tables, &row)?;
+            let new = Vault::update(&place, |vault| {
+                let old_key = vault.signing_key(&old.latest().key).ok_or_else(|| key_is_gone(&row))?;
+                let new_key = vault.make_signing_key(&place.path)?;
+                old.rotate(&old_key, &new_key, validity(now)).map_err(|error| unusable(&row, error))
+            })?;
+            tables.put_history(&new)?;
+            make_channel_keys(tables, &row, &new, &place, now)?;
+            Ok((place, old, new))
+        })?;
+        let olds: Vec<_> = old.changes().iter().filter_map(|change| bytes(&change.key)).collect();
+        Vault::update(&place, |vault| {
+            vault.remove(&olds);
+            Ok(())
+        })?;
+        Ok((row, new))
+    }
+
+    /// Makes an identity of ours the default.
+    ///
+    /// # Errors
+    /// As [`Identities::named`].
+    pub fn set_default(&mut self, name: &str) -> Result<IdentityRow, Error> {
+        let row = self.named(Some(name))?;
+        self.store.change_identities(|tables| tables.set_default_identity(&row.identifier))?;
+        Ok(IdentityRow { is_default: true, ..row })
+    }
+
+    /// Forgets an identity, and the keys of one of ours.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] by a node; as [`Identities::find`] and [`Vault::update`]. That the vault's file is gone is none.
+    pub fn delete(&mut self, name: Option<&str>) -> Result<KnownIdentity, Error> {
+        self.store.change_identities(|tables| {
+            let found = find(tables, name)?;
+            if let Some(node) = tables.node_of_identity(&found.identifier)? {
+                let name = found.name.clone().unwrap_or_else(|| found.identifier.to_string());
+                return Err(Error::InUse { what: "identity", name, by: format!("the node {node:?}") });
+            }
+            if let Some(vault_name) = &found.vault {
+                let mut publics: Vec<[u8; 32]> =
+                    tables.purpose_key(&found.identifier)?.iter().map(|key| key.public).collect();
+                let history = tables.history(&found.identifier)?;
+                publics.extend(history.iter().flat_map(ChangeHistory::changes).filter_map(|change| bytes(&change.key)));
+                let removed = Vault::update(&vault(tables, Some(vault_name))?.place, |vault| {
+                    vault.remove(&publics);
+                    Ok(())
+                });
+                match removed {
+                    Err(Error::Storage { errno, .. }) if errno == rustix::io::Errno::NOENT.raw_os_error() => {}
+                    removed => removed?,
+                }
+            }
+            tables.remove_identity(&found.identifier)?;
+            Ok(found)
+        })
+    }
+
+    /// What is known of an identity.
+    pub fn known(&self, identifier: &Identifier) -> Result<Option<ChangeHistory>, Error> {
+        self.store.identities().history(identifier)
+    }
+
+    /// Stores what was learned of an identity (`wire.md` C.3): a history that is known changes nothing, a longer one
+    /// replaces it.
+    ///
+    /// # Errors
+    /// [`Error::HistoryRefused`] for one that is older than the one that is known, or contradicts it.
+    pub fn remember(&mut self, history: &ChangeHistory) -> Result<(), Error> {
+        self.store.change_identities(|tables| remember(tables, history))
+    }
+
+    /// The static key for secure channels of an identity of ours, and what proves it. It is made on first use, and anew
+    /// when the identity's key has changed or it is near its end. `now` is in seconds of Unix time.
+    ///
+    /// # Errors
+    /// As [`Identities::named`] and [`Vault::open`]; [`Error::IdentityUnusable`] when the identity's key is gone,
+    /// expired, or not valid yet.
+    pub fn channel_keys(&mut self, identifier: &Identifier, now: u64) -> Result<ChannelKeys, Error> {
+        let row = self.named(Some(&identifier.to_string()))?;
+        if let Some(keys) = stored_channel_keys(&self.store.identities(), &row, now)? {
+            return Ok(keys);
+        }
+        self.store.change_identities(|tables| match stored_channel_keys(tables, &row, now)? {
+            // Another process was faster.
+            Some(keys) => Ok(keys),
+            None => {
+                let place = vault(tables, Some(&row.vault))?.place;
+                make_channel_keys(tables, &row, &own_history(tables, &row)?, &place, now)
+            }
+        })
+    }
+}
+
+fn vault(tables: &Tables, name: Option<&str>) -> Result<VaultRow, Error> {
+    let found = match name {
+        Some(name) => tables.vault(name)?,
+        None => tables.default_vault()?,
+    };
+    match found {
+        Some(vault) => Ok(vault),
+        None => {
+            let name = name.unwrap_or(DEFAULT_VAULT);
+            let vaults = tables.vaults()?;
+            let near = crate::store::shared::near(name, vaults.iter().map(|vault| vault.name.as_str()));
+            Err(Error::NoSuchVault { name: name.into(), near })
+        }
+    }
+}
+
+fn create_vault(
+    tables: &Tables,
+    home: &Home,
+    name: &str,
+    path: Option<&Path>,
+    passphrase_file: Option<&Path>,
+) -> Result<VaultRow, Error> {
+    if tables.vault(name)?.is_some() {
+        return Err(Error::NameTaken { what: "a vault", name: name.into() });
+    }
+    let path = match path {
+        Some(path) => absolute(path)?,
+        None => {
+            home.prepare_vaults()?;
+            home.vault(name)
+        }
+    };
+    free_place(tables, &path)?;
+    let place = Place { path, passphrase_file: passphrase_file.map(absolute).transpose()? };
+    match Vault::create(&place) {
+        Err(Error::Storage { errno, .. }) if errno == rustix::io::Errno::EXIST.raw_os_error() => {
+            Vault::open(&place)?;
+        }
+        created => created?,
+    }
+    tables.add_vault(name, &place)?;
+    vault(tables, Some(name))
+}
+
+/// A file is one vault.
+fn free_place(tables: &Tables, path: &Path) -> Result<(), Error> {
+    match tables.vaults()?.into_iter().find(|vault| vault.place.path == path) {
+        Some(vault) => Err(Error::NameTaken { what: "a vault in this file,", name: vault.name }),
+        None => Ok(()),
+    }
+}
+
+fn find(tables: &Tables, name: Option<&str>) -> Result<KnownIdentity, Error> {
+    let Some(name) = name else { return tables.default_identity()?.ok_or(Error::NoIdentities) };
+    let found = match name.parse() {
+        Ok(identifier) => tables.identity(&identifier)?,
+        Err(_) => tables.identity_named(name)?,
+    };
+    found.map_or_else(|| Err(no_such_identity(tables, name)), Ok)
+}
+
+fn own(identity: KnownIdentity) -> Result<IdentityRow, KnownIdentity> {
+    match identity {
+        KnownIdentity { identifier, name: Some(name), vault: Some(vault), is_default } => {
+            Ok(IdentityRow { name, identifier, vault, is_default })
+        }
+        other => Err(other),
+    }
+}
+
+fn no_such_identity(tables: &Tables, name: &str) -> Error {
+    // The error is the same without suggestions.
+    let identities = tables.named_identities().unwrap_or_default();
+    let names = identities.iter().filter_map(|identity| identity.name.as_deref());
+    Error::NoSuchIdentity { name: name.into(), near: crate::store::shared::near(name, names) }
+}
+
+fn create(
+    tables: &Tables,
+    home: &Home,
+    name: Option<&str>,
+    in_vault: Option<&str>,
+    now: u64,
+) -> Result<IdentityRow, Error> {
+    let name = match name {
+        Some(name) => checked_name("the name of an identity", name)?,
+        None => unused_name(|name| Ok(tables.identity_named(name)?.is_some()))?,
+    };
+    if tables.identity_named(&name)?.is_some() {
+        return Err(Error::NameTaken { what: "an identity", name });
+    }
+    let vault = match (in_vault, tables.default_vault()?) {
+        (None, None) => create_vault(tables, home, DEFAULT_VAULT, None, None)?,
+        (None, Some(vault)) => vault,
+        (Some(in_vault), _) => vault(tables, Some(in_vault))?,
+    };
+    let history = Vault::update(&vault.place, |keys| {
+        let key = keys.make_signing_key(&vault.place.path)?;
+        ChangeHistory::create(&key, validity(now)).map_err(|error| Error::internal(error.to_string()))
+    })?;
+    let identifier = history.identifier();
+    tables.put_history(&history)?;
+    tables.name_identity(&identifier, &name)?;
+    tables.own_identity(&identifier, &vault.name)?;
+    own(find(tables, Some(&name))?).map_err(|_| Error::internal("a new identity is not ours"))
+}
+
+fn remember(tables: &Tables, history: &ChangeHistory) -> Result<(), Error> {
+    let refused = |why| Error::HistoryRefused { identifier: history.identifier().to_string(), why };
+    match tables.history(&history.identifier())?.map(|known| history.compared_to(&known)) {
+        Some(Comparison::Same) => Ok(()),
+        None | Some(Comparison::Newer) => tables.put_history(history),
+        Some(Comparison::Older) => Err(refused("it is older than the one that is known")),
+        Some(Comparison::Diverged) => Err(refused("it contradicts the one that is known")),
+    }
+}
+
+fn own_history(tables: &Tables, row: &IdentityRow) -> Result<ChangeHistory, Error> {
+    tables.history(&row.identifier)?.ok_or_else(|| no_such_identity(tables, &row.name))
+}
+
+/// The purpose key that is stored, if it will do.
+fn stored_channel_keys(tables: &Tables, row: &IdentityRow, now: u64) -> Result<Option<ChannelKeys>, Error> {
+    let Some(stored) = tables.purpose_key(&row.identifier)? else { return Ok(None) };
+    let history = own_history(tables, row)?;
+    let Ok(attestation) = Attestation::verify(&stored.attestation, &history, now) else { return Ok(None) };
+    let expires_at = attestation.expires_at();
+    // A new one would end with the identity's key, too.
+    let can_be_longer = expires_at < history.latest().validity.until;
+    if *attestation.key() != PurposePublicKey::SecureChannel(stored.public)
+        || (expires_at < now.saturating_add(RENEW_BEFORE_SECS) && can_be_longer)
+    {
+        return Ok(None);
+    }
+    let vault = Vault::open(&vault(tables, Some(&row.vault))?.place)?;
+    let keys = vault.channel_key(&stored.public);
+    Ok(keys.map(|static_key| ChannelKeys { history, attestation, static_key, expires_at }))
+}
+
+fn make_channel_keys(
+    tables: &Tables,
+    row: &IdentityRow,
+    history: &ChangeHistory,
+    place: &Place,
+    now: u64,
+) -> Result<ChannelKeys, Error> {
+    let expires_at = now.saturating_add(PURPOSE_KEY_LIFETIME_SECS).min(history.latest().validity.until);
+    let old = tables.purpose_key(&row.identifier)?;
+    let (attestation, static_key) = Vault::update(place, |vault| {
+        let key = vault.signing_key(&history.latest().key).ok_or_else(|| key_is_gone(row))?;
+        let static_key = vault.make_channel_key(&place.path)?;
+        let purpose = PurposePublicKey::SecureChannel(*static_key.public());
+        let attestation =
+            Attestation::create(history, &key, purpose, now, expires_at).map_err(|error| unusable(row, error))?;
+        vault.remove(&old.iter().map(|old| old.public).collect::<Vec<_>>());
+        Ok((attestation, static_key))
+    })?;
+    let row = PurposeKeyRow { public: *static_key.public(), attestation: attestation.encoded().to_vec() };
+    tables.put_purpose_key(&history.identifier(), &row)?;
+    Ok(ChannelKeys { history: history.clone(), attestation, static_key, expires_at })
+}
+
+fn unusable(row: &IdentityRow, why: impl std::fmt::Display) -> Error {
+    Error::IdentityUnusable {
+        identity: row.name.clone(),
+        why: why.to_string(),
+        fix: "Check the clock; if it is right, make another identity with `ockam identity create`.".into(),
+    }
+}
+
+fn key_is_gone(row: &IdentityRow) -> Error {
+    Error::IdentityUnusable {
+        identity: row.name.clone(),
+        why: format!("its key is not in the vault {:?}", row.vault),
+        fix: "Restore the vault from a backup, or make another identity with `ockam identity create`.".into(),
+    }
+}
+
+fn validity(now: u64) -> Validity {
+    Validity { from: now, until: now.saturating_add(KEY_LIFETIME_SECS) }
+}
+
+/// Of keys that a vault can have.
+fn bytes(key: &PublicKey) -> Option<[u8; 32]> {
+    match key {
+        PublicKey::Ed25519(bytes) => Some(*bytes),
+        PublicKey::P256(_) => None,
+    }
+}
+
+/// Names of vaults and identities are like those of nodes.
+fn checked_name(argument: &str, name: &str) -> Result<String, Error> {
+    match name.parse::<NodeName>() {
+        Ok(name) => Ok(name.as_str().to_owned()),
+        Err(Error::BadArgument { value, why, fix, .. }) => {
+            Err(Error::BadArgument { argument: argument.into(), value, why, fix })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Two random words, and more when those are taken.
+fn unused_name(mut is_taken: impl FnMut(&str) -> Result<bool, Error>) -> Result<String, Error> {
+    let mut name = NodeName::random().as_str().to_owned();
+    while is_taken(&name)? {
+        name = format!("{}-{}", NodeName::random().as_str(), &crate::random::hex_id()[..8]);
+    }
+    Ok(name)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|error| Error::storage("find", path, &error))
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::storage("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn now() -> Result<u64, Error> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Ok(since.map_err(|_| Error::internal("the clock is before 1970"))?.as_secs())
+}

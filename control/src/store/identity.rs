@@ -1,0 +1,286 @@
+//! The tables of `ockam.db` that say which vaults there are, which identities are known, and which of them are ours.
+
+use super::database::from_sqlite;
+use super::vault::Place;
+use crate::error::Error;
+use ockam_crypto::{ChangeHistory, Identifier};
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension, Row};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// An identity with a vault is ours; one without is somebody else's, and need not have a name.
+pub(super) const MIGRATION: &str = "
+    CREATE TABLE vault (
+        name            TEXT    NOT NULL PRIMARY KEY,
+        path            BLOB    NOT NULL UNIQUE,
+        passphrase_file BLOB,
+        created_ms      INTEGER NOT NULL,
+        is_default      INTEGER NOT NULL CHECK (is_default IN (0, 1))
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX one_default_vault ON vault (is_default) WHERE is_default = 1;
+
+    CREATE TABLE identity (
+        identifier BLOB    NOT NULL PRIMARY KEY CHECK (length(identifier) = 32),
+        history    BLOB    NOT NULL,
+        changes    INTEGER NOT NULL,
+        name       TEXT    UNIQUE,
+        vault      TEXT    REFERENCES vault (name),
+        stored_ms  INTEGER NOT NULL,
+        is_default INTEGER NOT NULL CHECK (is_default IN (0, 1)),
+        CHECK (vault IS NULL OR name IS NOT NULL),
+        CHECK (is_default = 0 OR vault IS NOT NULL)
+    ) STRICT;
+    CREATE UNIQUE INDEX one_default_identity ON identity (is_default) WHERE is_default = 1;
+    CREATE INDEX identity_of_vault ON identity (vault) WHERE vault IS NOT NULL;
+    CREATE INDEX stranger ON identity (changes > 1, stored_ms) WHERE name IS NULL;
+
+    CREATE TABLE purpose_key (
+        identifier  BLOB NOT NULL PRIMARY KEY REFERENCES identity (identifier) ON DELETE CASCADE,
+        public      BLOB NOT NULL CHECK (length(public) = 32),
+        attestation BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE node ADD COLUMN identity BLOB REFERENCES identity (identifier);
+    CREATE INDEX identity_of_node ON node (identity) WHERE identity IS NOT NULL;
+";
+
+/// How many identities without a name are kept: anybody who may begin a handshake can show another one each time.
+const STRANGERS_MAX: u32 = 10_000;
+
+/// A vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultRow {
+    /// Its name.
+    pub name: String,
+    /// Its file, and that of its passphrase.
+    pub place: Place,
+    /// Whether commands mean it when they name none.
+    pub is_default: bool,
+}
+
+/// An identity that is known: one of ours, or somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownIdentity {
+    /// Its identifier.
+    pub identifier: Identifier,
+    /// Its name here. Ours always have one.
+    pub name: Option<String>,
+    /// The vault with its key; `None` for somebody else's.
+    pub vault: Option<String>,
+    /// Whether commands mean it when they name none.
+    pub is_default: bool,
+}
+
+/// The purpose key of an identity of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PurposeKeyRow {
+    /// Its public half.
+    pub(crate) public: [u8; 32],
+    /// Encoded; not verified.
+    pub(crate) attestation: Vec<u8>,
+}
+
+/// The tables, inside a transaction or not. Every method may end in [`Error::Database`], [`Error::DatabaseBusy`] and
+/// [`Error::Storage`].
+pub(crate) struct Tables<'a> {
+    connection: &'a Connection,
+    path: &'a Path,
+}
+
+const IDENTITY: &str = "SELECT identifier, name, vault, is_default FROM identity";
+const VAULT: &str = "SELECT name, path, passphrase_file, is_default FROM vault";
+
+impl<'a> Tables<'a> {
+    pub(super) fn new(connection: &'a Connection, path: &'a Path) -> Tables<'a> {
+        Tables { connection, path }
+    }
+
+    // ---- vaults
+
+    pub(crate) fn vaults(&self) -> Result<Vec<VaultRow>, Error> {
+        self.all(&format!("{VAULT} ORDER BY name"), [].as_slice(), vault_row)
+    }
+
+    pub(crate) fn vault(&self, name: &str) -> Result<Option<VaultRow>, Error> {
+        self.one(&format!("{VAULT} WHERE name = ?1"), &[&name], vault_row)
+    }
+
+    pub(crate) fn default_vault(&self) -> Result<Option<VaultRow>, Error> {
+        self.one(&format!("{VAULT} WHERE is_default = 1"), &[], vault_row)
+    }
+
+    /// The first one is the default.
+    pub(crate) fn add_vault(&self, name: &str, place: &Place) -> Result<(), Error> {
+        let sql = "INSERT INTO vault SELECT ?1, ?2, ?3, ?4, NOT EXISTS (SELECT 1 FROM vault)";
+        self.run(sql, &[&name, &bytes(&place.path), &place.passphrase_file.as_deref().map(bytes), &now_ms()]).map(drop)
+    }
+
+    pub(crate) fn place_vault(&self, name: &str, place: &Place) -> Result<(), Error> {
+        let sql = "UPDATE vault SET path = ?2, passphrase_file = ?3 WHERE name = ?1";
+        self.run(sql, &[&name, &bytes(&place.path), &place.passphrase_file.as_deref().map(bytes)]).map(drop)
+    }
+
+    /// When it was the default, the oldest of the others is.
+    pub(crate) fn remove_vault(&self, name: &str) -> Result<(), Error> {
+        self.run("DELETE FROM vault WHERE name = ?1", &[&name])?;
+        self.run(
+            "UPDATE vault SET is_default = 1
+             WHERE name = (SELECT name FROM vault ORDER BY created_ms, name LIMIT 1)
+               AND NOT EXISTS (SELECT 1 FROM vault WHERE is_default = 1)",
+            &[],
+        )
+        .map(drop)
+    }
+
+    /// The name of an identity with its key in a vault.
+    pub(crate) fn user_of_vault(&self, name: &str) -> Result<Option<String>, Error> {
+        self.one("SELECT name FROM identity WHERE vault = ?1 ORDER BY name LIMIT 1", &[&name], |row| row.get(0))
+    }
+
+    // ---- identities
+
+    /// Those with a name, by name.
+    pub(crate) fn named_identities(&self) -> Result<Vec<KnownIdentity>, Error> {
+        self.all(&format!("{IDENTITY} WHERE name IS NOT NULL ORDER BY name"), &[], identity_row)
+    }
+
+    pub(crate) fn identity(&self, identifier: &Identifier) -> Result<Option<KnownIdentity>, Error> {
+        self.one(&format!("{IDENTITY} WHERE identifier = ?1"), &[&identifier.0], identity_row)
+    }
+
+    pub(crate) fn identity_named(&self, name: &str) -> Result<Option<KnownIdentity>, Error> {
+        self.one(&format!("{IDENTITY} WHERE name = ?1"), &[&name], identity_row)
+    }
+
+    pub(crate) fn default_identity(&self) -> Result<Option<KnownIdentity>, Error> {
+        self.one(&format!("{IDENTITY} WHERE is_default = 1"), &[], identity_row)
+    }
+
+    /// What is known of an identity. It is verified anew, since histories exist in no other way.
+    pub(crate) fn history(&self, identifier: &Identifier) -> Result<Option<ChangeHistory>, Error> {
+        let sql = "SELECT history FROM identity WHERE identifier = ?1";
+        let Some(encoded) = self.one(sql, &[&identifier.0], |row| row.get::<_, Vec<u8>>(0))? else { return Ok(None) };
+        let damaged = |why: String| Error::Database { path: self.path.into(), why };
+        let history = ChangeHistory::verify(&encoded).map_err(|error| damaged(format!("{identifier}: {error}")))?;
+        if history.identifier() != *identifier {
+            return Err(damaged(format!("it has the history of another identity for {identifier}")));
+        }
+        Ok(Some(history))
+    }
+
+    /// Adds a history or replaces it. Strangers that came long ago make room, first those with one key: their
+    /// identifier alone says as much as the history.
+    pub(crate) fn put_history(&self, history: &ChangeHistory) -> Result<(), Error> {
+        let (identifier, changes) = (history.identifier().0, history.changes().len() as i64);
+        let sql = "INSERT INTO identity VALUES (?1, ?2, ?3, NULL, NULL, ?4, 0)
+                   ON CONFLICT (identifier) DO UPDATE SET history = ?2, changes = ?3, stored_ms = ?4";
+        self.run(sql, &[&identifier, &history.encoded(), &changes, &now_ms()])?;
+        let sql = "DELETE FROM identity WHERE identifier IN
+                   (SELECT identifier FROM identity WHERE name IS NULL AND identifier <> ?2
+                      AND identifier NOT IN (SELECT identity FROM node WHERE identity IS NOT NULL)
+                    ORDER BY changes > 1, stored_ms
+                    LIMIT max(0, (SELECT count(*) FROM identity WHERE name IS NULL) - ?1))";
+        self.run(sql, &[&STRANGERS_MAX, &identifier]).map(drop)
+    }
+
+    pub(crate) fn name_identity(&self, identifier: &Identifier, name: &str) -> Result<(), Error> {
+        self.run("UPDATE identity SET name = ?2 WHERE identifier = ?1", &[&identifier.0, &name]).map(drop)
+    }
+
+    /// Makes an identity with a name ours. The first one is the default.
+    pub(crate) fn own_identity(&self, identifier: &Identifier, vault: &str) -> Result<(), Error> {
+        let sql = "UPDATE identity
+                   SET vault = ?2, is_default = NOT EXISTS (SELECT 1 FROM identity WHERE is_default = 1)
+                   WHERE identifier = ?1";
+        self.run(sql, &[&identifier.0, &vault]).map(drop)
+    }
+
+    pub(crate) fn set_default_identity(&self, identifier: &Identifier) -> Result<(), Error> {
+        self.run("UPDATE identity SET is_default = 0 WHERE is_default = 1", &[])?;
+        self.run("UPDATE identity SET is_default = 1 WHERE identifier = ?1", &[&identifier.0]).map(drop)
+    }
+
+    /// When it was the default, the oldest of the others of ours is.
+    pub(crate) fn remove_identity(&self, identifier: &Identifier) -> Result<(), Error> {
+        self.run("DELETE FROM identity WHERE identifier = ?1", &[&identifier.0])?;
+        self.run(
+            "UPDATE identity SET is_default = 1
+             WHERE identifier = (SELECT identifier FROM identity WHERE vault IS NOT NULL ORDER BY stored_ms, name LIMIT 1)
+               AND NOT EXISTS (SELECT 1 FROM identity WHERE is_default = 1)",
+            &[],
+        )
+        .map(drop)
+    }
+
+    /// The name of a node that is somebody.
+    pub(crate) fn node_of_identity(&self, identifier: &Identifier) -> Result<Option<String>, Error> {
+        self.one("SELECT name FROM node WHERE identity = ?1 ORDER BY name LIMIT 1", &[&identifier.0], |row| row.get(0))
+    }
+
+    // ---- purpose keys
+
+    pub(crate) fn purpose_key(&self, identifier: &Identifier) -> Result<Option<PurposeKeyRow>, Error> {
+        let sql = "SELECT public, attestation FROM purpose_key WHERE identifier = ?1";
+        self.one(sql, &[&identifier.0], |row| Ok(PurposeKeyRow { public: row.get(0)?, attestation: row.get(1)? }))
+    }
+
+    pub(crate) fn put_purpose_key(&self, identifier: &Identifier, key: &PurposeKeyRow) -> Result<(), Error> {
+        let sql = "INSERT OR REPLACE INTO purpose_key VALUES (?1, ?2, ?3)";
+        self.run(sql, &[&identifier.0, &key.public, &key.attestation]).map(drop)
+    }
+
+    // ---- all of them
+
+    fn run(&self, sql: &str, values: &[&dyn ToSql]) -> Result<usize, Error> {
+        self.connection.execute(sql, values).map_err(|error| from_sqlite(self.path, &error))
+    }
+
+    fn one<T>(
+        &self,
+        sql: &str,
+        values: &[&dyn ToSql],
+        read: impl FnOnce(&Row) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        let row = self.connection.query_row(sql, values, read).optional();
+        row.map_err(|error| from_sqlite(self.path, &error))
+    }
+
+    fn all<T>(
+        &self,
+        sql: &str,
+        values: &[&dyn ToSql],
+        read: impl FnMut(&Row) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = || self.connection.prepare(sql)?.query_map(values, read)?.collect::<rusqlite::Result<Vec<T>>>();
+        rows().map_err(|error| from_sqlite(self.path, &error))
+    }
+}
+
+fn vault_row(row: &Row) -> rusqlite::Result<VaultRow> {
+    let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+    Ok(VaultRow {
+        name: row.get(0)?,
+        place: Place { path: path(row.get(1)?), passphrase_file: row.get::<_, Option<Vec<u8>>>(2)?.map(path) },
+        is_default: row.get(3)?,
+    })
+}
+
+fn identity_row(row: &Row) -> rusqlite::Result<KnownIdentity> {
+    Ok(KnownIdentity {
+        identifier: Identifier(row.get(0)?),
+        name: row.get(1)?,
+        vault: row.get(2)?,
+        is_default: row.get(3)?,
+    })
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
