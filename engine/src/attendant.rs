@@ -5,12 +5,18 @@
 //! does nothing while nothing happens.
 
 use crate::clock::now_ms;
+use crate::config::ORPHAN_LIMIT;
 use crate::core::mesh::{FromCore, LinkDump, Mesh, ToCore};
 use crate::io::sockets;
+use crate::path::bucket::Bucket;
+use crate::path::channel::{Channel, read_way};
 use foldhash::{HashMap, HashMapExt};
+use ockam_crypto::{Opener, Sealer, Secret};
+use ockam_engine_abi::notice::ChannelTraffic;
 use ockam_engine_abi::record::Bytes;
 use ockam_engine_abi::{
-    ABI_VERSION, COOKIE_BYTES_MAX, Command, FLOW_CONTROLS_MAX, Notice, Refusal, Target, socket as abi_socket,
+    ABI_VERSION, COOKIE_BYTES_MAX, ChannelEnd, Command, FLOW_CONTROLS_MAX, Notice, Refusal, Target,
+    socket as abi_socket,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,6 +26,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use zeroize::Zeroize;
 
 /// Records that wait for control to read them; beyond it the cores keep theirs, and then drop punts.
 const BACKLOG_MAX: usize = 1024;
@@ -28,6 +35,9 @@ const COMMAND_ROOM: usize = 64;
 
 /// How long one who connects waits for the control that is attached to be gone.
 const PARTING_MS: u64 = 500;
+
+/// The number of a request that nobody made; control counts from 1.
+const NOBODY: u64 = 0;
 
 /// What `Ready` says of this engine.
 #[derive(Debug, Clone)]
@@ -52,6 +62,11 @@ pub struct Attendant {
     next: Option<(OwnedFd, u64)>,
     listeners: BTreeMap<u32, Listener>,
     addresses: BTreeMap<Vec<u8>, Address>,
+    channels: BTreeMap<u32, Installed>,
+    /// Channels by the names of their encryptor and their decryptor.
+    channel_names: HashMap<Box<[u8]>, u32>,
+    /// No channel ends before this, by the clock.
+    next_end_ms: u64,
     /// What control waits for, by the number that the cores know it by.
     pending: HashMap<u64, Pending>,
     next_number: u64,
@@ -83,18 +98,40 @@ struct Address {
     cookie: Bytes,
 }
 
+/// A channel that the cores have.
+struct Installed {
+    channel: Arc<Channel>,
+    /// Stands for its decryptor.
+    serial: u64,
+    cookie: Bytes,
+    expires_ms: Option<u64>,
+    /// Since when the link that its way begins with is gone.
+    orphaned_ms: Option<u64>,
+}
+
 struct Pending {
     /// Control's number of the request.
     request: u64,
     /// Cores that have not answered.
     cores: usize,
     dump: bool,
+    /// The channel that is being installed: gone if a core refuses.
+    install: Option<u32>,
 }
 
 /// Why control is let go of.
 enum Parted {
     Gone,
     Misbehaved(&'static str),
+}
+
+impl Installed {
+    /// When it ends, by the clock.
+    fn ends_ms(&self) -> Option<u64> {
+        let patience = if self.channel.follows_peer { ORPHAN_LIMIT.as_millis() as u64 } else { 0 };
+        let abandoned = self.orphaned_ms.map(|since| since + patience);
+        self.expires_ms.into_iter().chain(abandoned).min()
+    }
 }
 
 impl Attendant {
@@ -109,6 +146,9 @@ impl Attendant {
             next: None,
             listeners: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            channel_names: HashMap::new(),
+            next_end_ms: u64::MAX,
             pending: HashMap::new(),
             next_number: 0,
             drained: 0,
@@ -129,6 +169,7 @@ impl Attendant {
         loop {
             self.let_in_next();
             self.hear_cores();
+            self.end_channels();
             self.send_backlog();
             if self.drained == self.mesh.cores.len() || self.abandoned {
                 return Ok(());
@@ -161,8 +202,10 @@ impl Attendant {
             wanted.set(PollFlags::OUT, !control.backlog.is_empty());
             fds.push(PollFd::new(&control.socket, wanted));
         }
-        let limit = self.next.as_ref().map(|(_, until)| until.saturating_sub(now_ms()));
-        let limit = limit.map(|limit| Timespec { tv_sec: 0, tv_nsec: limit.min(PARTING_MS) as i64 * 1_000_000 });
+        let deadline = self.next.as_ref().map_or(u64::MAX, |(_, until)| *until).min(self.next_end_ms);
+        let limit = (deadline != u64::MAX).then(|| deadline.saturating_sub(now_ms()));
+        let limit =
+            limit.map(|limit| Timespec { tv_sec: (limit / 1000) as i64, tv_nsec: (limit % 1000) as i64 * 1_000_000 });
         match poll(&mut fds, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -239,7 +282,7 @@ impl Attendant {
         while self.has_command_room()
             && let Some(control) = &self.control
         {
-            let received = match abi_socket::receive(&control.socket) {
+            let mut received = match abi_socket::receive(&control.socket) {
                 Ok(Some(received)) => received,
                 Ok(None) => return self.part(Parted::Gone),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -248,7 +291,11 @@ impl Attendant {
                 }
                 Err(_) => return self.part(Parted::Gone),
             };
-            let Ok(command) = Command::from_bytes(&received.record) else {
+            let command = Command::from_bytes(&received.record);
+            if let Ok(Command::InstallChannel { .. }) = command {
+                received.record.zeroize();
+            }
+            let Ok(command) = command else {
                 return self.part(Parted::Misbehaved("sent a record that this engine does not know"));
             };
             let outcome = if control.greeted || matches!(command, Command::Hello { .. }) {
@@ -303,6 +350,8 @@ impl Attendant {
                 let valid = !address.0.is_empty() && address.0.len() <= 255 && cookie.0.len() <= COOKIE_BYTES_MAX;
                 if !valid {
                     self.refuse(request, Refusal::Invalid);
+                } else if self.channel_names.contains_key(&*address.0) {
+                    self.refuse(request, Refusal::Exists);
                 } else if self.addresses.len() >= crate::config::ADDRESSES_MAX {
                     self.refuse(request, Refusal::Limit);
                 } else {
@@ -331,6 +380,11 @@ impl Attendant {
                 let request = self.expect(request, 1);
                 self.order(core, ToCore::Transmit { request, message: message.0 });
             }
+            Command::InstallChannel { .. } => self.install(command),
+            Command::RetireChannel { request, channel, close } => match self.channels.get(&channel) {
+                Some(_) => self.retire(request, channel, close),
+                None => self.refuse(request, Refusal::Unknown),
+            },
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, limit_ms, release_ports } => {
                 if release_ports {
@@ -346,6 +400,137 @@ impl Attendant {
             }
         }
         Ok(())
+    }
+
+    fn install(&mut self, command: Command) {
+        let Command::InstallChannel {
+            request,
+            channel: number,
+            decryptor,
+            encryptor,
+            sealing_key,
+            opening_key,
+            way,
+            follows_peer,
+            reachable,
+            flow_control,
+            expires_in_ms,
+            cookie,
+        } = command
+        else {
+            unreachable!("the caller looked");
+        };
+        let name_is_valid = |name: &Bytes| !name.0.is_empty() && name.0.len() <= 255;
+        let valid = name_is_valid(&decryptor)
+            && name_is_valid(&encryptor)
+            && decryptor != encryptor
+            && flow_control < FLOW_CONTROLS_MAX
+            && cookie.0.len() <= COOKIE_BYTES_MAX;
+        let Some(way) = read_way(&way.0).filter(|_| valid) else { return self.refuse(request, Refusal::Invalid) };
+        if self.channels.len() >= crate::config::CHANNELS_MAX {
+            return self.refuse(request, Refusal::Limit);
+        }
+        let is_taken = self.channels.contains_key(&number)
+            || self.channel_names.contains_key(&*encryptor.0)
+            || self.channel_names.contains_key(&*decryptor.0)
+            || self.addresses.contains_key(&encryptor.0)
+            || self.addresses.get(&decryptor.0).is_some_and(|address| address.target != Target::Handshake);
+        if is_taken {
+            return self.refuse(request, Refusal::Exists);
+        }
+        let egress = self.link_at(&way.first);
+        // What the handshake was admitted to, its channel is.
+        let serial = self.addresses.remove(&decryptor.0).map_or_else(|| self.number(), |address| address.serial);
+        let secret = |key: &ockam_engine_abi::Key| Secret::new(*key.expose());
+        let channel = Arc::new(Channel::new(
+            number,
+            (encryptor.0.into(), decryptor.0.into()),
+            self.number(),
+            flow_control,
+            follows_peer,
+            (Sealer::new(secret(&sealing_key)), Opener::new(secret(&opening_key))),
+            way,
+            egress,
+            Bucket::new(crate::config::PUNT_BURST, now_ms()),
+        ));
+        let expires_ms = expires_in_ms.map(|limit| now_ms().saturating_add(limit));
+        self.channel_names.insert(channel.encryptor.clone(), number);
+        self.channel_names.insert(channel.decryptor.clone(), number);
+        self.next_end_ms = self.next_end_ms.min(expires_ms.unwrap_or(u64::MAX));
+        let installed = Installed { channel: channel.clone(), serial, cookie, expires_ms, orphaned_ms: None };
+        self.channels.insert(number, installed);
+        self.mesh.channels.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        // The link may have closed before anybody looked for this channel.
+        self.mesh.link_closed();
+        let asked = self.expect(request, self.mesh.cores.len());
+        self.pending.get_mut(&asked).expect("it was just put there").install = Some(number);
+        for core in 0..self.mesh.cores.len() as u8 {
+            self.order(core, ToCore::Install { request: asked, channel: channel.clone(), reachable, serial });
+        }
+    }
+
+    /// Takes a channel from the cores. `request` is control's, or [`NOBODY`].
+    fn retire(&mut self, request: u64, number: u32, close: bool) {
+        let Some(Installed { channel, serial, .. }) = self.channels.remove(&number) else { return };
+        self.channel_names.remove(&channel.encryptor);
+        self.channel_names.remove(&channel.decryptor);
+        self.mesh.channels.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+        if close {
+            let core = channel.egress().map_or(0, |link| link.core());
+            self.order(core, ToCore::SealClose { channel: channel.clone() });
+        }
+        self.order_all(request, |request| ToCore::Uninstall { request, channel: channel.clone(), serial });
+    }
+
+    /// Ends channels whose time is over, and those whose link is gone for good.
+    fn end_channels(&mut self) {
+        let now_ms = now_ms();
+        let links_closed = self.mesh.links_closed.swap(false, std::sync::atomic::Ordering::SeqCst);
+        if !links_closed && now_ms < self.next_end_ms {
+            return;
+        }
+        if links_closed {
+            let directory = self.mesh.directory.read().expect("no writer panics");
+            for installed in self.channels.values_mut().filter(|installed| installed.channel.egress().is_some()) {
+                let way_first = installed.channel.sealing().way.first.clone();
+                let lives = <&[u8; 32]>::try_from(&*way_first).is_ok_and(|address| directory.contains_key(address));
+                installed.orphaned_ms = (!lives).then(|| installed.orphaned_ms.unwrap_or(now_ms));
+            }
+        }
+        let over: Vec<(u32, ChannelEnd)> = self
+            .channels
+            .values()
+            .filter(|installed| installed.ends_ms().is_some_and(|at| at <= now_ms))
+            .map(|installed| {
+                let expired = installed.expires_ms.is_some_and(|at| at <= now_ms);
+                (installed.channel.number, if expired { ChannelEnd::Expired } else { ChannelEnd::LinkGone })
+            })
+            .collect();
+        for (number, reason) in over {
+            // Its way may lead by another link since it was looked at.
+            let found = self.channels.get_mut(&number).expect("it was just looked at");
+            let way_first = found.channel.sealing().way.first.clone();
+            if reason == ChannelEnd::LinkGone && self.link_at(&way_first).is_some() {
+                self.channels.get_mut(&number).expect("it was just looked at").orphaned_ms = None;
+                continue;
+            }
+            self.end_channel(number, reason);
+        }
+        self.next_end_ms = self.channels.values().filter_map(Installed::ends_ms).min().unwrap_or(u64::MAX);
+    }
+
+    /// A channel ended by itself.
+    fn end_channel(&mut self, number: u32, reason: ChannelEnd) {
+        if self.channels.contains_key(&number) {
+            self.retire(NOBODY, number, reason == ChannelEnd::Expired);
+            self.tell(&Notice::ChannelClosed { channel: number, reason }, None);
+        }
+    }
+
+    /// The link with this local address.
+    fn link_at(&self, name: &[u8]) -> Option<ockam_engine_abi::LinkId> {
+        let address: [u8; 32] = name.try_into().ok()?;
+        self.mesh.directory.read().expect("no writer panics").get(&address).copied()
     }
 
     fn greet(&mut self, theirs: u32) -> Result<(), Parted> {
@@ -422,9 +607,10 @@ impl Attendant {
     /// The core that owns the link which a message of control leaves on; any core serves it otherwise.
     fn core_of_message(&self, message: &[u8]) -> u8 {
         let first = ockam_wire::Message::parse(message).ok().and_then(|message| message.onward.first());
-        let address = first.and_then(|first| first.name.try_into().ok());
-        let directory = self.mesh.directory.read().expect("no writer panics");
-        address.and_then(|address: [u8; 32]| directory.get(&address)).map_or(0, |link| link.core())
+        let Some(name) = first.map(|first| first.name) else { return 0 };
+        let channel = self.channel_names.get(name).and_then(|number| self.channels.get(number));
+        let link = channel.map_or_else(|| self.link_at(name), |installed| installed.channel.egress());
+        link.map_or(0, |link| link.core())
     }
 
     fn dump(&mut self, request: u64) {
@@ -453,6 +639,34 @@ impl Attendant {
         for notice in addresses {
             self.tell(&notice, None);
         }
+        let now_ms = now_ms();
+        let channels: Vec<_> = self
+            .channels
+            .values()
+            .map(|installed| {
+                let Installed { channel, cookie, expires_ms, .. } = installed;
+                let (way, sealed) = {
+                    let sealing = channel.sealing();
+                    (sealing.way.to_message(), sealing.sealer.sealed())
+                };
+                let opening = channel.opening();
+                let traffic = ChannelTraffic { sealed, opened: opening.opened, refused: opening.refused };
+                Notice::Channel {
+                    request,
+                    channel: channel.number,
+                    decryptor: channel.decryptor.to_vec().into(),
+                    encryptor: channel.encryptor.to_vec().into(),
+                    way: way.into(),
+                    flow_control: channel.flow_control,
+                    expires_in_ms: expires_ms.map(|at| at.saturating_sub(now_ms)),
+                    traffic,
+                    cookie: cookie.clone(),
+                }
+            })
+            .collect();
+        for notice in channels {
+            self.tell(&notice, None);
+        }
         let number = self.expect(request, self.mesh.cores.len());
         self.pending.get_mut(&number).expect("it was just put there").dump = true;
         for core in 0..self.mesh.cores.len() as u8 {
@@ -469,7 +683,7 @@ impl Attendant {
     /// no other control has used.
     fn expect(&mut self, request: u64, cores: usize) -> u64 {
         let number = self.number();
-        self.pending.insert(number, Pending { request, cores, dump: false });
+        self.pending.insert(number, Pending { request, cores, dump: false, install: None });
         number
     }
 
@@ -492,6 +706,7 @@ impl Attendant {
             let Some(said) = self.mesh.notices.pop() else { return };
             match said {
                 FromCore::Applied { request } => self.answered(request),
+                FromCore::ChannelEnded { channel, reason } => self.end_channel(channel, reason),
                 FromCore::Links { request, links } => self.dumped(request, links),
                 FromCore::Drained => {
                     self.drained += 1;
@@ -510,6 +725,9 @@ impl Attendant {
         pending.cores -= 1;
         if pending.cores == 0 {
             let Pending { request, dump, .. } = self.pending.remove(&number).expect("it was just there");
+            if request == NOBODY {
+                return;
+            }
             let notice = if dump { Notice::DumpEnd { request } } else { Notice::Applied { request } };
             self.tell(&notice, None);
         }
@@ -536,6 +754,9 @@ impl Attendant {
                 // Asked by a control that is gone.
                 let Some(pending) = self.pending.remove(request) else { return };
                 *request = pending.request;
+                if let Some(number) = pending.install {
+                    self.retire(NOBODY, number, false);
+                }
             }
             _ => {}
         }

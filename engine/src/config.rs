@@ -109,6 +109,18 @@ pub const LINKS_MAX: usize = 16 * 1024;
 pub const LISTENERS_MAX: usize = 63;
 /// Local addresses that control may set.
 pub const ADDRESSES_MAX: usize = 64 * 1024;
+/// Channels of a node.
+pub const CHANNELS_MAX: usize = 64 * 1024;
+/// Bytes that wait for the install of one channel.
+pub const PARKED_BYTES: usize = 256 * 1024;
+/// Bytes that wait for installs, over all channels and cores.
+pub const PARKED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Channels that one message may come out of, or go into, on its way through this node.
+pub const LAYERS_MAX: usize = 8;
+/// A channel that got so many records which were not genuine, new and near is ended.
+pub const REFUSED_RECORDS_MAX: u64 = 1 << 20;
+/// A responder whose link is gone waits so long for the peer to come by another one.
+pub const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
 /// Transit links that one ingress link may hold (`architecture.md`, Transit).
 pub const TRANSIT_LINKS_MAX: usize = 64;
 /// Frames in flight between two cores.

@@ -309,7 +309,7 @@ on_both_drivers! {
         let long = noise(300_000, 8);
         node.send(&frame(&["answer"], &["echo"], &long));
         engine.wait(|notice| match notice {
-            Notice::Punt { link: Some(from), message } if *from == link => {
+            Notice::Punt { link: Some(from), message, .. } if *from == link => {
                 let message = ockam_wire::Message::parse(&message.0).unwrap();
                 assert!(message.payload == long);
                 assert_eq!(message.onward.first().unwrap().name, b"answer");
@@ -321,7 +321,7 @@ on_both_drivers! {
         // A local service answers control directly.
         let request = transmit(&mut engine, frame(&["hop", "uppercase"], &["answer"], &text("local")));
         engine.wait(|notice| match notice {
-            Notice::Punt { link: None, message } => {
+            Notice::Punt { link: None, message, .. } => {
                 assert_eq!(ockam_wire::Message::parse(&message.0).unwrap().payload, text("LOCAL"));
                 Some(())
             }

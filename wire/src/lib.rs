@@ -30,6 +30,6 @@ pub mod undeliverable;
 pub use address::{Address, AddressError, AddressRef, LOCAL, TCP, UDP};
 pub use frame::{FRAME_MAX, FrameError, Framer, PREAMBLE, frame_length};
 pub use malformed::Malformed;
-pub use message::{Measured, Message, Outgoing};
+pub use message::{FixedHead, Measured, Message, Outgoing};
 pub use multiaddr::{MULTIADDR_MAX, MultiAddr, MultiAddrError, Protocol};
 pub use route::{Addresses, ROUTE_MAX, Route, RouteParts};

@@ -199,3 +199,70 @@ impl Measured<'_> {
         out.finish();
     }
 }
+
+/// The head of messages that all take the same way and have neither return route nor tracing text, encoded once: records
+/// of a secure channel (`wire.md` E.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixedHead {
+    /// `83 | onward | 80`
+    encoded: Box<[u8]>,
+}
+
+impl FixedHead {
+    /// The head of messages to `onward`.
+    pub fn new(onward: RouteParts<'_>) -> Self {
+        let mut encoded = vec![0; 1 + onward.encoded_len() + 1];
+        let mut out = Writer::new(&mut encoded);
+        out.head(cbor::ARRAY, 3);
+        onward.encode(&mut out);
+        out.head(cbor::ARRAY, 0);
+        out.finish();
+        FixedHead { encoded: encoded.into() }
+    }
+
+    /// Where the messages go.
+    pub fn onward(&self) -> Route<'_> {
+        Route::decode(&mut Reader { rest: &self.encoded[1..] }).expect("it was encoded here")
+    }
+
+    /// Bytes in front of a payload of `payload_len` bytes, the frame's length included.
+    pub fn prefix_len(&self, payload_len: usize) -> usize {
+        4 + self.encoded.len() + cbor::head_len(payload_len)
+    }
+
+    /// Writes what is in front of a payload of `payload_len` bytes; behind it there is nothing.
+    ///
+    /// # Panics
+    /// When `out` is not [`Self::prefix_len`] bytes long, or the frame would be above [`FRAME_MAX`].
+    pub fn write_prefix(&self, payload_len: usize, out: &mut [u8]) {
+        let body_len = out.len() - 4 + payload_len;
+        assert!(body_len <= FRAME_MAX, "a message of {body_len} bytes does not fit a frame");
+        let mut out = Writer::new(out);
+        out.bytes(&(body_len as u32).to_be_bytes());
+        out.bytes(&self.encoded);
+        out.head(cbor::BYTES, payload_len);
+        out.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::AddressRef;
+
+    #[test]
+    fn a_fixed_head_writes_what_the_ordinary_way_writes() {
+        let addresses = [AddressRef::local(b"hop"), AddressRef::local(&[b'2'; 32])];
+        for count in 0..=2 {
+            let onward = RouteParts::new(&addresses[..count]);
+            let head = FixedHead::new(onward);
+            assert!(head.onward().iter().eq(onward.iter()));
+            for payload_len in [0, 23, 24, 300, 70_000] {
+                let outgoing = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len, tracing: None };
+                let mut prefix = vec![0; head.prefix_len(payload_len)];
+                head.write_prefix(payload_len, &mut prefix);
+                assert_eq!(prefix, outgoing.to_frame(&vec![7; payload_len])[..outgoing.prefix_len()]);
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Control -> engine. Numbers in decades per subject; whoever adds a command gives it the next number of its decade.
 
-use crate::link_id::LinkId;
 use crate::key::Key;
+use crate::link_id::LinkId;
 use crate::record::{Bytes, DecodeError, Field};
 use std::net::{IpAddr, SocketAddr};
 

@@ -44,8 +44,26 @@ impl<D: Driver> Core<D> {
                 self.say(FromCore::Applied { request });
             }
             ToCore::Clear { request, address, serial } => {
-                self.tables.clear(&address);
+                let waited = self.tables.clear(&address);
+                self.forget_parked(waited);
                 self.links.iter_mut().for_each(|link| link.replies.forget(ReplyKey::Set(serial)));
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::Install { request, channel, reachable, serial } => {
+                if self.install(&channel, reachable, serial) {
+                    self.say(FromCore::Applied { request });
+                } else {
+                    self.say(FromCore::Notice(Notice::Refused { request, why: Refusal::Limit, errno: 0 }));
+                }
+            }
+            ToCore::SealClose { channel } => self.seal_close(&channel),
+            ToCore::Uninstall { request, channel, serial } => {
+                channel.end();
+                self.tables.clear(&channel.decryptor);
+                self.tables.clear(&channel.encryptor);
+                for key in [channel.reply_key(), ReplyKey::Set(serial)] {
+                    self.links.iter_mut().for_each(|link| link.replies.forget(key));
+                }
                 self.say(FromCore::Applied { request });
             }
             ToCore::Transit { request, rules } => {

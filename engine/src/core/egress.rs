@@ -1,16 +1,19 @@
 //! Frames become segments, segments are sent: one vectored send per link at a time.
 
+use super::carry::Payload;
 use super::link::State;
 use super::mesh::{Cross, FrameSegments};
 use super::{Core, Scribe};
 use crate::config::{COPY_MAX, SEGMENTS_SHARED_MAX};
 use crate::io::driver::{Driver, SocketId};
 use crate::io::pool::{Segment, Slot};
+use crate::path::channel::Channel;
 use crate::path::tables::ReplyKey;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId};
 use ockam_wire::{Measured, PREAMBLE};
 use rustix::io::Errno;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A frame ready to be queued.
 pub(super) enum Composed {
@@ -28,20 +31,21 @@ pub(super) enum Composed {
 }
 
 impl<D: Driver> Core<D> {
-    /// Composes a frame around a payload that begins at `payload_at` of the slot it was received in. `None` when no slot
-    /// is free.
-    pub(super) fn compose(
-        &mut self,
-        link: LinkId,
-        outgoing: &Measured<'_>,
-        payload: &[u8],
-        payload_at: usize,
-    ) -> Option<Composed> {
+    /// Composes a frame. `None` when no slot is free.
+    pub(super) fn compose(&mut self, link: LinkId, outgoing: &Measured<'_>, payload: Payload<'_>) -> Option<Composed> {
         let fits = outgoing.frame_len() <= self.pool.small().body;
-        if payload.len() <= COPY_MAX || (fits && self.is_crowded(link)) {
-            self.counters.add(Counter::BytesCopied, payload.len() as u64);
-            return self.compose_with(outgoing, |out| out.copy_from_slice(payload)).map(Composed::Copied);
-        }
+        let (payload, payload_at) = match payload {
+            Payload::InSlot { bytes, at, .. } if bytes.len() > COPY_MAX && !(fits && self.is_crowded(link)) => {
+                (bytes, at)
+            }
+            Payload::InSlot { .. } | Payload::Apart(_) => {
+                self.counters.add(Counter::BytesCopied, payload.len() as u64);
+                return self.compose_with(outgoing, |out| payload.write(out)).map(Composed::Copied);
+            }
+            Payload::Uppercase(_) => {
+                return self.compose_with(outgoing, |out| payload.write(out)).map(Composed::Copied);
+            }
+        };
         let prefix = self.write(outgoing.prefix_len(), |out| outgoing.write_prefix(out))?;
         let suffix = match outgoing.suffix_len() {
             0 => None,
@@ -57,7 +61,7 @@ impl<D: Driver> Core<D> {
     }
 
     /// Whether so many segments wait on a link that another should not keep a slot of its own.
-    fn is_crowded(&self, link: LinkId) -> bool {
+    pub(super) fn is_crowded(&self, link: LinkId) -> bool {
         link.core() == self.index
             && self
                 .links
@@ -86,8 +90,20 @@ impl<D: Driver> Core<D> {
         }
     }
 
+    /// Makes sure that the next `length` bytes, which are few, find room in the scribe's slot.
+    pub(super) fn has_scribe_room(&mut self, length: usize) -> bool {
+        if self.scribe.slot.as_ref().is_none_or(|slot| self.scribe.end + length > slot.size()) {
+            let Some(fresh) = self.pool.take() else { return false };
+            if let Some(old) = self.scribe.slot.replace(fresh) {
+                self.pool.put(old);
+            }
+            self.scribe.end = 0;
+        }
+        true
+    }
+
     /// Writes `length` bytes into the scribe's slot, or into a large one.
-    fn write(&mut self, length: usize, fill: impl FnOnce(&mut [u8])) -> Option<Segment> {
+    pub(super) fn write(&mut self, length: usize, fill: impl FnOnce(&mut [u8])) -> Option<Segment> {
         let small = self.pool.small();
         if length > small.head + small.body {
             let mut large = self.pool.take_large()?;
@@ -96,13 +112,8 @@ impl<D: Driver> Core<D> {
             self.pool.put(large);
             return Some(segment);
         }
-        let full = self.scribe.slot.as_ref().is_none_or(|slot| self.scribe.end + length > slot.size());
-        if full {
-            let fresh = self.pool.take()?;
-            if let Some(old) = self.scribe.slot.replace(fresh) {
-                self.pool.put(old);
-            }
-            self.scribe.end = 0;
+        if !self.has_scribe_room(length) {
+            return None;
         }
         let Scribe { slot, end } = &mut self.scribe;
         let slot = slot.as_mut().expect("it was just put there");
@@ -124,6 +135,12 @@ impl<D: Driver> Core<D> {
             // of the same tick may have taken it.
             self.overflow.push_back((link.core(), frame));
         }
+    }
+
+    /// Has another core seal a message for a channel whose records leave there.
+    pub(super) fn dispatch_to_channel(&mut self, channel: Arc<Channel>, link: LinkId, segments: FrameSegments) {
+        self.counters.add(Counter::CrossCoreFrames, 1);
+        self.cross(link.core(), Cross::Seal { channel, segments });
     }
 
     /// Queues a frame, composed here or by another core, on a link of this core.

@@ -1,22 +1,13 @@
-//! Bytes of a link become frames, frames meet the path, verdicts are carried out.
+//! Bytes of a link become frames, frames are carried out.
 
-use super::egress::Composed;
-use super::link::{Link, Partial, Receiving, State, Waiting};
-use super::mesh::FromCore;
+use super::carry::{Arrival, Layer, Source, Stop};
+use super::link::{Link, Partial, Receiving, State};
 use super::{Blocker, Core};
-use crate::config::{
-    ASSEMBLY_BYTES_MAX, COPY_MAX, HELD_PARTIALS_MAX, NOTICE_BURST, NOTICE_QUEUE, NOTICES_PER_SECOND, PUNT_BURST,
-    PUNTS_PER_SECOND, SLOT_HEAD,
-};
+use crate::config::{ASSEMBLY_BYTES_MAX, COPY_MAX, HELD_PARTIALS_MAX, SLOT_HEAD};
 use crate::io::driver::{Driver, ReceiveEnd, SocketId};
 use crate::io::pool::Slot;
-use crate::path::route::{Body, Ingress, Verdict, route};
-use crate::path::tables::{LinkAddress, ReplyKey};
-use crate::path::trail::Walk;
-use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
-use ockam_wire::undeliverable::{self, Offer};
-use ockam_wire::{Measured, Message, Outgoing, PREAMBLE, Route, RouteParts, frame_length};
-use std::net::IpAddr;
+use ockam_engine_abi::{CloseReason, Counter, DropReason};
+use ockam_wire::{PREAMBLE, frame_length};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
@@ -26,25 +17,6 @@ const LARGE_AT: usize = 64 * 1024;
 
 /// How long a frame may take besides its minimum rate while others wait for its large slot, in milliseconds.
 const LARGE_GRACE_MS: u64 = 1_000;
-
-/// What the frames of one chunk have in common.
-struct Source {
-    link: LinkId,
-    address: LinkAddress,
-    flow_control: u8,
-    peer: IpAddr,
-}
-
-impl Source {
-    fn of(link: &Link) -> Self {
-        Source { link: link.id, address: link.address, flow_control: link.flow_control, peer: link.peer.ip() }
-    }
-
-    fn ingress(&self) -> Ingress<'_> {
-        let Source { link, address, flow_control, peer } = self;
-        Ingress::Link { link: *link, address, flow_control: *flow_control, peer: *peer }
-    }
-}
 
 impl<D: Driver> Core<D> {
     /// A receive filled the first `length` bytes of the slot's body.
@@ -334,243 +306,23 @@ impl<D: Driver> Core<D> {
 
     /// One whole frame, without its length, at `range` of the slot.
     fn on_frame(&mut self, source: &Source, slot: &mut Slot, range: Range<usize>) -> Result<(), Stop> {
-        if let Some(Leaving { link, reply, composed }) = self.carry_out(source, slot, range)? {
-            let segments = self.segments(composed, slot);
-            self.dispatch(link, reply, segments);
-        }
-        Ok(())
-    }
-
-    /// Asks the path about a frame and does what it says; what leaves on a link is composed and still to be dispatched.
-    fn carry_out(&mut self, source: &Source, slot: &Slot, range: Range<usize>) -> Result<Option<Leaving>, Stop> {
-        let body = slot.bytes(range.clone());
-        let message = Message::parse(body).map_err(|_| Stop::Malformed)?;
-        let payload_at = range.start + offset_in(body, message.payload);
-        let replies = &self.links[source.link.index()].replies;
-        let mut walk = Walk::of(&message);
-        let verdict = route(&self.tables, source.ingress(), replies, &message, &mut walk);
-        match verdict {
-            Verdict::Send { link, body: answer, reply, served } => {
-                self.room_on(link)?;
-                let outgoing = outgoing(&message, &walk, answer_len(&message, answer));
-                if outgoing.body_len() > ockam_wire::FRAME_MAX {
-                    self.refuse(source, &message, DropReason::GrewTooLarge, 1);
-                    return Ok(None);
-                }
-                let composed = match answer {
-                    Body::Same => self.compose(link, &outgoing, message.payload, payload_at),
-                    Body::Uppercase(upper) => {
-                        self.compose_with(&outgoing, |out| upper.write(out)).map(Composed::Copied)
-                    }
-                };
-                let composed = composed.ok_or(Stop::Blocked(Blocker::Slots))?;
-                self.counters.add(if served { Counter::FramesServed } else { Counter::FramesRelayed }, 1);
-                return Ok(Some(Leaving { link, reply, composed }));
-            }
-            Verdict::Dial { name, target } => {
-                let left = message.onward.len().clamp(1, 255) as u8;
-                let link = match self.transit_link(source.link, name, target) {
-                    Ok(link) => link,
-                    Err(reason) => {
-                        self.refuse(source, &message, reason, left);
-                        return Ok(None);
-                    }
-                };
-                self.room_on(link)?;
-                let outgoing = outgoing(&message, &walk, message.payload.len());
-                if outgoing.body_len() > ockam_wire::FRAME_MAX {
-                    self.refuse(source, &message, DropReason::GrewTooLarge, left);
-                    return Ok(None);
-                }
-                let composed = self.compose(link, &outgoing, message.payload, payload_at);
-                let composed = composed.ok_or(Stop::Blocked(Blocker::Slots))?;
-                if let Some(offer) = message.tracing.and_then(Offer::parse) {
-                    let way_back = RouteParts { front: &[], rest: message.return_route };
-                    self.expect_notice(link, Waiting { offer, left, way_back: encode_way_back(way_back) });
-                }
-                self.counters.add(Counter::FramesRelayed, 1);
-                return Ok(Some(Leaving { link, reply: Some(ReplyKey::Link(source.link)), composed }));
-            }
-            Verdict::Punt { body: answer } => {
-                let link = &mut self.links[source.link.index()];
-                if self.outbox.len() > NOTICE_QUEUE || !link.punts.take(PUNT_BURST, PUNTS_PER_SECOND, self.now_ms) {
-                    self.refuse(source, &message, DropReason::PuntLimit, 1);
-                    return Ok(None);
-                }
-                self.counters.add(Counter::Punts, 1);
-                let message = punted(&message, &walk, answer);
-                let notice = Notice::Punt { link: Some(source.link), message: message.into() };
-                self.say(FromCore::Notice(notice));
-            }
-            Verdict::Heartbeat => self.counters.add(Counter::Heartbeats, 1),
-            Verdict::Drop { reason, left } => self.refuse(source, &message, reason, left),
-        }
-        Ok(None)
-    }
-
-    /// A message of control. It meets the same path, as if it came from inside.
-    pub(super) fn on_transmit(&mut self, request: u64, bytes: &[u8]) {
-        let Ok(message) = Message::parse(bytes) else {
-            return self.undelivered(request, DropReason::BadPayload, 1);
+        let start = range.start - 4;
+        let index = source.link.index();
+        let layer = match self.links[index].ingest.opened.take() {
+            Some((channel, range)) => Layer { channel: Some(channel), range },
+            None => Layer { channel: None, range },
         };
-        let none = crate::path::tables::Replies::new();
-        let all_left = message.onward.len().clamp(1, 255) as u8;
-        let mut walk = Walk::of(&message);
-        match route(&self.tables, Ingress::Control, &none, &message, &mut walk) {
-            Verdict::Send { link, body, reply, .. } => {
-                let payload = answered(&message, body);
-                let outgoing = outgoing(&message, &walk, payload.len());
-                if outgoing.body_len() > ockam_wire::FRAME_MAX {
-                    return self.undelivered(request, DropReason::GrewTooLarge, all_left);
-                }
-                // Control waits for its own link to take what it asked for: a link that is full gets it all the same,
-                // bounded by what control has asked for at once.
-                let segment = self.compose_with(&outgoing, |out| out.copy_from_slice(&payload));
-                match segment {
-                    Some(segment) => {
-                        self.dispatch(link, reply, [Some(segment), None, None]);
-                        self.say(FromCore::Applied { request });
-                    }
-                    None => self.undelivered(request, DropReason::PuntLimit, all_left),
-                }
+        self.carry(&Arrival { source: Some(source), start }, slot, layer).map_err(|(stop, layer)| {
+            if let (Stop::Blocked(_), Layer { channel: Some(channel), range }) = (&stop, layer) {
+                self.links[index].ingest.opened = Some((channel, range));
             }
-            Verdict::Punt { body } => {
-                let message = punted(&message, &walk, body);
-                self.say(FromCore::Notice(Notice::Punt { link: None, message: message.into() }));
-                self.say(FromCore::Applied { request });
-            }
-            Verdict::Drop { reason, left } => self.undelivered(request, reason, left),
-            Verdict::Heartbeat => self.undelivered(request, DropReason::RouteEnded, 1),
-            Verdict::Dial { .. } => self.undelivered(request, DropReason::TransitRefused, all_left),
-        }
+            stop
+        })
     }
-
-    fn undelivered(&mut self, request: u64, reason: DropReason, left: u8) {
-        self.counters.add(reason, 1);
-        self.say(FromCore::Notice(Notice::Undelivered { request, reason, left }));
-    }
-
-    /// Whether a link takes a frame now.
-    fn room_on(&mut self, link: LinkId) -> Result<(), Stop> {
-        if link.core() == self.index {
-            match self.links.get(link.index(), link.generation()) {
-                Some(found) if found.egress.full && found.is_open() => Err(Stop::Blocked(Blocker::Egress(link))),
-                _ => Ok(()),
-            }
-        } else if self.mesh.is_full(link, self.index) || !self.mesh.has_room(self.index, link.core()) {
-            Err(Stop::Blocked(Blocker::Elsewhere))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Counts a message that is dropped, and tells its sender if it offered to be told.
-    fn refuse(&mut self, source: &Source, message: &Message<'_>, reason: DropReason, left: u8) {
-        self.counters.add(reason, 1);
-        if let Some(offer) = message.tracing.and_then(Offer::parse) {
-            let way_back = RouteParts { front: &[], rest: message.return_route };
-            self.notify(source.link, offer, way_back, reason, left);
-        }
-    }
-
-    /// Sends an undeliverable notice (`docs/wire-extensions.md`) back over the link that the message came in on.
-    pub(super) fn notify(&mut self, to: LinkId, offer: Offer, onward: RouteParts<'_>, reason: DropReason, left: u8) {
-        let Some(index) = self.open_link(to) else { return };
-        let link = &mut self.links[index];
-        let told = link.state == State::Up
-            && !onward.is_empty()
-            && !link.egress.full
-            && link.notices.take(NOTICE_BURST, NOTICES_PER_SECOND, self.now_ms);
-        if !told {
-            return self.counters.add(Counter::NoticesWithheld, 1);
-        }
-        // Why and where is for this machine only, as long as no peer is authenticated.
-        let reason = if link.peer.ip().is_loopback() { reason } else { DropReason::NotDelivered };
-        let notice = undeliverable::Notice { token: offer.token, reason: reason as u8, left };
-        let text = notice.text();
-        let outgoing = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: 0, tracing: Some(&text) };
-        match self.compose_with(&outgoing.measure(), |_| {}) {
-            Some(segment) => {
-                self.counters.add(Counter::NoticesSent, 1);
-                self.dispatch(to, None, [Some(segment), None, None]);
-            }
-            None => self.counters.add(Counter::NoticesWithheld, 1),
-        }
-    }
-}
-
-/// A frame that leaves on a link.
-struct Leaving {
-    link: LinkId,
-    reply: Option<ReplyKey>,
-    composed: Composed,
-}
-
-/// Why a chunk is not read further.
-enum Stop {
-    /// What the frame feeds is full; the frame is read again later.
-    Blocked(Blocker),
-    /// The frame is not a transport message.
-    Malformed,
 }
 
 /// Bytes that an unfinished frame lacks, or its head.
 fn missing(partial: &[u8]) -> usize {
     let total = partial.first_chunk::<4>().map_or(4, |head| 4 + u32::from_be_bytes(*head) as usize);
     total.saturating_sub(partial.len())
-}
-
-/// Where `part` begins in `whole`, of which it is a part.
-fn offset_in(whole: &[u8], part: &[u8]) -> usize {
-    part.as_ptr().addr() - whole.as_ptr().addr()
-}
-
-/// A message that goes nowhere but holds a route, for later.
-fn encode_way_back(route: RouteParts<'_>) -> Box<[u8]> {
-    let message = Outgoing { onward: route, return_route: RouteParts::EMPTY, payload_len: 0, tracing: None };
-    message.to_frame(&[]).into()
-}
-
-/// The route that [`encode_way_back`] kept.
-pub(super) fn decode_way_back(frame: &[u8]) -> Route<'_> {
-    Message::parse(&frame[4..]).map_or(Route::EMPTY, |message| message.onward)
-}
-
-fn answered<'a>(message: &Message<'a>, body: Body<'_>) -> std::borrow::Cow<'a, [u8]> {
-    match body {
-        Body::Same => message.payload.into(),
-        Body::Uppercase(upper) => {
-            let mut payload = vec![0; upper.payload_len()];
-            upper.write(&mut payload);
-            payload.into()
-        }
-    }
-}
-
-/// The message that goes out after the walk.
-fn outgoing<'a>(message: &Message<'a>, walk: &'a Walk<'a>, payload_len: usize) -> Measured<'a> {
-    let (onward, return_route) = (walk.onward.parts(), walk.back.parts());
-    Outgoing { onward, return_route, payload_len, tracing: message.tracing }.measure()
-}
-
-/// Bytes of the payload that goes out.
-fn answer_len(message: &Message<'_>, body: Body<'_>) -> usize {
-    match body {
-        Body::Same => message.payload.len(),
-        Body::Uppercase(upper) => upper.payload_len(),
-    }
-}
-
-/// The message that control gets, without its length.
-fn punted(message: &Message<'_>, walk: &Walk<'_>, body: Body<'_>) -> Vec<u8> {
-    let payload = answered(message, body);
-    let outgoing = Outgoing {
-        onward: walk.onward.parts(),
-        return_route: walk.back.parts(),
-        payload_len: payload.len(),
-        tracing: message.tracing,
-    };
-    let mut frame = outgoing.to_frame(&payload);
-    frame.drain(..4);
-    frame
 }

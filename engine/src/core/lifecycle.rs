@@ -1,6 +1,6 @@
 //! Links come up and go down; deadlines.
 
-use super::link::{Bucket, Egress, Ingest, Link, Origin, Partial, Receiving, State};
+use super::link::{Egress, Ingest, Link, Origin, Partial, Receiving, State};
 use super::mesh::FromCore;
 use super::{Core, Listener};
 use crate::config::{
@@ -9,6 +9,7 @@ use crate::config::{
 };
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
+use crate::path::bucket::Bucket;
 use crate::path::tables::{LinkAddress, Replies};
 use ockam_engine_abi::notice::Traffic;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
@@ -122,6 +123,7 @@ impl<D: Driver> Core<D> {
                 partial: Partial::None,
                 copied: Vec::new(),
                 frame_began_ms: 0,
+                opened: None,
                 ended: None,
             },
             egress: Egress { progress_ms: now_ms, window_ms: now_ms, ..Egress::default() },
@@ -205,6 +207,7 @@ impl<D: Driver> Core<D> {
             let partial = std::mem::take(&mut link.ingest.partial);
             let parked = std::mem::take(&mut link.ingest.parked);
             let copied = std::mem::take(&mut link.ingest.copied);
+            link.ingest.opened = None;
             let transit = std::mem::take(&mut link.transit);
             parked.into_iter().for_each(|(slot, _)| self.pool.put(slot));
             let assembled = match partial {
@@ -222,6 +225,7 @@ impl<D: Driver> Core<D> {
             };
             self.mesh.assembly_bytes.fetch_sub(assembled as u64, Ordering::Relaxed);
             self.tables.remove_link(&address);
+            self.mesh.link_closed();
             // What they were given is still sent; those that are not up yet see to it when they are.
             for child in transit.into_iter().filter_map(|link| self.open_link(link)).collect::<Vec<_>>() {
                 if self.links[child].egress.queue.is_empty() || reason == CloseReason::Drained {

@@ -3,6 +3,8 @@
 use crate::config::{EGRESS_HIGH, EGRESS_LOW, FRAME_RATE_MIN};
 use crate::io::driver::SocketId;
 use crate::io::pool::{Segment, Slot};
+use crate::path::bucket::Bucket;
+use crate::path::channel::Channel;
 use crate::path::tables::{LinkAddress, Replies};
 use ockam_engine_abi::notice::Traffic;
 use ockam_engine_abi::{CloseReason, LinkId};
@@ -10,6 +12,7 @@ use ockam_wire::undeliverable::Offer;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a link waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +119,9 @@ pub struct Ingest {
     pub copied: Vec<u8>,
     /// When the frame that is not complete began, in milliseconds of the clock.
     pub frame_began_ms: u64,
+    /// The frame that is read again when nothing blocks any more was opened already: the channel that it came through, and
+    /// where in its slot the message inside is.
+    pub opened: Option<(Arc<Channel>, Range<usize>)>,
     /// The peer sends no more; acted upon when everything parked was looked at.
     pub ended: Option<CloseReason>,
 }
@@ -169,32 +175,6 @@ impl Egress {
             self.full = !self.full;
             self.full
         })
-    }
-}
-
-/// Tokens for what a peer may cause.
-#[derive(Debug, Clone, Copy)]
-pub struct Bucket {
-    tokens: u32,
-    filled_ms: u64,
-}
-
-impl Bucket {
-    /// A full bucket.
-    pub fn new(burst: u32, now_ms: u64) -> Self {
-        Bucket { tokens: burst, filled_ms: now_ms }
-    }
-
-    /// Takes a token if there is one.
-    pub fn take(&mut self, burst: u32, per_second: u32, now_ms: u64) -> bool {
-        let due = now_ms.saturating_sub(self.filled_ms) * u64::from(per_second) / 1000;
-        if due > 0 {
-            self.tokens = burst.min(self.tokens.saturating_add(due.min(u64::from(burst)) as u32));
-            self.filled_ms = now_ms;
-        }
-        let taken = self.tokens > 0;
-        self.tokens -= u32::from(taken);
-        taken
     }
 }
 

@@ -6,13 +6,14 @@
 use crate::config::{CROSS_QUEUE, LINKS_MAX, NOTICE_QUEUE};
 use crate::io::pool::Segment;
 use crate::io::waker::Waker;
+use crate::path::channel::Channel;
 use crate::path::tables::{Directory, ReplyKey};
 use crossbeam_queue::ArrayQueue;
 use foldhash::{HashMap, HashMapExt};
-use ockam_engine_abi::{LinkId, Notice, Target, TransitRule};
+use ockam_engine_abi::{ChannelEnd, LinkId, Notice, Target, TransitRule};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// Segments of one frame: head and small payloads, a payload left where it was received, what follows it.
@@ -28,6 +29,13 @@ pub enum Cross {
         /// The place that the link may answer to from now on.
         reply: Option<ReplyKey>,
         /// The frame.
+        segments: FrameSegments,
+    },
+    /// A message to seal for a channel whose way begins with a link of the other core.
+    Seal {
+        /// Which.
+        channel: Arc<Channel>,
+        /// The message, as a frame.
         segments: FrameSegments,
     },
     /// A segment of the other core's pool was sent.
@@ -60,6 +68,12 @@ pub enum ToCore {
     Set { request: u64, address: Arc<[u8]>, target: Target, reachable: u64, serial: u64 },
     /// Clear an address.
     Clear { request: u64, address: Arc<[u8]>, serial: u64 },
+    /// A channel is ready. `serial` stands for its decryptor.
+    Install { request: u64, channel: Arc<Channel>, reachable: u64, serial: u64 },
+    /// Tell the peer that a channel ends.
+    SealClose { channel: Arc<Channel> },
+    /// A channel is gone.
+    Uninstall { request: u64, channel: Arc<Channel>, serial: u64 },
     /// Replace the transit rules.
     Transit { request: u64, rules: Arc<[TransitRule]> },
     /// Send a message of control.
@@ -79,6 +93,8 @@ pub enum FromCore {
     Notice(Notice),
     /// The links of one core, as notices that lack only their listener's cookie.
     Links { request: u64, links: Vec<LinkDump> },
+    /// A channel is to end.
+    ChannelEnded { channel: u32, reason: ChannelEnd },
     /// No link is left.
     Drained,
 }
@@ -124,6 +140,12 @@ pub struct Mesh {
     pub attendant: Waker,
     /// Bytes of unfinished frames, over all cores.
     pub assembly_bytes: AtomicU64,
+    /// Bytes of messages that wait for their channel's install, over all cores.
+    pub parked_bytes: AtomicUsize,
+    /// Channels that are installed.
+    pub channels: AtomicUsize,
+    /// A link closed since the attendant looked.
+    pub links_closed: AtomicBool,
 }
 
 impl Mesh {
@@ -149,6 +171,9 @@ impl Mesh {
             notices: ArrayQueue::new(NOTICE_QUEUE * cores),
             attendant: Waker::new()?,
             assembly_bytes: AtomicU64::new(0),
+            parked_bytes: AtomicUsize::new(0),
+            channels: AtomicUsize::new(0),
+            links_closed: AtomicBool::new(false),
         })
     }
 
@@ -211,6 +236,13 @@ impl Mesh {
                 self.cores[asking as usize].waker.wake();
                 waiting &= waiting - 1;
             }
+        }
+    }
+
+    /// A link closed: if there are channels, the attendant looks whose way began with it.
+    pub fn link_closed(&self) {
+        if self.channels.load(Ordering::Relaxed) > 0 && !self.links_closed.swap(true, Ordering::SeqCst) {
+            self.attendant.wake();
         }
     }
 

@@ -1,6 +1,8 @@
 //! A core: one thread, one driver, one pool, its links. [`Core::run`] is the table of contents.
 //!
-//! * [`ingest`]: bytes of a link become frames, frames meet the path, verdicts are carried out.
+//! * [`ingest`]: bytes of a link become frames.
+//! * [`carry`]: frames meet the path, verdicts are carried out.
+//! * [`channels`]: records are opened, messages are sealed.
 //! * [`egress`]: frames become segments, segments are sent.
 //! * [`lifecycle`]: links come up and go down; deadlines.
 //! * [`transit`]: links that a route asked for.
@@ -8,6 +10,8 @@
 //! * [`mesh`]: what the threads of an engine share.
 //! * [`link`], [`slab`]: the data.
 
+mod carry;
+mod channels;
 mod commands;
 mod egress;
 mod ingest;
@@ -85,6 +89,10 @@ pub(crate) struct Core<D: Driver> {
     links: Slab<Link>,
     listeners: Vec<Option<Listener>>,
     scribe: Scribe,
+    /// What is written around a payload that is sealed where it lies.
+    scratch: Box<[u8; channels::SCRATCH_BYTES]>,
+    /// Channels around the message that is being carried, each sealed for the next.
+    layers: usize,
     now_ms: u64,
     /// Links that have something to send and no send in flight.
     unsent: Vec<u32>,
@@ -130,6 +138,8 @@ impl<D: Driver> Core<D> {
             links: Slab::new(LINKS_MAX),
             listeners: Vec::new(),
             scribe: Scribe::default(),
+            scratch: Box::new([0; channels::SCRATCH_BYTES]),
+            layers: 0,
             now_ms: crate::clock::now_ms(),
             unsent: Vec::new(),
             resume: VecDeque::new(),
@@ -210,6 +220,7 @@ impl<D: Driver> Core<D> {
                 taken += 1;
                 match item {
                     Cross::Frame { link, reply, segments } => self.queue(link, reply, segments),
+                    Cross::Seal { channel, segments } => self.seal_crossed(&channel, segments),
                     Cross::Release(segment) => self.pool.release(segment),
                     Cross::Adopt { socket, listener, flow_control } => {
                         self.adopt_accepted(socket, listener, flow_control);

@@ -5,7 +5,7 @@
 //! node.
 
 use super::Core;
-use super::ingest::decode_way_back;
+use super::carry::decode_way_back;
 use super::link::{Origin, State, Waiting};
 use super::mesh::FromCore;
 use crate::config::{DIAL_LIMIT, TRANSIT_LINKS_MAX};

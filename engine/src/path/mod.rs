@@ -5,9 +5,13 @@
 //! * [`tables`]: what control and the cores write and the path reads.
 //! * [`trail`]: a route while it is being walked: addresses taken off and put on the front.
 //! * [`route`]: one message in, one [`route::Verdict`] out.
+//! * [`bucket`]: how often a peer may cause something.
+//! * [`channel`]: a secure channel: keys, window, addresses, way.
 //! * [`transit`]: which TCP addresses are dialed for whom.
 //! * [`service`]: what the built-in services do to a payload.
 
+pub mod bucket;
+pub mod channel;
 pub mod route;
 pub mod service;
 pub mod tables;

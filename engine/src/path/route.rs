@@ -3,6 +3,7 @@
 //! Tiers, by how often they are met: (1) the first address is a link or a service: one lookup; (2) local forwarders stand
 //! between: a bounded walk; (3) a TCP address: the transit rules; (4) everything else is a drop with its reason.
 
+use crate::path::channel::Channel;
 use crate::path::service::Uppercase;
 use crate::path::tables::{Place, Replies, ReplyKey, Tables};
 use crate::path::trail::Walk;
@@ -10,6 +11,7 @@ use crate::path::transit::DialTarget;
 use ockam_engine_abi::{DropReason, LinkId, Target};
 use ockam_wire::{AddressRef, LOCAL, Message, ROUTE_MAX, TCP};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Where a message came in.
 #[derive(Debug, Clone, Copy)]
@@ -27,14 +29,24 @@ pub enum Ingress<'a> {
         /// The peer's address.
         peer: IpAddr,
     },
+    /// Out of a channel.
+    Channel(&'a Channel),
 }
 
 impl Ingress<'_> {
     /// The link, if it is one.
     pub fn link(&self) -> Option<LinkId> {
         match self {
-            Ingress::Control => None,
+            Ingress::Control | Ingress::Channel(_) => None,
             Ingress::Link { link, .. } => Some(*link),
+        }
+    }
+
+    fn flow_control(&self) -> Option<u8> {
+        match self {
+            Ingress::Control => None,
+            Ingress::Link { flow_control, .. } => Some(*flow_control),
+            Ingress::Channel(channel) => Some(channel.flow_control),
         }
     }
 }
@@ -50,7 +62,7 @@ pub enum Body<'a> {
 
 /// What is to be done with a message. The routes that go with it are in the [`Walk`].
 #[derive(Debug, Clone, Copy)]
-pub enum Verdict<'a> {
+pub enum Verdict<'a, 't> {
     /// Send it on a link.
     Send {
         /// Which.
@@ -61,6 +73,27 @@ pub enum Verdict<'a> {
         reply: Option<ReplyKey>,
         /// Whether a service of this node answered.
         served: bool,
+    },
+    /// Seal it and send that along the channel's way.
+    Seal {
+        /// Which.
+        channel: &'t Arc<Channel>,
+        /// The payload.
+        body: Body<'a>,
+        /// The place that the peer may answer to from now on.
+        reply: Option<ReplyKey>,
+        /// Whether a service of this node answered.
+        served: bool,
+    },
+    /// Its payload is a record: open it, and decide about the message inside.
+    Open {
+        /// The channel.
+        channel: &'t Arc<Channel>,
+    },
+    /// It is for a channel that is being made.
+    Park {
+        /// The local name of that channel's receiving side.
+        decryptor: &'a [u8],
     },
     /// Send it on a link to this TCP address, after dialing it if there is none yet.
     Dial {
@@ -90,13 +123,13 @@ const STEPS_MAX: usize = crate::path::trail::FRONT_MAX;
 
 /// Decides about one message, whose routes are in `walk` and are what is to be written afterwards. `replies` are those of
 /// the ingress link.
-pub fn route<'a>(
-    tables: &Tables,
+pub fn route<'a, 't>(
+    tables: &'t Tables,
     ingress: Ingress<'a>,
     replies: &Replies,
     message: &Message<'a>,
     walk: &mut Walk<'a>,
-) -> Verdict<'a> {
+) -> Verdict<'a, 't> {
     let refuse = |reason, walk: &Walk<'_>| Verdict::Drop { reason, left: walk.left() };
 
     if walk.onward.is_empty() {
@@ -114,24 +147,28 @@ pub fn route<'a>(
         let pushed = walk.back.push(AddressRef { kind: LOCAL, name: address });
         debug_assert!(pushed, "the first push has room");
         reply = Some(ReplyKey::Link(link));
+    } else if let Ingress::Channel(channel) = ingress {
+        let pushed = walk.back.push(AddressRef::local(&channel.encryptor));
+        debug_assert!(pushed, "the first push has room");
+        reply = Some(channel.reply_key());
     } else if let Some(first) = walk.back.first()
         && first.kind == LOCAL
     {
-        reply = tables.find(first.name).map(Place::reply_key);
+        reply = tables.find(first.name).map(|place| place.reply_key());
     }
 
     let mut body = Body::Same;
     let mut served = false;
     // Once a local forwarder or service has it, the message is this node's own: it goes anywhere but to TCP addresses.
-    let mut from_outside = matches!(ingress, Ingress::Link { .. });
+    let mut from_outside = !matches!(ingress, Ingress::Control);
     for _ in 0..STEPS_MAX {
         let Some(next) = walk.onward.first() else {
             return refuse(DropReason::RouteEnded, walk);
         };
         match next.kind {
             LOCAL => {}
-            TCP if from_outside => return dial(tables, ingress, next.name, walk),
-            // Out of a forwarder; or from control, which resolves and dials by itself.
+            TCP if from_outside && ingress.link().is_some() => return dial(tables, ingress, next.name, walk),
+            // Out of a forwarder or a channel; or from control, which resolves and dials by itself.
             TCP => return refuse(DropReason::TransitRefused, walk),
             _ => return refuse(DropReason::UnsupportedTransport, walk),
         }
@@ -153,10 +190,21 @@ pub fn route<'a>(
                 let reply = reply.filter(|_| ingress.link() != Some(link));
                 return Verdict::Send { link, body, reply, served };
             }
+            Place::Encryptor(channel) => {
+                walk.onward.pop();
+                // Through the channel that it came out of, the peer reaches what it just reached.
+                let reply =
+                    reply.filter(|_| !matches!(ingress, Ingress::Channel(from) if from.serial == channel.serial));
+                return Verdict::Seal { channel, body, reply, served };
+            }
+            // A service's answer is no record.
+            Place::Decryptor { .. } if served => return refuse(DropReason::NotGenuine, walk),
+            Place::Decryptor { channel, .. } => return Verdict::Open { channel },
             Place::Set { target, .. } => target,
         };
         match target {
             Target::Control => return Verdict::Punt { body },
+            Target::Handshake => return Verdict::Park { decryptor: next.name },
             Target::Hop => {
                 walk.onward.pop();
                 if walk.back.len() >= ROUTE_MAX || !walk.back.push(next) {
@@ -186,16 +234,16 @@ pub fn route<'a>(
 }
 
 /// Whether a message from outside may reach `place` (`wire.md` A.7).
-fn admitted(place: Place, ingress: Ingress<'_>, replies: &Replies) -> bool {
-    let Ingress::Link { flow_control, .. } = ingress else { return true };
+fn admitted(place: Place<'_>, ingress: Ingress<'_>, replies: &Replies) -> bool {
+    let Some(flow_control) = ingress.flow_control() else { return true };
     let by_flow_control = match place {
-        Place::Link(_) => false,
-        Place::Set { reachable, .. } => reachable & (1 << flow_control) != 0,
+        Place::Link(_) | Place::Encryptor(_) => false,
+        Place::Set { reachable, .. } | Place::Decryptor { reachable, .. } => reachable & (1 << flow_control) != 0,
     };
     by_flow_control || replies.admits(place.reply_key())
 }
 
-fn dial<'a>(tables: &Tables, ingress: Ingress<'a>, name: &'a [u8], walk: &mut Walk<'a>) -> Verdict<'a> {
+fn dial<'a>(tables: &Tables, ingress: Ingress<'a>, name: &'a [u8], walk: &mut Walk<'a>) -> Verdict<'a, 'static> {
     let refuse = |reason| Verdict::Drop { reason, left: walk.left() };
     let Ingress::Link { peer, .. } = ingress else { return refuse(DropReason::TransitRefused) };
     let Some(target) = DialTarget::parse(name) else { return refuse(DropReason::BadAddress) };

@@ -1,13 +1,14 @@
 //! What control and the cores write and the path reads.
 
+use crate::path::channel::{Channel, Handshake};
 use crate::path::transit::TransitRules;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use ockam_engine_abi::{LinkId, Target};
 use std::sync::{Arc, RwLock};
 
 /// What is at a local address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'t> {
     /// The sending side of a link.
     Link(LinkId),
     /// What control put there.
@@ -19,16 +20,36 @@ pub enum Place {
         /// Which use of the address this is, so that what was admitted to an earlier one is not admitted to this.
         serial: u64,
     },
+    /// The sending side of a channel.
+    Encryptor(&'t Arc<Channel>),
+    /// The receiving side of a channel.
+    Decryptor {
+        /// The channel.
+        channel: &'t Arc<Channel>,
+        /// Which flow controls may reach it, as a bit mask.
+        reachable: u64,
+        /// As for [`Place::Set`].
+        serial: u64,
+    },
 }
 
-impl Place {
+impl Place<'_> {
     /// What stands for this place among the replies that a link admits.
     pub fn reply_key(self) -> ReplyKey {
         match self {
             Place::Link(link) => ReplyKey::Link(link),
-            Place::Set { serial, .. } => ReplyKey::Set(serial),
+            Place::Set { serial, .. } | Place::Decryptor { serial, .. } => ReplyKey::Set(serial),
+            Place::Encryptor(channel) => channel.reply_key(),
         }
     }
+}
+
+/// What control put at a local address.
+#[derive(Debug)]
+enum Entry {
+    Target { target: Target, reachable: u64, serial: u64 },
+    Encryptor(Arc<Channel>),
+    Decryptor { channel: Arc<Channel>, reachable: u64, serial: u64 },
 }
 
 /// A place that a link may answer to, because something was sent over the link whose return route begins there.
@@ -52,7 +73,9 @@ pub struct Tables {
     /// Links of this core.
     links: HashMap<LinkAddress, LinkId>,
     /// What control set.
-    set: HashMap<Box<[u8]>, Place>,
+    set: HashMap<Box<[u8]>, Entry>,
+    /// What this core was sent for channels that are being made, by their decryptor's name.
+    pub handshakes: HashMap<Box<[u8]>, Handshake>,
     /// Links of all cores.
     directory: Arc<Directory>,
     /// Which TCP addresses are dialed for whom.
@@ -62,20 +85,27 @@ pub struct Tables {
 impl Tables {
     /// No address but those of other cores' links.
     pub fn new(directory: Arc<Directory>) -> Self {
-        Tables { links: HashMap::new(), set: HashMap::new(), directory, transit: TransitRules::default() }
+        let transit = TransitRules::default();
+        Tables { links: HashMap::new(), set: HashMap::new(), handshakes: HashMap::new(), directory, transit }
     }
 
     /// What has this address (transport type 0).
     #[inline]
-    pub fn find(&self, name: &[u8]) -> Option<Place> {
+    pub fn find(&self, name: &[u8]) -> Option<Place<'_>> {
         let address: Result<&LinkAddress, _> = name.try_into();
         if let Ok(address) = address
             && let Some(link) = self.links.get(address)
         {
             return Some(Place::Link(*link));
         }
-        if let Some(place) = self.set.get(name) {
-            return Some(*place);
+        if let Some(entry) = self.set.get(name) {
+            return Some(match entry {
+                &Entry::Target { target, reachable, serial } => Place::Set { target, reachable, serial },
+                Entry::Encryptor(channel) => Place::Encryptor(channel),
+                Entry::Decryptor { channel, reachable, serial } => {
+                    Place::Decryptor { channel, reachable: *reachable, serial: *serial }
+                }
+            });
         }
         let directory = self.directory.read().expect("no writer panics");
         directory.get(address.ok()?).map(|&link| Place::Link(link))
@@ -95,12 +125,25 @@ impl Tables {
 
     /// Control set or replaced an address.
     pub fn set(&mut self, name: &[u8], target: Target, reachable: u64, serial: u64) {
-        self.set.insert(name.into(), Place::Set { target, reachable, serial });
+        self.handshakes.remove(name);
+        if target == Target::Handshake {
+            self.handshakes.insert(name.into(), Handshake::default());
+        }
+        self.set.insert(name.into(), Entry::Target { target, reachable, serial });
     }
 
-    /// Control cleared an address.
-    pub fn clear(&mut self, name: &[u8]) {
+    /// Control cleared an address. Gives what waited for it.
+    pub fn clear(&mut self, name: &[u8]) -> Option<Handshake> {
         self.set.remove(name);
+        self.handshakes.remove(name)
+    }
+
+    /// A channel takes its two addresses. `serial` stands for the decryptor. Gives what waited for it.
+    pub fn install(&mut self, channel: &Arc<Channel>, reachable: u64, serial: u64) -> Option<Handshake> {
+        let decryptor = Entry::Decryptor { channel: channel.clone(), reachable, serial };
+        self.set.insert(channel.decryptor.clone(), decryptor);
+        self.set.insert(channel.encryptor.clone(), Entry::Encryptor(channel.clone()));
+        self.handshakes.remove(&channel.decryptor)
     }
 }
 

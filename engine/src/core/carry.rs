@@ -1,0 +1,488 @@
+//! What the path says about a message is carried out.
+//!
+//! ```text
+//!   on_frame ─► carry ─► carry_out ─► route (pure)
+//!                 ▲          │  Send, Dial, Seal ─► composed ─► dispatch
+//!                 │          │  Punt, Park, Drop
+//!                 └── open ◄─┘  Open: the message inside takes the next round
+//! ```
+
+use super::egress::Composed;
+use super::link::{Link, Waiting};
+use super::mesh::FromCore;
+use super::{Blocker, Core};
+use crate::config::{
+    LAYERS_MAX, NOTICE_BURST, NOTICE_QUEUE, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST,
+    PUNTS_PER_SECOND,
+};
+use crate::io::driver::Driver;
+use crate::io::pool::Slot;
+use crate::path::channel::Channel;
+use crate::path::route::{Body, Ingress, Verdict, route};
+use crate::path::tables::{LinkAddress, Replies, ReplyKey};
+use crate::path::trail::Walk;
+use ockam_engine_abi::{Counter, DropReason, LinkId, Notice};
+use ockam_wire::undeliverable::{self, Offer};
+use ockam_wire::{FRAME_MAX, Measured, Message, Outgoing, Route, RouteParts};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What the frames of one chunk have in common.
+pub(super) struct Source {
+    pub(super) link: LinkId,
+    pub(super) address: LinkAddress,
+    flow_control: u8,
+    peer: IpAddr,
+}
+
+impl Source {
+    pub(super) fn of(link: &Link) -> Self {
+        Source { link: link.id, address: link.address, flow_control: link.flow_control, peer: link.peer.ip() }
+    }
+
+    fn ingress(&self) -> Ingress<'_> {
+        let Source { link, address, flow_control, peer } = self;
+        Ingress::Link { link: *link, address, flow_control: *flow_control, peer: *peer }
+    }
+}
+
+/// How a frame arrived.
+pub(super) struct Arrival<'a> {
+    /// On a link. What comes from inside, and what waited for an install, does not: it is not held back when a link is
+    /// full, since nobody could be stopped.
+    pub(super) source: Option<&'a Source>,
+    /// Where in its slot the frame begins. From here on the slot is this frame's to change.
+    pub(super) start: usize,
+}
+
+/// A message in a slot: the frame's own, or one that came out of a channel.
+pub(super) struct Layer {
+    /// The channel.
+    pub(super) channel: Option<Arc<Channel>>,
+    /// Where in the slot it is, without a length in front.
+    pub(super) range: Range<usize>,
+}
+
+/// What became of a message.
+pub(super) enum Outcome {
+    /// Nothing is left to do.
+    Done,
+    /// It leaves on a link.
+    Leaves { link: LinkId, reply: Option<ReplyKey>, composed: Composed },
+    /// It is to be sealed on another core.
+    Crosses { channel: Arc<Channel>, link: LinkId, composed: Composed },
+    /// It is to be sealed where its payload lies.
+    InPlace(super::channels::InPlace),
+    /// Its payload is a record of this channel.
+    Record { channel: Arc<Channel>, record: Range<usize> },
+}
+
+/// Why a chunk is not read further.
+pub(super) enum Stop {
+    /// What the frame feeds is full; the frame is read again later.
+    Blocked(Blocker),
+    /// The frame is not a transport message.
+    Malformed,
+}
+
+/// The payload of a message that goes out.
+#[derive(Clone, Copy)]
+pub(super) enum Payload<'a> {
+    /// It lies at `at` of the slot it was received in, which is the frame's from `start` on.
+    InSlot { bytes: &'a [u8], at: usize, start: usize, size: usize },
+    /// It lies elsewhere.
+    Apart(&'a [u8]),
+    /// The answer of `uppercase`.
+    Uppercase(crate::path::service::Uppercase<'a>),
+}
+
+impl Payload<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Payload::InSlot { bytes, .. } | Payload::Apart(bytes) => bytes.len(),
+            Payload::Uppercase(upper) => upper.payload_len(),
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut [u8]) {
+        match self {
+            Payload::InSlot { bytes, .. } | Payload::Apart(bytes) => out.copy_from_slice(bytes),
+            Payload::Uppercase(upper) => upper.write(out),
+        }
+    }
+}
+
+impl<D: Driver> Core<D> {
+    /// Does everything that a message in a slot asks for. When something that it feeds is full, gives back what is still
+    /// to be done, which the caller keeps.
+    pub(super) fn carry(
+        &mut self,
+        arrival: &Arrival<'_>,
+        slot: &mut Slot,
+        mut layer: Layer,
+    ) -> Result<(), (Stop, Layer)> {
+        for _ in 0..LAYERS_MAX {
+            let outcome = match self.carry_out(arrival, &layer, slot) {
+                Ok(outcome) => outcome,
+                Err(stop) => return Err((stop, layer)),
+            };
+            match outcome {
+                Outcome::Done => return Ok(()),
+                Outcome::Leaves { link, reply, composed } => {
+                    let segments = self.segments(composed, slot);
+                    self.dispatch(link, reply, segments);
+                    return Ok(());
+                }
+                Outcome::Crosses { channel, link, composed } => {
+                    let segments = self.segments(composed, slot);
+                    self.dispatch_to_channel(channel, link, segments);
+                    return Ok(());
+                }
+                Outcome::InPlace(plan) => {
+                    return self.seal_in_place(plan, slot).map_err(|stop| (stop, layer));
+                }
+                Outcome::Record { channel, record } => {
+                    let outer = layer.channel.is_none().then_some(layer.range);
+                    let Some(range) = self.open(arrival, &channel, slot, outer, record) else { return Ok(()) };
+                    layer = Layer { channel: Some(channel), range };
+                }
+            }
+        }
+        self.counters.add(DropReason::RouteTooLong, 1);
+        Ok(())
+    }
+
+    /// Asks the path about a message and does what it says; what leaves is composed and still to be dispatched.
+    fn carry_out(&mut self, arrival: &Arrival<'_>, layer: &Layer, slot: &Slot) -> Result<Outcome, Stop> {
+        let body = slot.bytes(layer.range.clone());
+        let message = match Message::parse(body) {
+            Ok(message) => message,
+            Err(_) if layer.channel.is_none() => return Err(Stop::Malformed),
+            Err(_) => {
+                self.counters.add(DropReason::BadPlaintext, 1);
+                return Ok(Outcome::Done);
+            }
+        };
+        let payload_at = layer.range.start + offset_in(body, message.payload);
+        let mut walk = Walk::of(&message);
+        let verdict = match (&layer.channel, arrival.source) {
+            (Some(channel), _) => {
+                let opening = channel.opening();
+                route(&self.tables, Ingress::Channel(channel), &opening.replies, &message, &mut walk)
+            }
+            (None, Some(source)) => {
+                let replies = &self.links[source.link.index()].replies;
+                route(&self.tables, source.ingress(), replies, &message, &mut walk)
+            }
+            (None, None) => route(&self.tables, Ingress::Control, &Replies::new(), &message, &mut walk),
+        };
+        let payload = |answer| match answer {
+            Body::Same => {
+                Payload::InSlot { bytes: message.payload, at: payload_at, start: arrival.start, size: slot.size() }
+            }
+            Body::Uppercase(upper) => Payload::Uppercase(upper),
+        };
+        match verdict {
+            Verdict::Send { link, body: answer, reply, served } => {
+                self.room_on(arrival, link)?;
+                let payload = payload(answer);
+                let outgoing = outgoing(&message, &walk, payload.len());
+                if outgoing.body_len() > FRAME_MAX {
+                    self.refuse(arrival, layer, &message, DropReason::GrewTooLarge, 1);
+                    return Ok(Outcome::Done);
+                }
+                let composed = self.compose(link, &outgoing, payload).ok_or(Stop::Blocked(Blocker::Slots))?;
+                self.counters.add(if served { Counter::FramesServed } else { Counter::FramesRelayed }, 1);
+                return Ok(Outcome::Leaves { link, reply, composed });
+            }
+            Verdict::Seal { channel, body: answer, reply, served } => {
+                let channel = channel.clone();
+                let payload = payload(answer);
+                let outgoing = outgoing(&message, &walk, payload.len());
+                match self.seal(arrival, channel, reply, &outgoing, payload)? {
+                    Ok(outcome) => {
+                        self.counters.add(if served { Counter::FramesServed } else { Counter::FramesRelayed }, 1);
+                        return Ok(outcome);
+                    }
+                    Err(reason) => self.refuse(arrival, layer, &message, reason, 1),
+                }
+            }
+            Verdict::Open { channel } => {
+                let record = payload_at..payload_at + message.payload.len();
+                return Ok(Outcome::Record { channel: channel.clone(), record });
+            }
+            Verdict::Dial { name, target } => {
+                let left = message.onward.len().clamp(1, 255) as u8;
+                let Some(source) = arrival.source else {
+                    self.refuse(arrival, layer, &message, DropReason::TransitRefused, left);
+                    return Ok(Outcome::Done);
+                };
+                let link = match self.transit_link(source.link, name, target) {
+                    Ok(link) => link,
+                    Err(reason) => {
+                        self.refuse(arrival, layer, &message, reason, left);
+                        return Ok(Outcome::Done);
+                    }
+                };
+                self.room_on(arrival, link)?;
+                let outgoing = outgoing(&message, &walk, message.payload.len());
+                if outgoing.body_len() > FRAME_MAX {
+                    self.refuse(arrival, layer, &message, DropReason::GrewTooLarge, left);
+                    return Ok(Outcome::Done);
+                }
+                let composed = self.compose(link, &outgoing, payload(Body::Same));
+                let composed = composed.ok_or(Stop::Blocked(Blocker::Slots))?;
+                if let Some(offer) = message.tracing.and_then(Offer::parse) {
+                    let way_back = RouteParts { front: &[], rest: message.return_route };
+                    self.expect_notice(link, Waiting { offer, left, way_back: encode_way_back(way_back) });
+                }
+                self.counters.add(Counter::FramesRelayed, 1);
+                return Ok(Outcome::Leaves { link, reply: Some(ReplyKey::Link(source.link)), composed });
+            }
+            Verdict::Punt { body: answer } => self.punt(arrival, layer, &message, &walk, answer),
+            Verdict::Park { decryptor } => {
+                let Some(handshake) = self.tables.handshakes.get_mut(decryptor) else { return Ok(Outcome::Done) };
+                if !std::mem::replace(&mut handshake.begun, true) {
+                    self.punt(arrival, layer, &message, &walk, Body::Same);
+                    return Ok(Outcome::Done);
+                }
+                let room = PARKED_BYTES_MAX.saturating_sub(self.mesh.parked_bytes.load(Ordering::Relaxed));
+                let before = handshake.bytes;
+                let parked = handshake.park(body, PARKED_BYTES.min(before + room));
+                match parked {
+                    Ok(()) => {
+                        self.mesh.parked_bytes.fetch_add(body.len(), Ordering::Relaxed);
+                        self.counters.add(Counter::RecordsParked, 1);
+                    }
+                    Err(_) => {
+                        handshake.bytes = 0;
+                        self.mesh.parked_bytes.fetch_sub(before, Ordering::Relaxed);
+                        self.refuse(arrival, layer, &message, DropReason::ParkedLimit, 1);
+                    }
+                }
+            }
+            Verdict::Heartbeat => self.counters.add(Counter::Heartbeats, 1),
+            Verdict::Drop { reason, left } => self.refuse(arrival, layer, &message, reason, left),
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Hands a message to control, as far as whoever sent it may still have that done.
+    fn punt(&mut self, arrival: &Arrival<'_>, layer: &Layer, message: &Message<'_>, walk: &Walk<'_>, body: Body<'_>) {
+        let now_ms = self.now_ms;
+        let admitted = match (&layer.channel, arrival.source) {
+            (Some(channel), _) => channel.opening().punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
+            (None, Some(source)) => self.links[source.link.index()].punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
+            (None, None) => true,
+        };
+        if self.outbox.len() > NOTICE_QUEUE || !admitted {
+            return self.refuse(arrival, layer, message, DropReason::PuntLimit, 1);
+        }
+        self.counters.add(Counter::Punts, 1);
+        let link = arrival.source.map(|source| source.link);
+        let channel = layer.channel.as_ref().map(|channel| channel.number);
+        let message = punted(message, walk, body);
+        self.say(FromCore::Notice(Notice::Punt { link, channel, message: message.into() }));
+    }
+
+    /// A message of control. It meets the same path, as if it came from inside.
+    pub(super) fn on_transmit(&mut self, request: u64, bytes: &[u8]) {
+        let Ok(message) = Message::parse(bytes) else {
+            return self.undelivered(request, DropReason::BadPayload, 1);
+        };
+        let all_left = message.onward.len().clamp(1, 255) as u8;
+        let inside = Arrival { source: None, start: 0 };
+        let mut walk = Walk::of(&message);
+        let payload = |body| match body {
+            Body::Same => Payload::Apart(message.payload),
+            Body::Uppercase(upper) => Payload::Uppercase(upper),
+        };
+        match route(&self.tables, Ingress::Control, &Replies::new(), &message, &mut walk) {
+            Verdict::Send { link, body, reply, .. } => {
+                let payload = payload(body);
+                let outgoing = outgoing(&message, &walk, payload.len());
+                if outgoing.body_len() > FRAME_MAX {
+                    return self.undelivered(request, DropReason::GrewTooLarge, all_left);
+                }
+                // Control waits for its own link to take what it asked for: a link that is full gets it all the same,
+                // bounded by what control has asked for at once.
+                let segment = self.compose_with(&outgoing, |out| payload.write(out));
+                match segment {
+                    Some(segment) => {
+                        self.dispatch(link, reply, [Some(segment), None, None]);
+                        self.say(FromCore::Applied { request });
+                    }
+                    None => self.undelivered(request, DropReason::PuntLimit, all_left),
+                }
+            }
+            Verdict::Seal { channel, body, reply, .. } => {
+                let channel = channel.clone();
+                let payload = payload(body);
+                let outgoing = outgoing(&message, &walk, payload.len());
+                match self.seal(&inside, channel, reply, &outgoing, payload) {
+                    Ok(Ok(outcome)) => {
+                        self.send_apart(outcome);
+                        self.say(FromCore::Applied { request });
+                    }
+                    Ok(Err(reason)) => self.undelivered(request, reason, all_left),
+                    Err(_) => self.undelivered(request, DropReason::PuntLimit, all_left),
+                }
+            }
+            Verdict::Open { .. } | Verdict::Park { .. } => {
+                self.carry_copy(bytes);
+                self.say(FromCore::Applied { request });
+            }
+            Verdict::Punt { body } => {
+                let message = punted(&message, &walk, body);
+                self.say(FromCore::Notice(Notice::Punt { link: None, channel: None, message: message.into() }));
+                self.say(FromCore::Applied { request });
+            }
+            Verdict::Drop { reason, left } => self.undelivered(request, reason, left),
+            Verdict::Heartbeat => self.undelivered(request, DropReason::RouteEnded, 1),
+            Verdict::Dial { .. } => self.undelivered(request, DropReason::TransitRefused, all_left),
+        }
+    }
+
+    /// Carries a message that lies in no slot, as if it came from inside.
+    pub(super) fn carry_copy(&mut self, message: &[u8]) {
+        let small = self.pool.small();
+        let slot = if message.len() <= small.head + small.body { self.pool.take() } else { self.pool.take_large() };
+        let Some(mut slot) = slot else { return self.counters.add(DropReason::PuntLimit, 1) };
+        self.counters.add(Counter::BytesCopied, message.len() as u64);
+        slot.bytes_mut(0..message.len()).copy_from_slice(message);
+        let layer = Layer { channel: None, range: 0..message.len() };
+        if self.carry(&Arrival { source: None, start: 0 }, &mut slot, layer).is_err() {
+            self.counters.add(DropReason::PuntLimit, 1);
+        }
+        self.pool.put(slot);
+    }
+
+    fn undelivered(&mut self, request: u64, reason: DropReason, left: u8) {
+        self.counters.add(reason, 1);
+        self.say(FromCore::Notice(Notice::Undelivered { request, reason, left }));
+    }
+
+    /// Whether a link takes a frame now.
+    pub(super) fn room_on(&mut self, arrival: &Arrival<'_>, link: LinkId) -> Result<(), Stop> {
+        if arrival.source.is_none() {
+            return Ok(());
+        }
+        if link.core() == self.index {
+            match self.links.get(link.index(), link.generation()) {
+                Some(found) if found.egress.full && found.is_open() => Err(Stop::Blocked(Blocker::Egress(link))),
+                _ => Ok(()),
+            }
+        } else if self.mesh.is_full(link, self.index) || !self.mesh.has_room(self.index, link.core()) {
+            Err(Stop::Blocked(Blocker::Elsewhere))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Counts a message that is dropped, and tells its sender if it offered to be told.
+    fn refuse(&mut self, arrival: &Arrival<'_>, layer: &Layer, message: &Message<'_>, reason: DropReason, left: u8) {
+        self.counters.add(reason, 1);
+        let Some(offer) = message.tracing.and_then(Offer::parse) else { return };
+        let way_back = RouteParts { front: &[], rest: message.return_route };
+        match (&layer.channel, arrival.source) {
+            (Some(channel), _) => self.notify_through(channel.clone(), offer, way_back, reason, left),
+            (None, Some(source)) => self.notify(source.link, offer, way_back, reason, left),
+            (None, None) => {}
+        }
+    }
+
+    /// Sends an undeliverable notice (`docs/wire-extensions.md`) back over the link that the message came in on.
+    pub(super) fn notify(&mut self, to: LinkId, offer: Offer, onward: RouteParts<'_>, reason: DropReason, left: u8) {
+        let Some(index) = self.open_link(to) else { return };
+        let link = &mut self.links[index];
+        let told = link.state == super::link::State::Up
+            && !onward.is_empty()
+            && !link.egress.full
+            && link.notices.take(NOTICE_BURST, NOTICES_PER_SECOND, self.now_ms);
+        if !told {
+            return self.counters.add(Counter::NoticesWithheld, 1);
+        }
+        // Why and where is for this machine only, and for authenticated peers.
+        let reason = if link.peer.ip().is_loopback() { reason } else { DropReason::NotDelivered };
+        let notice = undeliverable::Notice { token: offer.token, reason: reason as u8, left };
+        let text = notice.text();
+        let outgoing = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: 0, tracing: Some(&text) };
+        match self.compose_with(&outgoing.measure(), |_| {}) {
+            Some(segment) => {
+                self.counters.add(Counter::NoticesSent, 1);
+                self.dispatch(to, None, [Some(segment), None, None]);
+            }
+            None => self.counters.add(Counter::NoticesWithheld, 1),
+        }
+    }
+
+    /// The same for a message that came out of a channel: its peer is authenticated, so it is told why.
+    fn notify_through(
+        &mut self,
+        channel: Arc<Channel>,
+        offer: Offer,
+        onward: RouteParts<'_>,
+        reason: DropReason,
+        left: u8,
+    ) {
+        let told = !onward.is_empty() && channel.opening().notices.take(NOTICE_BURST, NOTICES_PER_SECOND, self.now_ms);
+        let notice = undeliverable::Notice { token: offer.token, reason: reason as u8, left };
+        let text = notice.text();
+        let outgoing = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: 0, tracing: Some(&text) };
+        let inside = Arrival { source: None, start: 0 };
+        let sealed = told.then(|| self.seal(&inside, channel, None, &outgoing.measure(), Payload::Apart(&[])));
+        match sealed {
+            Some(Ok(Ok(outcome))) => {
+                self.counters.add(Counter::NoticesSent, 1);
+                self.send_apart(outcome);
+            }
+            _ => self.counters.add(Counter::NoticesWithheld, 1),
+        }
+    }
+}
+
+/// Where `part` begins in `whole`, of which it is a part.
+fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr() - whole.as_ptr().addr()
+}
+
+/// A message that goes nowhere but holds a route, for later.
+fn encode_way_back(route: RouteParts<'_>) -> Box<[u8]> {
+    let message = Outgoing { onward: route, return_route: RouteParts::EMPTY, payload_len: 0, tracing: None };
+    message.to_frame(&[]).into()
+}
+
+/// The route that [`encode_way_back`] kept.
+pub(super) fn decode_way_back(frame: &[u8]) -> Route<'_> {
+    Message::parse(&frame[4..]).map_or(Route::EMPTY, |message| message.onward)
+}
+
+/// The message that goes out after the walk.
+fn outgoing<'a>(message: &Message<'a>, walk: &'a Walk<'a>, payload_len: usize) -> Measured<'a> {
+    let (onward, return_route) = (walk.onward.parts(), walk.back.parts());
+    Outgoing { onward, return_route, payload_len, tracing: message.tracing }.measure()
+}
+
+/// The message that control gets, without its length.
+fn punted(message: &Message<'_>, walk: &Walk<'_>, body: Body<'_>) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let payload = match body {
+        Body::Same => message.payload,
+        Body::Uppercase(upper) => {
+            answer.resize(upper.payload_len(), 0);
+            upper.write(&mut answer);
+            &answer
+        }
+    };
+    let outgoing = Outgoing {
+        onward: walk.onward.parts(),
+        return_route: walk.back.parts(),
+        payload_len: payload.len(),
+        tracing: message.tracing,
+    };
+    let mut frame = outgoing.to_frame(payload);
+    frame.drain(..4);
+    frame
+}

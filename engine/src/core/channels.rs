@@ -1,0 +1,414 @@
+//! Records are opened where they were received, and messages are sealed: where their payload lies, if there is room
+//! around it, else on their way into the scribe's slot.
+//!
+//! ```text
+//!   copied     scribe | outer prefix | nonce | inner prefix  payload  suffix | tag |
+//!
+//!   in place   scribe | outer prefix | nonce |    slot | inner prefix  payload |    scribe | suffix | tag |
+//! ```
+//!
+//! In place, the text's last bytes (its padding) would lie where the next frame begins. They are sealed there all the
+//! same, moved to the scribe's slot, and what had been there is put back.
+
+use super::carry::{Arrival, Outcome, Payload, Stop};
+use super::mesh::{FrameSegments, FromCore};
+use super::{Blocker, Core};
+use crate::config::{COPY_MAX, LAYERS_MAX, REFUSED_RECORDS_MAX};
+use crate::io::driver::Driver;
+use crate::io::pool::{Segment, Slot};
+use crate::path::channel::{Channel, Handshake, Sealing};
+use crate::path::tables::{Place, ReplyKey};
+use ockam_crypto::{CLOSE, NO_PADDING, NONCE_LEN, OpenError, PAYLOAD_HEAD, PlaintextKind, RECORD_OVERHEAD, TAG_LEN};
+use ockam_engine_abi::{ChannelEnd, Counter, DropReason, LinkId};
+use ockam_wire::{AddressRef, FRAME_MAX, Measured, Message, Outgoing, RouteParts};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Longest prefix of a text that is sealed in place; others are copied.
+const PREFIX_MAX: usize = 1024;
+/// Longest suffix of such a text: an offer and the padding.
+const SUFFIX_MAX: usize = 128;
+
+/// A text to be sealed where its payload lies. Prefix and suffix are in [`Core::scratch`], because they are written from
+/// a message whose place they take.
+pub(super) struct InPlace {
+    channel: Arc<Channel>,
+    link: LinkId,
+    prefix: usize,
+    payload: Range<usize>,
+    suffix: usize,
+}
+
+impl<D: Driver> Core<D> {
+    /// Opens a record. Gives where in the slot the message inside is, unless there is none, or nothing is to be done with
+    /// it. `outer` is where the message around the record is, if it came on a link.
+    pub(super) fn open(
+        &mut self,
+        arrival: &Arrival<'_>,
+        channel: &Arc<Channel>,
+        slot: &mut Slot,
+        outer: Option<Range<usize>>,
+        record: Range<usize>,
+    ) -> Option<Range<usize>> {
+        if channel.has_ended() {
+            self.counters.add(DropReason::ChannelClosed, 1);
+            return None;
+        }
+        let mut opening = channel.opening();
+        let (nonce, kind) = match opening.opener.open_in_place(slot.bytes_mut(record.clone())) {
+            Ok(opened) => (opened.nonce, PlaintextKind::of(opened.text)),
+            Err(error) => {
+                self.counters.add(refusal(error), 1);
+                opening.refused += 1;
+                if opening.refused >= REFUSED_RECORDS_MAX {
+                    drop(opening);
+                    self.end_channel(channel, ChannelEnd::TooManyForged);
+                }
+                return None;
+            }
+        };
+        opening.opened += 1;
+        self.counters.add(Counter::RecordsOpened, 1);
+        match kind {
+            Ok(PlaintextKind::Payload { at }) => {
+                if channel.follows_peer
+                    && let (Some(source), Some(outer)) = (arrival.source, outer)
+                    && let Ok(message) = Message::parse(slot.bytes(outer))
+                {
+                    channel.follow(&mut opening, nonce, source.link, &source.address, message.return_route);
+                }
+                return Some(record.start + NONCE_LEN + at..record.end - TAG_LEN);
+            }
+            Ok(PlaintextKind::Close) => {
+                drop(opening);
+                self.end_channel(channel, ChannelEnd::ByPeer);
+            }
+            Ok(PlaintextKind::RefreshCredentials) => self.counters.add(Counter::RefreshesIgnored, 1),
+            Err(_) => self.counters.add(DropReason::BadPlaintext, 1),
+        }
+        None
+    }
+
+    /// Seals a message for a channel, or prepares that. `reply` is what the peer may answer to from now on.
+    pub(super) fn seal(
+        &mut self,
+        arrival: &Arrival<'_>,
+        channel: Arc<Channel>,
+        reply: Option<ReplyKey>,
+        inner: &Measured<'_>,
+        payload: Payload<'_>,
+    ) -> Result<Result<Outcome, DropReason>, Stop> {
+        if channel.has_ended() {
+            return Ok(Err(DropReason::ChannelClosed));
+        }
+        let text = inner.frame_len() + 1;
+        let outer = channel.sealing().way.rest.prefix_len(RECORD_OVERHEAD + text);
+        if outer - 4 + RECORD_OVERHEAD + text > FRAME_MAX {
+            return Ok(Err(DropReason::GrewTooLarge));
+        }
+        let Some(link) = channel.egress() else {
+            return self.seal_for_inside(arrival, &channel, reply, inner, payload);
+        };
+        self.room_on(arrival, link)?;
+        if link.core() != self.index {
+            let composed = self.compose(link, inner, payload).ok_or(Stop::Blocked(Blocker::Slots))?;
+            self.admit(&channel, reply);
+            return Ok(Ok(Outcome::Crosses { channel, link, composed }));
+        }
+        if self.open_link(link).is_none() {
+            return Ok(Err(DropReason::LinkClosed));
+        }
+        if let Payload::InSlot { bytes, at, start, size } = payload
+            && bytes.len() > COPY_MAX
+            && let (prefix, suffix) = (inner.prefix_len(), inner.suffix_len() + 1)
+            && at >= start + prefix
+            && at + bytes.len() + suffix <= size
+            && prefix <= PREFIX_MAX
+            && suffix <= SUFFIX_MAX
+            && !(text <= self.pool.small().body && self.is_crowded(link))
+        {
+            let scratch = &mut *self.scratch;
+            inner.write_prefix(&mut scratch[..prefix]);
+            scratch[..PAYLOAD_HEAD.len()].copy_from_slice(&PAYLOAD_HEAD);
+            inner.write_suffix(&mut scratch[prefix..prefix + suffix - 1]);
+            scratch[prefix + suffix - 1] = NO_PADDING;
+            self.admit(&channel, reply);
+            return Ok(Ok(Outcome::InPlace(InPlace { channel, link, prefix, payload: at..at + bytes.len(), suffix })));
+        }
+        self.counters.add(Counter::BytesCopied, payload.len() as u64);
+        let sealed = self.compose_sealed(&channel, text, |text| write_text(inner, payload, text));
+        match sealed.ok_or(Stop::Blocked(Blocker::Slots))? {
+            Ok(segment) => {
+                self.admit(&channel, reply);
+                Ok(Ok(Outcome::Leaves { link, reply: None, composed: super::egress::Composed::Copied(segment) }))
+            }
+            Err(reason) => Ok(Err(reason)),
+        }
+    }
+
+    fn admit(&mut self, channel: &Channel, reply: Option<ReplyKey>) {
+        if let Some(reply) = reply {
+            channel.opening().replies.admit(reply);
+        }
+    }
+
+    /// Seals what [`Core::seal`] prepared, and queues it.
+    pub(super) fn seal_in_place(&mut self, plan: InPlace, slot: &mut Slot) -> Result<(), Stop> {
+        let InPlace { channel, link, prefix, payload, suffix } = plan;
+        let mut sealing = channel.sealing();
+        let Sealing { sealer, way } = &mut *sealing;
+        let record = RECORD_OVERHEAD + prefix + payload.len() + suffix;
+        let outer = way.rest.prefix_len(record);
+        // Nothing is sealed that could not leave.
+        if !self.has_scribe_room(outer + NONCE_LEN + suffix + TAG_LEN) {
+            return Err(Stop::Blocked(Blocker::Slots));
+        }
+        let start = payload.start - prefix;
+        let text = slot.bytes_mut(start..payload.end + suffix);
+        let tail = text.len() - suffix;
+        let mut kept = [0; SUFFIX_MAX];
+        kept[..suffix].copy_from_slice(&text[tail..]);
+        text[..prefix].copy_from_slice(&self.scratch[..prefix]);
+        text[tail..].copy_from_slice(&self.scratch[prefix..prefix + suffix]);
+        let sealed = sealer.seal_detached(text);
+        let mut sealed_tail = [0; SUFFIX_MAX];
+        sealed_tail[..suffix].copy_from_slice(&text[tail..]);
+        text[tail..].copy_from_slice(&kept[..suffix]);
+        let Ok((nonce, tag)) = sealed else {
+            drop(sealing);
+            self.counters.add(DropReason::ChannelClosed, 1);
+            self.end_channel(&channel, ChannelEnd::Exhausted);
+            return Ok(());
+        };
+        let front = self.write(outer + NONCE_LEN, |out| {
+            let (prefix, place) = out.split_at_mut(outer);
+            way.rest.write_prefix(record, prefix);
+            place.copy_from_slice(&nonce);
+        });
+        let back = self.write(suffix + TAG_LEN, |out| {
+            let (end, place) = out.split_at_mut(suffix);
+            end.copy_from_slice(&sealed_tail[..suffix]);
+            place.copy_from_slice(&tag);
+        });
+        drop(sealing);
+        self.counters.add(Counter::RecordsSealed, 1);
+        let middle = self.pool.share(slot, start..payload.end);
+        self.dispatch(link, None, [front, Some(middle), back]);
+        Ok(())
+    }
+
+    /// Seals a text of `length` bytes, which `fill` writes, in the scribe's slot. `None` when no slot is free; nothing is
+    /// sealed then.
+    fn compose_sealed(
+        &mut self,
+        channel: &Arc<Channel>,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Option<Result<Segment, DropReason>> {
+        let mut sealing = channel.sealing();
+        let Sealing { sealer, way } = &mut *sealing;
+        let record = RECORD_OVERHEAD + length;
+        let outer = way.rest.prefix_len(record);
+        let mut sealed = Ok(0);
+        let segment = self.write(outer + record, |out| {
+            let (prefix, place) = out.split_at_mut(outer);
+            way.rest.write_prefix(record, prefix);
+            fill(&mut place[NONCE_LEN..NONCE_LEN + length]);
+            sealed = sealer.seal_in_place(place);
+        })?;
+        drop(sealing);
+        match sealed {
+            Ok(_) => {
+                self.counters.add(Counter::RecordsSealed, 1);
+                Some(Ok(segment))
+            }
+            Err(_) => {
+                self.release(segment);
+                self.end_channel(channel, ChannelEnd::Exhausted);
+                Some(Err(DropReason::ChannelClosed))
+            }
+        }
+    }
+
+    /// Seals for a channel whose way begins inside this node: with another channel, most often. What is sealed is a
+    /// message from inside then.
+    fn seal_for_inside(
+        &mut self,
+        arrival: &Arrival<'_>,
+        channel: &Arc<Channel>,
+        reply: Option<ReplyKey>,
+        inner: &Measured<'_>,
+        payload: Payload<'_>,
+    ) -> Result<Result<Outcome, DropReason>, Stop> {
+        if let Some(link) = self.last_egress(channel) {
+            self.room_on(arrival, link)?;
+        }
+        let mut text = vec![0; inner.frame_len() + 1];
+        write_text(inner, payload, &mut text);
+        self.admit(channel, reply);
+        Ok(self.seal_apart(channel, &text).map(|()| Outcome::Done))
+    }
+
+    /// Seals a text and carries the message around it as one from inside.
+    fn seal_apart(&mut self, channel: &Arc<Channel>, text: &[u8]) -> Result<(), DropReason> {
+        if self.layers == LAYERS_MAX {
+            return Err(DropReason::RouteTooLong);
+        }
+        let mut record = vec![0; RECORD_OVERHEAD + text.len()];
+        record[NONCE_LEN..NONCE_LEN + text.len()].copy_from_slice(text);
+        let mut sealing = channel.sealing();
+        if sealing.sealer.seal_in_place(&mut record).is_err() {
+            drop(sealing);
+            self.end_channel(channel, ChannelEnd::Exhausted);
+            return Err(DropReason::ChannelClosed);
+        }
+        let first = sealing.way.first.clone();
+        let onward = RouteParts { front: &[AddressRef::local(&first)], rest: sealing.way.rest.onward() };
+        let outer = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: record.len(), tracing: None };
+        if outer.body_len() > FRAME_MAX {
+            return Err(DropReason::GrewTooLarge);
+        }
+        let frame = outer.to_frame(&record);
+        drop(sealing);
+        self.counters.add(Counter::RecordsSealed, 1);
+        self.layers += 1;
+        self.carry_copy(&frame[4..]);
+        self.layers -= 1;
+        Ok(())
+    }
+
+    /// The link by which the records of a channel leave at last, through the channels that its way begins with.
+    fn last_egress(&self, channel: &Arc<Channel>) -> Option<LinkId> {
+        let mut first = channel.sealing().way.first.clone();
+        for _ in 0..LAYERS_MAX {
+            match self.tables.find(&first)? {
+                Place::Link(link) => return Some(link),
+                Place::Encryptor(next) => match next.egress() {
+                    Some(link) => return Some(link),
+                    None => first = next.sealing().way.first.clone(),
+                },
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// A message, as a frame, that another core has for a channel whose records leave from here.
+    pub(super) fn seal_crossed(&mut self, channel: &Arc<Channel>, segments: FrameSegments) {
+        let length: usize = segments.iter().flatten().map(Segment::len).sum();
+        let fill = |text: &mut [u8]| {
+            let (padding, mut room) = text.split_last_mut().expect("room for the padding");
+            *padding = NO_PADDING;
+            for segment in segments.iter().flatten() {
+                let (place, rest) = std::mem::take(&mut room).split_at_mut(segment.len());
+                place.copy_from_slice(segment.bytes());
+                room = rest;
+            }
+            text[..PAYLOAD_HEAD.len()].copy_from_slice(&PAYLOAD_HEAD);
+        };
+        self.counters.add(Counter::BytesCopied, length as u64);
+        match channel.egress() {
+            _ if channel.has_ended() => self.counters.add(DropReason::ChannelClosed, 1),
+            // The way has changed meanwhile.
+            Some(link) if link.core() != self.index => {
+                return self.dispatch_to_channel(channel.clone(), link, segments);
+            }
+            Some(link) => match self.compose_sealed(channel, length + 1, fill) {
+                Some(Ok(segment)) => self.dispatch(link, None, [Some(segment), None, None]),
+                Some(Err(reason)) => self.counters.add(reason, 1),
+                None => self.counters.add(DropReason::PuntLimit, 1),
+            },
+            None => {
+                let mut text = vec![0; length + 1];
+                fill(&mut text);
+                if let Err(reason) = self.seal_apart(channel, &text) {
+                    self.counters.add(reason, 1);
+                }
+            }
+        }
+        segments.into_iter().flatten().for_each(|segment| self.release(segment));
+    }
+
+    /// Sends what was sealed for a message that lies in no slot.
+    pub(super) fn send_apart(&mut self, outcome: Outcome) {
+        use super::egress::Composed;
+        match outcome {
+            Outcome::Leaves { link, reply, composed: Composed::Copied(segment) } => {
+                self.dispatch(link, reply, [Some(segment), None, None]);
+            }
+            Outcome::Crosses { channel, link, composed: Composed::Copied(segment) } => {
+                self.dispatch_to_channel(channel, link, [Some(segment), None, None]);
+            }
+            Outcome::Done => {}
+            _ => unreachable!("what lies in no slot is copied"),
+        }
+    }
+
+    /// Tells the peer that the channel ends (`wire.md` E.7). Nothing is sealed afterwards.
+    pub(super) fn seal_close(&mut self, channel: &Arc<Channel>) {
+        if channel.has_ended() {
+            return;
+        }
+        match channel.egress() {
+            Some(link) if link.core() == self.index && self.open_link(link).is_some() => {
+                let sealed = self.compose_sealed(channel, CLOSE.len(), |text| text.copy_from_slice(&CLOSE));
+                if let Some(Ok(segment)) = sealed {
+                    self.dispatch(link, None, [Some(segment), None, None]);
+                }
+            }
+            Some(_) => {}
+            None => {
+                // A channel that ends needs not know whether its peer heard of it.
+                let _ = self.seal_apart(channel, &CLOSE);
+            }
+        }
+    }
+
+    /// A channel takes its addresses; what waited for it comes first. False when too much had waited.
+    pub(super) fn install(&mut self, channel: &Arc<Channel>, reachable: u64, serial: u64) -> bool {
+        let waited = self.tables.install(channel, reachable, serial).unwrap_or_default();
+        self.mesh.parked_bytes.fetch_sub(waited.bytes, Ordering::Relaxed);
+        if waited.void {
+            return false;
+        }
+        waited.parked.iter().for_each(|message| self.carry_copy(message));
+        true
+    }
+
+    /// What waited for an address that is cleared is dropped.
+    pub(super) fn forget_parked(&mut self, waited: Option<Handshake>) {
+        if let Some(waited) = waited {
+            self.mesh.parked_bytes.fetch_sub(waited.bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn end_channel(&mut self, channel: &Channel, reason: ChannelEnd) {
+        if channel.end() {
+            self.say(FromCore::ChannelEnded { channel: channel.number, reason });
+        }
+    }
+}
+
+/// Writes the text of a message: what a record says.
+fn write_text(inner: &Measured<'_>, payload: Payload<'_>, text: &mut [u8]) {
+    let (prefix, rest) = text.split_at_mut(inner.prefix_len());
+    let (body, suffix) = rest.split_at_mut(inner.payload_len());
+    let (padding, tracing) = suffix.split_last_mut().expect("room for the padding");
+    inner.write_prefix(prefix);
+    prefix[..PAYLOAD_HEAD.len()].copy_from_slice(&PAYLOAD_HEAD);
+    payload.write(body);
+    inner.write_suffix(tracing);
+    *padding = NO_PADDING;
+}
+
+fn refusal(error: OpenError) -> DropReason {
+    match error {
+        OpenError::TooShort | OpenError::ReservedNonce | OpenError::BadTag => DropReason::NotGenuine,
+        OpenError::OutsideWindow => DropReason::OutsideWindow,
+        OpenError::Replayed => DropReason::Replayed,
+    }
+}
+
+/// Bytes of [`Core::scratch`].
+pub(super) const SCRATCH_BYTES: usize = PREFIX_MAX + SUFFIX_MAX;

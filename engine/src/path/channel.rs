@@ -1,0 +1,226 @@
+//! A secure channel as the engine sees it: keys, a window, two addresses, a way. Who is at its other end, only control
+//! knows.
+//!
+//! Every core may open records (they are numbered, and the window takes them in any order within 32). Sealing gives out
+//! the numbers, so it happens where the records leave: on the core of the link that the way begins with.
+
+use crate::path::bucket::Bucket;
+use crate::path::tables::{Replies, ReplyKey};
+use ockam_crypto::{Opener, Sealer};
+use ockam_engine_abi::LinkId;
+use ockam_wire::{AddressRef, FixedHead, LOCAL, Message, Route, RouteParts};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Channel {
+    /// Control's number for it.
+    pub number: u32,
+    /// The local name of its sending side: what the return routes of its messages begin with.
+    pub encryptor: Box<[u8]>,
+    /// The local name of its receiving side.
+    pub decryptor: Box<[u8]>,
+    /// Stands for the encryptor among the places that a link may answer to.
+    pub serial: u64,
+    /// The flow control of what comes out of it.
+    pub flow_control: u8,
+    /// Whether its way follows the peer (`wire.md` E.5).
+    pub follows_peer: bool,
+    sealing: Mutex<Sealing>,
+    opening: Mutex<Opening>,
+    /// The link that the way begins with, or [`NO_LINK`]: what other cores look at.
+    egress: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// No link of this engine has this name: indices are below 2^24.
+const NO_LINK: u64 = u64::MAX;
+
+/// The sending half.
+#[derive(Debug)]
+pub struct Sealing {
+    /// Numbers and seals.
+    pub sealer: Sealer,
+    /// Where sealed messages go.
+    pub way: Way,
+}
+
+/// Where sealed messages go.
+#[derive(Debug)]
+pub struct Way {
+    /// The name of the local address that it begins with: a link's, most often.
+    pub first: Box<[u8]>,
+    /// What is left of it on the wire.
+    pub rest: FixedHead,
+}
+
+impl Way {
+    /// The way along `onward`; `None` when it does not begin inside this node.
+    pub fn new(onward: Route<'_>) -> Option<Way> {
+        let (first, rest) = onward.split_first()?;
+        (first.kind == LOCAL).then(|| Way { first: first.name.into(), rest: FixedHead::new(rest.into()) })
+    }
+
+    /// All of it as a message that goes nowhere, as the ABI has it.
+    pub fn to_message(&self) -> Vec<u8> {
+        let rest = self.rest.onward();
+        let onward = RouteParts { front: &[AddressRef::local(&self.first)], rest };
+        let none = RouteParts::EMPTY;
+        let message = ockam_wire::Outgoing { onward, return_route: none, payload_len: 0, tracing: None };
+        message.to_frame(&[]).split_off(4)
+    }
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct Opening {
+    /// Keys and window.
+    pub opener: Opener,
+    /// The places that the peer may answer to.
+    pub replies: Replies,
+    /// What the peer may have control do, and be told.
+    pub punts: Bucket,
+    /// See `punts`.
+    pub notices: Bucket,
+    /// Messages opened.
+    pub opened: u64,
+    /// Records dropped.
+    pub refused: u64,
+    /// The highest nonce of a message that the way followed (`wire.md` E.5).
+    followed: u64,
+    /// By which link, and with which return route, that message came.
+    seen: Option<(LinkId, Box<[u8]>)>,
+}
+
+impl Channel {
+    /// A channel that has sealed and opened nothing.
+    #[allow(clippy::too_many_arguments, reason = "each is a field, and there is one caller")]
+    pub fn new(
+        number: u32,
+        (encryptor, decryptor): (Box<[u8]>, Box<[u8]>),
+        serial: u64,
+        flow_control: u8,
+        follows_peer: bool,
+        (sealer, opener): (Sealer, Opener),
+        way: Way,
+        egress: Option<LinkId>,
+        buckets: Bucket,
+    ) -> Self {
+        let replies = Replies::new();
+        Channel {
+            number,
+            encryptor,
+            decryptor,
+            serial,
+            flow_control,
+            follows_peer,
+            sealing: Mutex::new(Sealing { sealer, way }),
+            opening: Mutex::new(Opening {
+                opener,
+                replies,
+                punts: buckets,
+                notices: buckets,
+                opened: 0,
+                refused: 0,
+                followed: 0,
+                seen: None,
+            }),
+            egress: AtomicU64::new(egress.map_or(NO_LINK, |link| link.0)),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// The sending half. One core uses it at a time: the one that owns [`Self::egress`].
+    pub fn sealing(&self) -> MutexGuard<'_, Sealing> {
+        self.sealing.lock().expect("no holder panics")
+    }
+
+    /// The receiving half.
+    pub fn opening(&self) -> MutexGuard<'_, Opening> {
+        self.opening.lock().expect("no holder panics")
+    }
+
+    /// The link that the way begins with, if it begins with one.
+    pub fn egress(&self) -> Option<LinkId> {
+        let link = self.egress.load(Ordering::Acquire);
+        (link != NO_LINK).then_some(LinkId(link))
+    }
+
+    /// What stands for the encryptor among the replies that a link admits.
+    pub fn reply_key(&self) -> ReplyKey {
+        ReplyKey::Set(self.serial)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Ends it; true for the first who does.
+    pub fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// A genuine message with number `nonce` came by `link`, whose local address is `address`; the outer message had the
+    /// return route `back`. From now on the way is that one, if it is newer than what the way followed before.
+    pub fn follow(&self, opening: &mut Opening, nonce: u64, link: LinkId, address: &[u8], back: Route<'_>) {
+        if !self.follows_peer || nonce <= opening.followed {
+            return;
+        }
+        opening.followed = nonce;
+        if opening.seen.as_ref().is_some_and(|(seen, route)| *seen == link && **route == *back.encoded()) {
+            return;
+        }
+        opening.seen = Some((link, back.encoded().into()));
+        let mut sealing = self.sealing();
+        let onward = sealing.way.rest.onward();
+        let Some(last) = onward.iter().last() else { return };
+        let addresses: Vec<AddressRef<'_>> = back.iter().chain([last]).collect();
+        if addresses.len() < ockam_wire::ROUTE_MAX {
+            let rest = FixedHead::new(RouteParts::new(&addresses));
+            sealing.way = Way { first: address.into(), rest };
+            self.egress.store(link.0, Ordering::Release);
+        }
+    }
+}
+
+/// More came before a channel was installed than waits for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMuch;
+
+/// Messages that came for a channel which is not installed yet.
+#[derive(Debug, Default)]
+pub struct Handshake {
+    /// The message of the handshake came already.
+    pub begun: bool,
+    /// Too much came: the handshake is void.
+    pub void: bool,
+    /// What came behind it, in order: messages without their length.
+    pub parked: Vec<Box<[u8]>>,
+    /// Bytes of that.
+    pub bytes: usize,
+}
+
+impl Handshake {
+    /// Keeps a message.
+    ///
+    /// # Errors
+    /// [`TooMuch`], when `limit` bytes are not enough; nothing is kept from then on.
+    pub fn park(&mut self, message: &[u8], limit: usize) -> Result<(), TooMuch> {
+        self.void |= self.bytes + message.len() > limit;
+        if self.void {
+            self.parked.clear();
+            return Err(TooMuch);
+        }
+        self.bytes += message.len();
+        self.parked.push(message.into());
+        Ok(())
+    }
+}
+
+/// The way in a message of the ABI.
+pub fn read_way(message: &[u8]) -> Option<Way> {
+    let onward = Message::parse(message).ok()?.onward;
+    (onward.len() <= ockam_wire::ROUTE_MAX).then(|| Way::new(onward)).flatten()
+}
