@@ -381,6 +381,9 @@ pub struct CreateSecureChannel {
     /// Identifiers of which the peer must have one; anyone's when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorized: Vec<String>,
+    /// The same for each `/secure` part of the route, in order. Anyone's when empty or missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorized_on_the_way: Vec<Vec<String>>,
     /// The name of the identity to show; the node's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,

@@ -896,6 +896,18 @@ fn undelivered_text(step: &str, place: &str, reason: DropReason) -> String {
         DropReason::LinkClosed => format!("the connection of {place} to {step} closed"),
         DropReason::UnsupportedTransport => format!("{place} does not serve the transport of {step}"),
         DropReason::BadAddress => format!("{step} is not host:port for {place}"),
+        DropReason::NotGenuine => format!("what came for the secure channel at {step} of {place} is not from its peer"),
+        DropReason::Replayed => format!("what came for the secure channel at {step} of {place} had come before"),
+        DropReason::OutsideWindow => {
+            format!("what came for the secure channel at {step} of {place} is too old or too far ahead")
+        }
+        DropReason::BadPlaintext => {
+            format!("what came out of the secure channel at {step} of {place} is no message")
+        }
+        DropReason::ChannelClosed => format!("the secure channel at {step} of {place} has ended"),
+        DropReason::ParkedLimit => {
+            format!("too much came for the secure channel at {step} of {place} before it was open")
+        }
     }
 }
 
@@ -903,17 +915,23 @@ fn undelivered_exit(reason: DropReason) -> u8 {
     match reason {
         DropReason::NoSuchAddress | DropReason::Unresolved => exit::UNKNOWN,
         DropReason::NotAdmitted | DropReason::TransitRefused => exit::DENIED,
-        DropReason::TransitLimit | DropReason::PuntLimit => exit::TRY_AGAIN,
-        DropReason::NotANode => exit::PROTOCOL,
+        DropReason::TransitLimit | DropReason::PuntLimit | DropReason::ParkedLimit => exit::TRY_AGAIN,
+        DropReason::NotANode
+        | DropReason::NotGenuine
+        | DropReason::Replayed
+        | DropReason::OutsideWindow
+        | DropReason::BadPlaintext => exit::PROTOCOL,
         DropReason::RouteTooLong
         | DropReason::GrewTooLarge
         | DropReason::RouteEnded
         | DropReason::BadPayload
         | DropReason::UnsupportedTransport
         | DropReason::BadAddress => exit::DATA,
-        DropReason::NotDelivered | DropReason::ConnectFailed | DropReason::ConnectTimedOut | DropReason::LinkClosed => {
-            exit::UNAVAILABLE
-        }
+        DropReason::NotDelivered
+        | DropReason::ConnectFailed
+        | DropReason::ConnectTimedOut
+        | DropReason::LinkClosed
+        | DropReason::ChannelClosed => exit::UNAVAILABLE,
     }
 }
 
@@ -940,6 +958,11 @@ fn undelivered_hint(reason: DropReason) -> &'static str {
         DropReason::PuntLimit => "Try again in a moment.",
         DropReason::LinkClosed => "Check that the peer runs, then send again.",
         DropReason::UnsupportedTransport => "Use /tcp/ in the route.",
+        DropReason::NotGenuine | DropReason::Replayed | DropReason::OutsideWindow | DropReason::BadPlaintext => {
+            "Something on the way changes, repeats or loses messages; open the secure channel anew."
+        }
+        DropReason::ChannelClosed => "See `ockam secure-channel list`, or open it anew.",
+        DropReason::ParkedLimit => "Wait until the secure channel is open before sending much through it.",
         DropReason::BadAddress => "Write TCP hops as /ip4/A/tcp/PORT, /ip6/A/tcp/PORT or /dnsaddr/NAME/tcp/PORT.",
     }
 }

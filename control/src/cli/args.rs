@@ -7,6 +7,7 @@ use crate::api::Service;
 use crate::home::NodeName;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ockam_crypto::{ChangeHistory, Identifier};
 use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
 use std::path::PathBuf;
@@ -99,6 +100,12 @@ pub enum Command {
     /// Links that a node keeps to other nodes
     #[command(subcommand)]
     TcpConnection(TcpConnectionCommand),
+    /// Encrypted channels that a node keeps to other nodes, over routes of any length
+    #[command(subcommand)]
+    SecureChannel(SecureChannelCommand),
+    /// Addresses where a node accepts secure channels, beside its own, `api`
+    #[command(subcommand)]
+    SecureChannelListener(SecureChannelListenerCommand),
     /// Services that a node runs
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -108,6 +115,12 @@ pub enum Command {
     /// Who may reach which address
     #[command(subcommand)]
     FlowControl(FlowControlCommand),
+    /// Who nodes are to each other: identities, their keys and histories
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// Files with secret keys
+    #[command(subcommand)]
+    Vault(VaultCommand),
     /// The data plane of a node: its driver, cores, memory, links and counters
     #[command(subcommand)]
     Engine(EngineCommand),
@@ -173,6 +186,9 @@ pub struct NodeCreate {
     /// Where to accept links [default: 127.0.0.1:0]; port 0 picks a free port, which is kept from then on
     #[arg(short, long, value_name = "HOST:PORT", value_parser = values::listen_address)]
     pub tcp_listener_address: Option<HostPort>,
+    /// The identity that it has in secure channels; the default one when left out
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
     /// Stay in the foreground until a signal; logs go to stderr
     #[arg(short, long)]
     pub foreground: bool,
@@ -237,6 +253,7 @@ pub enum MessageCommand {
         ockam message send hello --to /node/n1/service/uppercase\n  \
         ockam message send hello --from n1 \\\n    \
         --to /ip4/127.0.0.1/tcp/6002/ip4/127.0.0.1/tcp/6003/service/uppercase\n  \
+        ockam message send hello --to /node/n1/secure/api/service/uppercase\n  \
         ockam message send 00ff --hex --to /dnsaddr/localhost/tcp/6001/service/echo\n  \
         echo /node/n1 | ockam message send hello --to -/service/uppercase")]
     Send(MessageSend),
@@ -248,12 +265,16 @@ pub struct MessageSend {
     /// The text to send, or bytes in hexadecimal with `--hex`
     #[arg(allow_hyphen_values = true)]
     pub message: String,
-    /// The route, such as /node/n2/service/uppercase; `-` in it stands for one line of stdin
+    /// The route, such as /node/n2/service/uppercase; /secure/api in it opens a secure channel on the way, and `-` stands
+    /// for one line of stdin
     #[arg(short, long, value_name = "ROUTE", allow_hyphen_values = true)]
     pub to: RouteArg,
     /// The node that sends, as n1 or /node/n1; this command itself when left out
     #[arg(short, long, value_name = "NODE", value_parser = values::node_ref)]
     pub from: Option<NodeRef>,
+    /// The identity to show to the other ends of secure channels on the way, by name; that of the node, or the default one
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
     /// The message is hexadecimal, and so is the reply
     #[arg(long)]
     pub hex: bool,
@@ -372,6 +393,142 @@ pub struct TcpConnectionDelete {
     pub yes: bool,
 }
 
+/// `ockam secure-channel ...`
+#[derive(Subcommand, Debug)]
+pub enum SecureChannelCommand {
+    /// Open a secure channel and print its address, to which messages are sent
+    #[command(after_help = "Examples:\n  \
+        ockam secure-channel create --from n1 --to /node/n2/node/n3/service/api\n  \
+        ockam secure-channel create --from n1 --to /ip4/127.0.0.1/tcp/6002/ip4/127.0.0.1/tcp/6003/service/api |\n    \
+        ockam message send hello --from n1 --to -/service/uppercase\n  \
+        ockam message send hello --from n1 \\\n    \
+        --to \"$(ockam secure-channel create --from n1 --to /node/n3/service/api)/service/uppercase\"")]
+    Create(SecureChannelCreate),
+    /// List the secure channels of a node: those it opened and those it accepted
+    #[command(after_help = "Examples:\n  ockam secure-channel list\n  ockam secure-channel list --at n1 --output json")]
+    List(At),
+    /// Show one secure channel
+    #[command(after_help = "Examples:\n  \
+        ockam secure-channel show /service/0123456789abcdef0123456789abcdef --at n1\n  \
+        ockam secure-channel show 0123456789abcdef0123456789abcdef --output json")]
+    Show(SecureChannelArg),
+    /// Close a secure channel, at both ends
+    #[command(after_help = "Examples:\n  \
+        ockam secure-channel delete /service/0123456789abcdef0123456789abcdef --at n1 --yes\n  \
+        ockam secure-channel delete 0123456789abcdef0123456789abcdef --yes")]
+    Delete(SecureChannelDelete),
+}
+
+/// Whom this end of a channel is, and whom it wants.
+#[derive(Args, Debug)]
+pub struct Trust {
+    /// Identifiers that the peer may have; anyone when left out
+    #[arg(short, long, value_name = "IDENTIFIER", num_args = 1.., value_delimiter = ',', value_parser = values::identifier)]
+    pub authorized: Vec<Identifier>,
+    /// The identity of this end, by name; that of the node when left out
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+}
+
+/// Arguments of `secure-channel create`.
+#[derive(Args, Debug)]
+pub struct SecureChannelCreate {
+    /// The node that opens it, as n1 or /node/n1; the default node when left out
+    #[arg(short, long, visible_alias = "at", value_name = "NODE", value_parser = values::node_ref)]
+    pub from: Option<NodeRef>,
+    /// The route to a listener of secure channels, such as /node/n3/service/api; `-` in it stands for one line of stdin
+    #[arg(short, long, value_name = "ROUTE", allow_hyphen_values = true)]
+    pub to: RouteArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trust: Trust,
+    /// How long to wait for the other end, such as 500ms, 10s or 2m
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
+    pub timeout: Duration,
+}
+
+/// A command about one secure channel.
+#[derive(Args, Debug)]
+pub struct SecureChannelArg {
+    /// Its address, as `secure-channel list` shows it
+    #[arg(value_name = "CHANNEL", value_parser = values::channel_address)]
+    pub channel: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `secure-channel delete`.
+#[derive(Args, Debug)]
+pub struct SecureChannelDelete {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub channel: SecureChannelArg,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `ockam secure-channel-listener ...`
+#[derive(Subcommand, Debug)]
+pub enum SecureChannelListenerCommand {
+    /// Accept secure channels at one more address
+    #[command(after_help = "Examples:\n  \
+        ockam secure-channel-listener create friends --at n1 \\\n    \
+        --authorized I0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n  \
+        ockam secure-channel-listener create api2 --identity alice")]
+    Create(SecureChannelListenerCreate),
+    /// List the listeners of secure channels of a node
+    #[command(after_help = "Examples:\n  \
+        ockam secure-channel-listener list\n  ockam secure-channel-listener list --at n1 --output json")]
+    List(At),
+    /// Show one listener
+    #[command(after_help = "Examples:\n  \
+        ockam secure-channel-listener show api\n  ockam secure-channel-listener show api --at n1 --output json")]
+    Show(SecureChannelListenerArg),
+    /// Accept no more channels at an address, and close those accepted there
+    #[command(after_help = "Examples:\n  \
+        ockam secure-channel-listener delete friends --yes\n  \
+        ockam secure-channel-listener delete friends --at n1 --yes")]
+    Delete(SecureChannelListenerDelete),
+}
+
+/// Arguments of `secure-channel-listener create`.
+#[derive(Args, Debug)]
+pub struct SecureChannelListenerCreate {
+    /// Its address, such as friends or /service/friends
+    #[arg(value_parser = values::local_address)]
+    pub address: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trust: Trust,
+}
+
+/// A command about one listener of secure channels.
+#[derive(Args, Debug)]
+pub struct SecureChannelListenerArg {
+    /// Its address, as `secure-channel-listener list` shows it
+    #[arg(value_parser = values::local_address)]
+    pub address: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `secure-channel-listener delete`.
+#[derive(Args, Debug)]
+pub struct SecureChannelListenerDelete {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub listener: SecureChannelListenerArg,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
 /// `ockam service ...`
 #[derive(Subcommand, Debug)]
 pub enum ServiceCommand {
@@ -427,6 +584,183 @@ pub struct AddConsumer {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub at: At,
+}
+
+/// `ockam identity ...`
+#[derive(Subcommand, Debug)]
+pub enum IdentityCommand {
+    /// Create an identity and print its identifier
+    #[command(after_help = "Examples:\n  ockam identity create\n  ockam identity create alice --vault work")]
+    Create(IdentityCreate),
+    /// Store the history of an identity: of somebody else's, or with the vault that has its key of one of ours
+    #[command(after_help = "Examples:\n  \
+        ockam identity import \"$(ssh host ockam identity export bob)\" bob\n  \
+        ockam identity import \"$(cat alice.history)\" alice --vault restored")]
+    Import(IdentityImport),
+    /// Print the history of an identity, for others to import; nothing in it is secret
+    #[command(after_help = "Examples:\n  ockam identity export alice\n  ockam identity export > alice.history")]
+    Export(IdentityArg),
+    /// List the identities that have a name: ours and those of others
+    #[command(after_help = "Examples:\n  ockam identity list\n  ockam identity list --output json")]
+    List,
+    /// Show one identity
+    #[command(after_help = "Examples:\n  \
+        ockam identity show\n  ockam identity show alice --full\n  \
+        ockam identity show alice --full --encoding hex")]
+    Show(IdentityShow),
+    /// Show or choose the identity that commands use when none is named
+    #[command(after_help = "Examples:\n  ockam identity default\n  ockam identity default alice")]
+    Default(IdentityArg),
+    /// Give an identity a new key, signed by the old one, which is forgotten; its identifier stays
+    #[command(after_help = "Examples:\n  ockam identity rotate\n  ockam identity rotate alice --output json")]
+    Rotate(IdentityArg),
+    /// Delete an identity and its keys; one that a node uses stays
+    #[command(after_help = "Examples:\n  ockam identity delete alice --yes\n  ockam identity delete --all --yes")]
+    Delete(IdentityDelete),
+}
+
+/// Arguments of `identity create`.
+#[derive(Args, Debug)]
+pub struct IdentityCreate {
+    /// Name: letters, digits, `_` and `-`; two random words when left out
+    #[arg(value_parser = values::name)]
+    pub name: Option<String>,
+    /// The vault for its key; the default vault when left out, which is made if there is none
+    #[arg(long, value_name = "VAULT", value_parser = values::name)]
+    pub vault: Option<String>,
+}
+
+/// Arguments of `identity import`.
+#[derive(Args, Debug)]
+pub struct IdentityImport {
+    /// The history, as `identity export` prints it
+    #[arg(value_name = "HISTORY", value_parser = values::history)]
+    pub history: ChangeHistory,
+    /// The name that it gets here
+    #[arg(value_parser = values::name)]
+    pub name: Option<String>,
+    /// The vault that has its key, which makes it ours
+    #[arg(long, value_name = "VAULT", value_parser = values::name)]
+    pub vault: Option<String>,
+}
+
+/// A command about one identity.
+#[derive(Args, Debug)]
+pub struct IdentityArg {
+    /// Its name or identifier; the default one when left out
+    #[arg(value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub name: Option<String>,
+}
+
+/// Arguments of `identity show`.
+#[derive(Args, Debug)]
+pub struct IdentityShow {
+    /// Its name or identifier; the default one when left out
+    #[arg(value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub name: Option<String>,
+    /// Show its history, too
+    #[arg(short, long)]
+    pub full: bool,
+    /// How the history is shown
+    #[arg(long, value_enum, requires = "full", default_value_t = Encoding::Plain)]
+    pub encoding: Encoding,
+}
+
+/// How a history is shown.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Its keys and their times
+    Plain,
+    /// As `identity import` takes it
+    Hex,
+}
+
+/// Arguments of `identity delete`.
+#[derive(Args, Debug)]
+pub struct IdentityDelete {
+    /// Its name or identifier; the default one when left out
+    #[arg(value_name = "IDENTITY", value_parser = values::identity_ref, conflicts_with = "all")]
+    pub name: Option<String>,
+    /// All identities that have a name
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `ockam vault ...`
+#[derive(Subcommand, Debug)]
+pub enum VaultCommand {
+    /// Make a vault, or take up the one that a file holds
+    #[command(after_help = "Examples:\n  \
+        ockam vault create\n  ockam vault create work --path /media/key/work.vault\n  \
+        ockam vault create safe --passphrase-file ~/.safe-passphrase")]
+    Create(VaultCreate),
+    /// List the vaults of this home
+    #[command(after_help = "Examples:\n  ockam vault list\n  ockam vault list --output json")]
+    List,
+    /// Show one vault
+    #[command(after_help = "Examples:\n  ockam vault show\n  ockam vault show work --output json")]
+    Show(VaultArg),
+    /// Move the file of a vault, or say where its passphrase is now
+    #[command(after_help = "Examples:\n  \
+        ockam vault move work --path /media/key/work.vault\n  \
+        ockam vault move safe --passphrase-file /media/key/passphrase")]
+    Move(VaultMove),
+    /// Delete a vault that no identity uses
+    #[command(after_help = "Examples:\n  ockam vault delete work --yes\n  ockam vault delete --all --yes")]
+    Delete(VaultDelete),
+}
+
+/// Arguments of `vault create`.
+#[derive(Args, Debug)]
+pub struct VaultCreate {
+    /// Name: letters, digits, `_` and `-`; `default` for the first one, then two random words, when left out
+    #[arg(value_parser = values::name)]
+    pub name: Option<String>,
+    /// Its file; one in the home when left out
+    #[arg(long, value_name = "FILE")]
+    pub path: Option<PathBuf>,
+    /// Encrypt it with the passphrase in this file, which is read again whenever a key is needed
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// A command about one vault.
+#[derive(Args, Debug)]
+pub struct VaultArg {
+    /// Its name; the default vault when left out
+    #[arg(value_name = "VAULT", value_parser = values::name)]
+    pub name: Option<String>,
+}
+
+/// Arguments of `vault move`.
+#[derive(Args, Debug)]
+pub struct VaultMove {
+    /// Its name
+    #[arg(value_name = "VAULT", value_parser = values::name)]
+    pub name: String,
+    /// Its new file
+    #[arg(long, value_name = "FILE", required_unless_present = "passphrase_file")]
+    pub path: Option<PathBuf>,
+    /// The file that holds its passphrase from now on
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// Arguments of `vault delete`.
+#[derive(Args, Debug)]
+pub struct VaultDelete {
+    /// Its name; the default vault when left out
+    #[arg(value_name = "VAULT", value_parser = values::name, conflicts_with = "all")]
+    pub name: Option<String>,
+    /// All vaults of this home
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// `ockam engine ...`

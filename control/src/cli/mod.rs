@@ -58,9 +58,13 @@ fn run(cli: Cli, terminal: Terminal) -> Result<(), Error> {
         Command::Message(command) => commands::message::run(command, session),
         Command::TcpListener(command) => commands::tcp_listener::run(command, session),
         Command::TcpConnection(command) => commands::tcp_connection::run(command, session),
+        Command::SecureChannel(command) => commands::secure_channel::run(command, session),
+        Command::SecureChannelListener(command) => commands::secure_channel_listener::run(command, session),
         Command::Service(command) => commands::service::run(command, session),
         Command::Worker(command) => commands::service::run_worker(command, session),
         Command::FlowControl(command) => commands::service::run_flow_control(command, session),
+        Command::Identity(command) => commands::identity::run(command, session),
+        Command::Vault(command) => commands::vault::run(command, session),
         Command::Engine(command) => commands::engine::run(command, session),
         Command::Environment => commands::environment::run(session),
         Command::Completion(arguments) => commands::completion::run(&arguments),
@@ -203,6 +207,15 @@ mod tests {
             ("ockam tcp-listener show xyz", "LISTENER"),
             ("ockam tcp-connection create --to 127.0.0.1", "--to"),
             ("ockam tcp-connection show xyz", "CONNECTION"),
+            ("ockam secure-channel create", "--to"),
+            ("ockam secure-channel create --to n3", "--to"),
+            ("ockam secure-channel create --to /service/api --authorized alice", "--authorized"),
+            ("ockam secure-channel create --to /service/api --timeout never", "--timeout"),
+            ("ockam secure-channel show api", "CHANNEL"),
+            ("ockam secure-channel delete --yes", "CHANNEL"),
+            ("ockam secure-channel-listener create", "ADDRESS"),
+            ("ockam secure-channel-listener create a/b", "ADDRESS"),
+            ("ockam secure-channel-listener create api2 -a I00", "--authorized"),
             ("ockam service start web", "SERVICE"),
             ("ockam service start hop --addr a/b", "--addr"),
             ("ockam flow-control add-consumer 12 hop", "FLOW_CONTROL_ID"),
@@ -225,6 +238,28 @@ mod tests {
             assert!(parsed(line).is_ok(), "{line}");
         }
         assert!(parsed("ockam message send hi --to -/service/echo --from /node/n1").is_ok());
+        assert!(parsed("ockam secure-channel create --from /node/n1 --to -/service/api").is_ok());
         assert!(parsed("ockam message send -1 --to /service/echo").is_ok());
+    }
+
+    #[test]
+    fn authorized_identifiers_are_given_in_any_way() {
+        let (one, two) = (format!("I{}", "01".repeat(32)), format!("I{}", "02".repeat(32)));
+        for given in [
+            format!("-a {one} -a {two}"),
+            format!("--authorized {one} {two}"),
+            format!("-a {one},{two}"),
+            format!("--authorized={one} --authorized={two}"),
+        ] {
+            let Command::SecureChannel(args::SecureChannelCommand::Create(create)) =
+                parsed(&format!("ockam secure-channel create --to /service/api {given} --from n1")).unwrap().command
+            else {
+                panic!("another command");
+            };
+            let authorized: Vec<String> = create.trust.authorized.iter().map(ToString::to_string).collect();
+            assert_eq!(authorized, [one.as_str(), two.as_str()], "{given}");
+            let listener = format!("ockam secure-channel-listener create friends {given} --at n1");
+            assert!(parsed(&listener).is_ok(), "{given}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::home::NodeName;
 use crate::text::is_hex_id;
 use crate::transit;
+use ockam_crypto::{ChangeHistory, Identifier};
 use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
 use std::fmt;
@@ -34,6 +35,33 @@ pub fn node_ref(text: &str) -> Result<NodeRef, String> {
 /// The text is no name, with what a name looks like.
 pub fn node_name(text: &str) -> Result<NodeName, String> {
     NodeName::from_str(text).map_err(sentence)
+}
+
+/// Parses the name of a vault or an identity.
+///
+/// # Errors
+/// The text is no name, with what a name looks like.
+pub fn name(text: &str) -> Result<String, String> {
+    node_name(text).map(|name| name.as_str().to_owned())
+}
+
+/// Parses the name or the identifier of an identity.
+///
+/// # Errors
+/// The text is neither.
+pub fn identity_ref(text: &str) -> Result<String, String> {
+    match text.parse::<Identifier>() {
+        Ok(identifier) => Ok(identifier.to_string()),
+        Err(_) => name(text),
+    }
+}
+
+/// Parses and verifies an exported history.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn history(text: &str) -> Result<ChangeHistory, String> {
+    ChangeHistory::from_hex(text).map_err(|error| format!("{error}; `ockam identity export` prints one"))
 }
 
 /// An error of a parser as clap shows it, behind the argument and its value.
@@ -223,6 +251,31 @@ pub fn connection_id(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses the identifier of an identity.
+///
+/// # Errors
+/// The text is something else.
+pub fn identifier(text: &str) -> Result<Identifier, String> {
+    Identifier::from_str(text).map_err(|_| {
+        "an identifier is `I` and 64 hexadecimal digits; `ockam identity show` and `ockam node show` print it"
+            .to_owned()
+    })
+}
+
+/// Parses what names a secure channel: its address.
+///
+/// # Errors
+/// The text is something else.
+pub fn channel_address(text: &str) -> Result<String, String> {
+    let name = ["/service/", "/worker/", "0#"].iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
+    if is_hex_id(name) {
+        return Ok(name.to_ascii_lowercase());
+    }
+    Err("a secure channel is named by its address, /service/ and 32 hexadecimal digits; \
+         `ockam secure-channel list` shows those of a node"
+        .to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +366,22 @@ mod tests {
         assert_eq!(connection_id(&format!("/worker/{id}")), Ok(id.to_lowercase()));
         assert_eq!(connection_id("localhost:1").as_deref(), Ok("localhost:1"));
         assert!(connection_id("/worker/xyz").is_err());
+    }
+
+    #[test]
+    fn identities_and_channels() {
+        let text = format!("I{}", "0a".repeat(32));
+        assert_eq!(identifier(&text).map(|it| it.to_string()).as_deref(), Ok(text.as_str()));
+        for bad in ["", "I", "alice", &text[1..], &text[..64], &text.replace('I', "P"), &format!("{text}0")] {
+            assert!(identifier(bad).is_err(), "{bad:?} was taken");
+        }
+        let id = "0123456789abcdef0123456789abcdef";
+        for text in [id.to_owned(), format!("/service/{id}"), format!("/worker/{id}"), id.to_uppercase()] {
+            assert_eq!(channel_address(&text).as_deref(), Ok(id));
+        }
+        for bad in ["", "api", "/service/api", &id[1..], "/service/a/service/b"] {
+            assert!(channel_address(bad).is_err(), "{bad:?} was taken");
+        }
     }
 
     #[test]

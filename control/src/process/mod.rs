@@ -31,6 +31,8 @@ pub struct NodeOptions {
     pub threads: Option<u8>,
     /// Pin threads to cores; no.
     pub pin: Option<bool>,
+    /// The identity that it has in secure channels, by name; the default one.
+    pub identity: Option<String>,
     /// Transit rules as typed ([`crate::transit`]), all of them; none.
     pub allow_transit: Option<Vec<String>>,
 }

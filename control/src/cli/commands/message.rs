@@ -34,7 +34,7 @@ struct Reply {
 }
 
 fn send(arguments: MessageSend, session: &mut Session) -> Result<(), Error> {
-    let MessageSend { message, to, from, hex, timeout } = arguments;
+    let MessageSend { message, to, from, identity, hex, timeout } = arguments;
     let bytes = match hex {
         true => Some(from_hex(&message).ok_or_else(|| Error::BadArgument {
             argument: "MESSAGE".into(),
@@ -46,12 +46,18 @@ fn send(arguments: MessageSend, session: &mut Session) -> Result<(), Error> {
     };
     let from = from.map(|node| session.existing(Some(node))).transpose()?;
     let typed = to.resolve("--to", stdin::read_line)?;
-    let (multiaddr, route) = plan::resolve(&typed, "--to", |name| session.listener_of(name))?;
+    let plan::Resolved { multiaddr, route, mut ends } =
+        plan::resolve(&typed, "--to", |name| session.listener_of(name))?;
+    // What answers at the end need not be who the channels on the way lead to.
+    ends.pop();
+    let authorized = session.admitted(&ends, &[])?;
 
     let reply = match from {
         Some(node) => {
             let request = SendMessage {
                 route: multiaddr.to_string(),
+                authorized,
+                identity,
                 message: if hex { MessageBody::Hex(message) } else { MessageBody::Text(message) },
                 timeout_ms: timeout.as_millis() as u64,
             };

@@ -3,20 +3,27 @@
 pub mod completion;
 pub mod engine;
 pub mod environment;
+pub mod identity;
 pub mod message;
 pub mod node;
+pub mod secure_channel;
+pub mod secure_channel_listener;
 pub mod service;
 pub mod tcp_connection;
 pub mod tcp_listener;
+pub mod vault;
 
 use super::client::Control;
+use super::plan;
 use super::show::Terminal;
 use super::values::NodeRef;
 use crate::api::{NodeInfo, NodeStatus, TcpListenerInfo, path};
 use crate::error::Error;
 use crate::home::{Home, NodeDir, NodeName};
+use crate::identities::Identities;
 use crate::process::{ControlStart, LogOptions, NodeOptions, spawn};
 use crate::store::SharedStore;
+use ockam_crypto::Identifier;
 use std::net::SocketAddr;
 
 /// What one command knows: where it writes, and which home it works in.
@@ -160,6 +167,50 @@ impl Session {
         Control::connect(&dir)?.ok_or_else(|| Error::NodeBusy { name: name.to_string() })
     }
 
+    /// The identity of a node; `None` before it has one.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn identity_of(&mut self, name: &NodeName) -> Result<Option<NodeIdentity>, Error> {
+        let Some(store) = self.store()? else { return Ok(None) };
+        let Some(identifier) = store.node_identity(name)? else { return Ok(None) };
+        let identities = Identities::open_existing(self.home()?)?;
+        let found = identities.map(|identities| identities.find(Some(&identifier.to_string()))).transpose();
+        let name = match found {
+            Ok(found) => found.and_then(|found| found.name),
+            // It was deleted.
+            Err(Error::NoSuchIdentity { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(NodeIdentity { name, identifier: identifier.to_string() }))
+    }
+
+    /// Who may be met at each end of a route, `ends` as [`plan::resolve`] gives them: the identity recorded for the node
+    /// that is named there, if one is; at the last end also only those `authorized`. Anybody where it is empty.
+    ///
+    /// # Errors
+    /// Those of the database, and [`plan::admitted`].
+    pub fn admitted(
+        &mut self,
+        ends: &[Option<NodeName>],
+        authorized: &[Identifier],
+    ) -> Result<Vec<Vec<String>>, Error> {
+        let store = match ends.iter().any(Option::is_some) {
+            true => self.store()?,
+            false => None,
+        };
+        let mut admitted = Vec::with_capacity(ends.len());
+        for (index, end) in ends.iter().enumerate() {
+            let recorded = match (end, &store) {
+                (Some(name), Some(store)) => store.node_identity(name)?.map(|identifier| (name, identifier)),
+                _ => None,
+            };
+            let authorized = if index + 1 == ends.len() { authorized } else { &[] };
+            admitted.push(plan::admitted(recorded, authorized)?.iter().map(ToString::to_string).collect());
+        }
+        Ok(admitted)
+    }
+
     /// The address to dial for `/node/NAME` in a route.
     ///
     /// # Errors
@@ -169,6 +220,15 @@ impl Session {
         let addresses = listeners.iter().filter(|it| it.up).filter_map(|it| it.address.parse().ok());
         addresses.into_iter().next().ok_or_else(|| Error::NoListenerOfNode { name: name.to_string() })
     }
+}
+
+/// Who a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// The name of its identity, if that has one.
+    pub name: Option<String>,
+    /// Its identifier.
+    pub identifier: String,
 }
 
 /// The code of [`Error::NodeRunning`], as control reports it.

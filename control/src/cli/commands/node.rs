@@ -1,8 +1,8 @@
 //! `ockam node`.
 
-use super::Session;
 use super::engine::{brief_lines, duration};
-use crate::api::{EngineBrief, NodeInfo, NodeStatus, ServiceInfo, path};
+use super::{NodeIdentity, Session, secure_channel};
+use crate::api::{EngineBrief, NodeInfo, NodeStatus, SecureChannelInfo, SecureChannelListenerInfo, ServiceInfo, path};
 use crate::cli::args::{LogFormat, NodeArg, NodeCommand, NodeCreate, NodeDelete};
 use crate::cli::client::{Control, control_pid};
 use crate::cli::plan::dialable;
@@ -42,6 +42,7 @@ fn create(arguments: NodeCreate, session: &mut Session) -> Result<(), Error> {
         driver: arguments.driver.map(|driver| driver.to_string()),
         threads: arguments.threads,
         pin: arguments.pin.then_some(true),
+        identity: arguments.identity,
         allow_transit: (!arguments.allow_transit.is_empty())
             .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
     };
@@ -72,7 +73,8 @@ fn print_created(session: &mut Session, info: &NodeInfo, done: &str) -> Result<(
     let wants_all = terminal.stdout_is_terminal || terminal.is_json();
     let is_default = wants_all
         && session.store()?.map_or(Ok(None), |store| store.default_node())?.is_some_and(|it| it.as_str() == info.name);
-    let view = NodeView::running(info, is_default);
+    let identity = if wants_all { session.identity_of(&info.name.parse()?)? } else { None };
+    let view = NodeView::running(info, is_default, identity);
     let plain = || {
         let default = if is_default { ", the default node" } else { "" };
         let addresses: Vec<&str> = info.tcp_listeners.iter().map(|it| it.address.as_str()).collect();
@@ -93,6 +95,8 @@ struct Listed {
     status: NodeStatus,
     pid: Option<u32>,
     is_default: bool,
+    identity_name: Option<String>,
+    identifier: Option<String>,
 }
 
 fn list(session: &mut Session) -> Result<(), Error> {
@@ -105,7 +109,20 @@ fn list(session: &mut Session) -> Result<(), Error> {
         let dir = session.home()?.node(&row.name);
         let status = dir.status()?;
         let pid = if status == NodeStatus::Running { control_pid(&dir).unwrap_or(None) } else { None };
-        nodes.push(Listed { node_name: row.name.to_string(), status, pid, is_default: row.is_default });
+        let (identity_name, identifier) = match session.identity_of(&row.name) {
+            Ok(identity) => split(identity),
+            // It was deleted since the list was read.
+            Err(Error::NoSuchNode { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        nodes.push(Listed {
+            node_name: row.name.to_string(),
+            status,
+            pid,
+            is_default: row.is_default,
+            identity_name,
+            identifier,
+        });
     }
     let plain = || {
         let rows = nodes.iter().map(|it| {
@@ -115,9 +132,14 @@ fn list(session: &mut Session) -> Result<(), Error> {
                 it.status.name().into(),
                 pid,
                 if it.is_default { "yes".into() } else { String::new() },
+                it.identity_name.clone().or_else(|| it.identifier.clone()).unwrap_or_else(|| "-".into()),
             ]
         });
-        table(["NAME", "STATUS", "PID", "DEFAULT"], rows, "There are no nodes. Make one with `ockam node create`.")
+        table(
+            ["NAME", "STATUS", "PID", "DEFAULT", "IDENTITY"],
+            rows,
+            "There are no nodes. Make one with `ockam node create`.",
+        )
     };
     session.terminal.print(Output::new(&nodes, plain))
 }
@@ -127,6 +149,8 @@ fn list(session: &mut Session) -> Result<(), Error> {
 struct NodeView<'a> {
     name: &'a str,
     is_default: bool,
+    identity_name: Option<String>,
+    identifier: Option<String>,
     status: NodeStatus,
     pid: Option<u32>,
     uptime_s: Option<u64>,
@@ -134,6 +158,9 @@ struct NodeView<'a> {
     route: RouteView,
     transports: Vec<TransportView<'a>>,
     services: &'a [ServiceInfo],
+    secure_channel_listeners: &'a [SecureChannelListenerInfo],
+    secure_channels: Vec<SecureChannelInfo>,
+    secure_channels_accepted: u64,
     transit_rules: &'a [String],
     engine: Option<&'a EngineBrief>,
     control_log: String,
@@ -161,7 +188,8 @@ struct TransportView<'a> {
 }
 
 impl<'a> NodeView<'a> {
-    fn running(info: &'a NodeInfo, is_default: bool) -> NodeView<'a> {
+    fn running(info: &'a NodeInfo, is_default: bool, identity: Option<NodeIdentity>) -> NodeView<'a> {
+        let (identity_name, identifier) = split(identity);
         let listeners = info.tcp_listeners.iter().map(|it| TransportView {
             kind: "TCP",
             mode: if it.up { "listening" } else { "down" },
@@ -183,6 +211,8 @@ impl<'a> NodeView<'a> {
         NodeView {
             name: &info.name,
             is_default,
+            identity_name,
+            identifier: identifier.or_else(|| info.identifier.clone()),
             status: info.status,
             pid: Some(info.pid),
             uptime_s: Some(info.uptime_s),
@@ -190,6 +220,9 @@ impl<'a> NodeView<'a> {
             route: RouteView { short: format!("/node/{}", info.name), verbose: verbose_route(info) },
             transports: listeners.chain(connections).collect(),
             services: &info.services,
+            secure_channel_listeners: &info.secure_channel_listeners,
+            secure_channels: info.secure_channels.iter().cloned().map(secure_channel::as_route).collect(),
+            secure_channels_accepted: info.secure_channels_accepted,
             transit_rules: &info.transit_rules,
             engine: Some(&info.engine),
             control_log: info.control_log.clone(),
@@ -197,10 +230,18 @@ impl<'a> NodeView<'a> {
         }
     }
 
-    fn without_control(dir: &'a NodeDir, is_default: bool, status: NodeStatus) -> NodeView<'a> {
+    fn without_control(
+        dir: &'a NodeDir,
+        is_default: bool,
+        identity: Option<NodeIdentity>,
+        status: NodeStatus,
+    ) -> NodeView<'a> {
+        let (identity_name, identifier) = split(identity);
         NodeView {
             name: dir.name().as_str(),
             is_default,
+            identity_name,
+            identifier,
             status,
             pid: None,
             uptime_s: None,
@@ -208,12 +249,20 @@ impl<'a> NodeView<'a> {
             route: RouteView { short: format!("/node/{}", dir.name()), verbose: None },
             transports: Vec::new(),
             services: &[],
+            secure_channel_listeners: &[],
+            secure_channels: Vec::new(),
+            secure_channels_accepted: 0,
             transit_rules: &[],
             engine: None,
             control_log: dir.control_log().display().to_string(),
             engine_log: dir.engine_log().display().to_string(),
         }
     }
+}
+
+/// Name and identifier, as far as they are known.
+fn split(identity: Option<NodeIdentity>) -> (Option<String>, Option<String>) {
+    identity.map_or((None, None), |identity| (identity.name, Some(identity.identifier)))
 }
 
 fn verbose_route(info: &NodeInfo) -> Option<String> {
@@ -232,13 +281,14 @@ fn show(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
         Some(mut control) => Some(control.get(path::NODE)?),
         None => None,
     };
+    let identity = session.identity_of(&name)?;
     match info {
         Some(info) => {
-            let view = NodeView::running(&info, is_default);
-            session.terminal.print(Output::new(&view, || describe(&info, is_default)))
+            let view = NodeView::running(&info, is_default, identity);
+            session.terminal.print(Output::new(&view, || describe(&info, &view)))
         }
         None => {
-            let view = NodeView::without_control(&dir, is_default, dir.status()?);
+            let view = NodeView::without_control(&dir, is_default, identity, dir.status()?);
             let plain = || {
                 format!(
                     "{name}{}\n  status           {}\n  logs             {}\n\nStart it with `ockam node start {name}`.",
@@ -252,12 +302,16 @@ fn show(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
     }
 }
 
-fn describe(info: &NodeInfo, is_default: bool) -> String {
-    let mut lines = vec![format!("{}{}", info.name, if is_default { " (default)" } else { "" })];
+fn describe(info: &NodeInfo, view: &NodeView<'_>) -> String {
+    let mut lines = vec![format!("{}{}", info.name, if view.is_default { " (default)" } else { "" })];
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<17}{value}"));
     line("status", info.status.name().into());
     line("process", format!("{} (up {})", info.pid, duration(info.uptime_s)));
     line("version", info.version.clone());
+    if let Some(identifier) = &view.identifier {
+        let name = view.identity_name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+        line("identity", format!("{identifier}{name}"));
+    }
     line("route", verbose_route(info).unwrap_or_else(|| "none: it listens nowhere".into()));
     for listener in &info.tcp_listeners {
         let state = match &listener.error {
@@ -275,6 +329,14 @@ fn describe(info: &NodeInfo, is_default: bool) -> String {
     }
     for service in &info.services {
         line("service", format!("/service/{} ({})", service.address, service.service.name()));
+    }
+    for listener in &info.secure_channel_listeners {
+        let whom = if listener.authorized.is_empty() { "anyone".into() } else { listener.authorized.join(", ") };
+        line("channel listener", format!("/service/{} for {whom}, {} open", listener.address, listener.channels));
+    }
+    for channel in &view.secure_channels {
+        let state = secure_channel::state(channel);
+        line("secure channel", format!("{} to {} ({state})", channel.address, channel.identifier));
     }
     for rule in &info.transit_rules {
         line("transit", rule.clone());
