@@ -259,7 +259,7 @@ impl FromStr for NodeName {
         } else if text.starts_with('-') {
             "begins with a dash"
         } else if !text.bytes().all(allowed) {
-            "has characters that the name of a node cannot have"
+            "has characters that a name cannot have"
         } else {
             return Ok(NodeName(text.into()));
         };
