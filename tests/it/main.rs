@@ -1,6 +1,7 @@
 //! End to end: the real command, real processes, real sockets.
 
 mod api;
+mod channels;
 mod cli;
 mod demo;
 mod hostile;

@@ -373,7 +373,7 @@ impl Responder {
     #[track_caller]
     pub fn answer(carrier: &mut impl Carrier, identity: &Identity) -> (ExpectMessage3, String, Vec<Address>) {
         let message_1 = carrier.receive();
-        assert_eq!(message_1.onward, addresses(&["api"]), "message 1 goes to the listener");
+        assert_eq!(message_1.onward.last(), addresses(&["api"]).last(), "message 1 goes to the listener");
         let ready = accept(&message_1.payload).expect("message 1");
         let payload = &identity.payload;
         let (message_2, state) = ready.write(&identity.static_key, Secret::new(random()), payload).expect("message 2");
@@ -460,5 +460,48 @@ impl Served {
     #[track_caller]
     pub fn met(&self) -> String {
         self.peers.recv_timeout(crate::PATIENCE).expect("somebody opens a channel")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Direction, Middle, flipped};
+
+    #[test]
+    fn the_peers_of_tests_understand_each_other() {
+        let (one, two) = (Identity::new(), Identity::new());
+        let names = (one.identifier(), two.identifier());
+        let served = Responder::new().start(two, Manner::Serves);
+        let mut peer = Peer::connect(served.address);
+        let mut channel = Initiator::open(&mut peer, &["api"], &one);
+        assert_eq!((served.met(), channel.peer.clone()), names);
+        for length in [0, 1, 15, 16, 4096, 300_000] {
+            channel.echoes(&mut peer, &crate::noise(length, 1));
+        }
+        for number in 0..100_u8 {
+            channel.echoes(&mut peer, &[number]);
+        }
+    }
+
+    #[test]
+    fn the_middle_sees_and_changes_frames() {
+        let served = Responder::new().start(Identity::new(), Manner::Serves);
+        let middle = Middle::before(served.address);
+        let mut peer = middle.connect();
+        let mut channel = Initiator::open(&mut peer, &["api"], &Identity::new());
+        channel.echoes(&mut peer, b"one");
+        assert_eq!(middle.captured().len(), 5, "three messages, one to echo, and its answer");
+        assert!(middle.saw(channel.decryptor.as_bytes()) && !middle.saw(b"one"));
+        let mut left = 1;
+        middle.rule(move |direction, frame| match direction {
+            Direction::Onward if std::mem::take(&mut left) == 1 => vec![flipped(frame, 100)],
+            _ => vec![frame.clone(), frame],
+        });
+        peer.send(&channel.frame_with(&["echo"], &["me"], b"changed on its way"));
+        // It comes twice, and is answered once, twice.
+        channel.echoes(&mut peer, b"as it was");
+        let again = Carrier::receive(&mut peer);
+        assert_eq!(channel.open(&again.payload), Err(OpenError::Replayed));
     }
 }
