@@ -347,9 +347,7 @@ impl<D: Driver> Core<D> {
 
     /// Tells the peer that the channel ends (`wire.md` E.7). Nothing is sealed afterwards.
     pub(super) fn seal_close(&mut self, channel: &Arc<Channel>) {
-        if channel.has_ended() {
-            return;
-        }
+        channel.end();
         match channel.egress() {
             Some(link) if link.core() == self.index && self.open_link(link).is_some() => {
                 let sealed = self.compose_sealed(channel, CLOSE.len(), |text| text.copy_from_slice(&CLOSE));
@@ -370,6 +368,8 @@ impl<D: Driver> Core<D> {
         let waited = self.tables.install(channel, reachable, serial).unwrap_or_default();
         self.mesh.parked_bytes.fetch_sub(waited.bytes, Ordering::Relaxed);
         if waited.void {
+            self.tables.clear(&channel.decryptor);
+            self.tables.clear(&channel.encryptor);
             return false;
         }
         waited.parked.iter().for_each(|message| self.carry_copy(message));

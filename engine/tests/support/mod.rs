@@ -2,6 +2,8 @@
 //!
 //! The process is this test binary itself: the test named by [`ENTRY`] becomes an engine when [`DIR`] is set.
 
+#![allow(dead_code, reason = "each test binary uses what it needs")]
+
 use ockam_engine_abi::socket as abi_socket;
 use ockam_engine_abi::{ABI_VERSION, Command, Counters, Driver, Notice, Target};
 use ockam_wire::{Address, AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts};
