@@ -26,6 +26,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use zeroize::Zeroize;
 
 /// Records that wait for control to read them; beyond it the cores keep theirs, and then drop punts.
@@ -176,7 +177,8 @@ impl Attendant {
             }
             self.mesh.attendant.about_to_sleep();
             let wants_more = self.control.as_ref().is_none_or(|control| control.backlog.len() < BACKLOG_MAX);
-            if wants_more && !self.mesh.notices.is_empty() {
+            let links_closed = self.mesh.links_closed.load(Ordering::SeqCst);
+            if links_closed || (wants_more && !self.mesh.notices.is_empty()) {
                 continue;
             }
             let (control_ready, door_ready) = self.sleep()?;
@@ -459,7 +461,7 @@ impl Attendant {
         self.next_end_ms = self.next_end_ms.min(expires_ms.unwrap_or(u64::MAX));
         let installed = Installed { channel: channel.clone(), serial, cookie, expires_ms, orphaned_ms: None };
         self.channels.insert(number, installed);
-        self.mesh.channels.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.mesh.channels.fetch_add(1, Ordering::SeqCst);
         // The link may have closed before anybody looked for this channel.
         self.mesh.link_closed();
         let asked = self.expect(request, self.mesh.cores.len());
@@ -474,7 +476,7 @@ impl Attendant {
         let Some(Installed { channel, serial, .. }) = self.channels.remove(&number) else { return };
         self.channel_names.remove(&channel.encryptor);
         self.channel_names.remove(&channel.decryptor);
-        self.mesh.channels.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+        self.mesh.channels.fetch_sub(1, Ordering::SeqCst);
         if close {
             let core = channel.egress().map_or(0, |link| link.core());
             self.order(core, ToCore::SealClose { channel: channel.clone() });
@@ -485,7 +487,7 @@ impl Attendant {
     /// Ends channels whose time is over, and those whose link is gone for good.
     fn end_channels(&mut self) {
         let now_ms = now_ms();
-        let links_closed = self.mesh.links_closed.swap(false, std::sync::atomic::Ordering::SeqCst);
+        let links_closed = self.mesh.links_closed.swap(false, Ordering::SeqCst);
         if !links_closed && now_ms < self.next_end_ms {
             return;
         }
