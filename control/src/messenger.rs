@@ -1,11 +1,17 @@
-//! Sends one message and waits for its reply from this very process, without a node: one TCP connection, blocking.
+//! Sends one message and waits for its reply from this very process, without a node: one TCP connection, blocking, and
+//! over it as many secure channels as the route has (`conversation`).
 //!
 //! What control does for a node through its engine (`messages.rs`), `message send` without `--from` does here; the demo
 //! uses the same link to measure.
 
+mod conversation;
+
+pub use conversation::Party;
+
 use crate::error::{Attempt, AttemptFailure, Error};
 use crate::random;
 use crate::route::{Hop, Route};
+use conversation::Conversation;
 use ockam_engine_abi::DropReason;
 use ockam_wire::undeliverable::{Notice, Offer};
 use ockam_wire::{Address, AddressRef, FRAME_MAX, FrameError, Framer, Message, Outgoing, PREAMBLE, RouteParts, bare};
@@ -42,14 +48,15 @@ impl Deadline {
     }
 }
 
-/// Sends `payload` along `route`, which begins with a TCP hop, and returns the payload of the reply.
+/// Sends `payload` along `route`, which begins with a TCP hop, and returns the payload of the reply. Secure channels on
+/// the way are opened for this message as `party`, and closed after it.
 ///
 /// The message offers to be told of its own failure (`docs/wire-extensions.md`, Undeliverable).
 ///
 /// # Errors
 /// The route begins with no TCP hop, the first node cannot be reached, the message is too large, is reported as
-/// undeliverable, or no reply comes in time.
-pub fn send(route: &Route, payload: &[u8], timeout: Duration) -> Result<Vec<u8>, Error> {
+/// undeliverable, or no reply comes in time; the end of a channel is not who it must be, or refuses.
+pub fn send(route: &Route, payload: &[u8], party: Option<&mut Party>, timeout: Duration) -> Result<Vec<u8>, Error> {
     let deadline = Deadline::after(timeout);
     let no_reply = || Error::NoReply {
         route: route.steps().iter().map(ToString::to_string).collect(),
@@ -63,27 +70,56 @@ pub fn send(route: &Route, payload: &[u8], timeout: Duration) -> Result<Vec<u8>,
             fix: "Name the node: --from NODE, or /node/NODE in front of the route.".into(),
         });
     };
-    let onward = route.addresses(1);
-    let reply_to = Address::local(random::hex_id());
-    let offer = Offer { token: random::bytes() };
-    let tracing = offer.text();
-    let frame = frame(&onward, &[reply_to.as_ref()], payload, Some(&tracing))?;
-
-    let mut link = Link::open(hop, deadline)?;
-    link.send(&frame, deadline)?.ok_or_else(no_reply)?;
-    loop {
-        let message = link.receive(deadline)?.ok_or_else(no_reply)?;
-        if message.onward.first() != Some(reply_to.as_ref()) {
-            continue;
-        }
-        let notice = message.tracing.and_then(Notice::parse);
-        match notice.filter(|notice| message.payload.is_empty() && notice.token == offer.token) {
-            None => return Ok(message.payload.to_vec()),
-            Some(notice) => {
-                let reason = DropReason::from_number(notice.reason).unwrap_or(DropReason::NotDelivered);
-                return Err(route.undelivered(reason, notice.left, SENDER));
+    if payload.len() > FRAME_MAX {
+        return Err(too_large(payload.len()));
+    }
+    let legs = route.legs();
+    let Some((last, channels)) = legs.split_last() else { return Err(Error::internal("a route without legs")) };
+    let mut conversation = Conversation::over(Link::open(hop, deadline)?);
+    let reply = || {
+        if let Some(party) = party {
+            for (index, leg) in channels.iter().enumerate() {
+                let authorized = party.authorized.get(index).cloned().unwrap_or_default();
+                // The link that was dialed is the first step of the first leg.
+                let opened = conversation.open(leg, usize::from(index == 0), party, &authorized, deadline)?;
+                opened.ok_or_else(no_reply)?;
             }
+        } else if !channels.is_empty() {
+            return Err(Error::internal("a message through secure channels has nobody to be"));
         }
+        let reply_to = Address::local(random::hex_id());
+        let offer = Offer { token: random::bytes() };
+        let onward = last.addresses(usize::from(channels.is_empty()));
+        let sent = conversation.send(&onward, &[reply_to.as_ref()], payload, Some(&offer.text()), deadline)?;
+        sent.ok_or_else(no_reply)?;
+        loop {
+            let message = conversation.receive(deadline)?.ok_or_else(no_reply)?;
+            if message.to.as_ref() != Some(&reply_to) {
+                continue;
+            }
+            return match notice_of(message.tracing.as_deref(), &message.payload, offer) {
+                Some((reason, left)) => Err(last.undelivered(reason, left, SENDER)),
+                None => Ok(message.payload),
+            };
+        }
+    };
+    let reply = reply();
+    conversation.close();
+    reply
+}
+
+/// Why a message was not delivered, and how many addresses of its route were left, if this is the notice of that.
+fn notice_of(tracing: Option<&str>, payload: &[u8], offer: Offer) -> Option<(DropReason, u8)> {
+    let notice = tracing.and_then(Notice::parse)?;
+    let is_ours = payload.is_empty() && notice.token == offer.token;
+    is_ours.then(|| (DropReason::from_number(notice.reason).unwrap_or(DropReason::NotDelivered), notice.left))
+}
+
+fn too_large(bytes: usize) -> Error {
+    Error::BadData {
+        what: "the message".into(),
+        why: format!("{bytes} bytes and its route do not fit the largest frame"),
+        fix: format!("Send at most {FRAME_MAX} bytes, the route included."),
     }
 }
 
@@ -105,11 +141,7 @@ pub fn frame(
         tracing,
     };
     if outgoing.body_len() > FRAME_MAX {
-        return Err(Error::BadData {
-            what: "the message".into(),
-            why: format!("{} bytes and its route do not fit the largest frame", payload.len()),
-            fix: format!("Send at most {FRAME_MAX} bytes, the route included."),
-        });
+        return Err(too_large(payload.len()));
     }
     Ok(outgoing.to_frame(payload))
 }
@@ -304,7 +336,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let route = route_to(&listener);
         peer(listener, answer);
-        send(&route, b"payload", Duration::from_secs(20))
+        send(&route, b"payload", None, Duration::from_secs(20))
     }
 
     fn reply(message: &Message<'_>, payload: &[u8], tracing: Option<&str>) -> Vec<u8> {
@@ -363,7 +395,7 @@ mod tests {
             let _ = stream.read_to_end(&mut got);
             got
         });
-        let Err(Error::ConnectFailed { attempts, .. }) = send(&route, b"secret", Duration::from_secs(20)) else {
+        let Err(Error::ConnectFailed { attempts, .. }) = send(&route, b"secret", None, Duration::from_secs(20)) else {
             panic!("it was taken for a node");
         };
         assert_eq!(attempts[0].failure, AttemptFailure::NotANode);
@@ -378,7 +410,7 @@ mod tests {
         drop(listener);
         let refused = rustix::io::Errno::CONNREFUSED.raw_os_error();
         assert_eq!(
-            send(&route, b"", Duration::from_secs(20)),
+            send(&route, b"", None, Duration::from_secs(20)),
             Err(Error::ConnectFailed {
                 target: address.to_string(),
                 attempts: vec![Attempt { address, failure: AttemptFailure::Errno(refused) }],
@@ -395,7 +427,10 @@ mod tests {
             stream.write_all(&[PREAMBLE]).unwrap();
             stream.read_to_end(&mut Vec::new()).unwrap();
         });
-        assert!(matches!(send(&route, b"x", Duration::from_millis(300)), Err(Error::NoReply { timeout_ms: 300, .. })));
+        assert!(matches!(
+            send(&route, b"x", None, Duration::from_millis(300)),
+            Err(Error::NoReply { timeout_ms: 300, .. })
+        ));
         silent.join().unwrap();
     }
 
@@ -404,7 +439,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let route = route_to(&listener);
         let payload = vec![0; FRAME_MAX];
-        assert!(matches!(send(&route, &payload, Duration::from_secs(20)), Err(Error::BadData { .. })));
+        assert!(matches!(send(&route, &payload, None, Duration::from_secs(20)), Err(Error::BadData { .. })));
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     }

@@ -1,6 +1,6 @@
 //! `ockam message send`.
 
-use super::Session;
+use super::{Session, texts};
 use crate::api::{MessageBody, MessageReply, SendMessage, path};
 use crate::cli::args::{MessageCommand, MessageSend};
 use crate::cli::show::Output;
@@ -56,7 +56,7 @@ fn send(arguments: MessageSend, session: &mut Session) -> Result<(), Error> {
         Some(node) => {
             let request = SendMessage {
                 route: multiaddr.to_string(),
-                authorized,
+                authorized: authorized.iter().map(|each| texts(each)).collect(),
                 identity,
                 message: if hex { MessageBody::Hex(message) } else { MessageBody::Text(message) },
                 timeout_ms: timeout.as_millis() as u64,
@@ -69,7 +69,11 @@ fn send(arguments: MessageSend, session: &mut Session) -> Result<(), Error> {
                 bare::write_string(&message, &mut string);
                 string
             });
-            let payload = messenger::send(&route, &payload, timeout)?;
+            let mut party = match ends.is_empty() {
+                true => None,
+                false => Some(session.party(identity.as_deref(), authorized)?),
+            };
+            let payload = messenger::send(&route, &payload, party.as_mut(), timeout)?;
             MessageReply { text: messenger::text_of(&payload).map(str::to_owned), hex: to_hex(&payload) }
         }
     };

@@ -21,10 +21,12 @@ use crate::api::{NodeInfo, NodeStatus, TcpListenerInfo, path};
 use crate::error::Error;
 use crate::home::{Home, NodeDir, NodeName};
 use crate::identities::Identities;
+use crate::messenger::Party;
 use crate::process::{ControlStart, LogOptions, NodeOptions, spawn};
 use crate::store::SharedStore;
 use ockam_crypto::Identifier;
 use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What one command knows: where it writes, and which home it works in.
 pub struct Session {
@@ -167,6 +169,22 @@ impl Session {
         Control::connect(&dir)?.ok_or_else(|| Error::NodeBusy { name: name.to_string() })
     }
 
+    /// Who this command is in secure channels of its own: the identity of this name, or the default one, which is made
+    /// when there is none. `authorized` is who may be met in each of them.
+    ///
+    /// # Errors
+    /// As [`Identities::named`] and [`Identities::channel_keys`].
+    pub fn party(&mut self, identity: Option<&str>, authorized: Vec<Vec<Identifier>>) -> Result<Party, Error> {
+        let mut identities = Identities::open(self.home()?)?;
+        let row = match identity {
+            Some(name) => identities.named(Some(name))?,
+            None => identities.named_or_created(None)?,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let keys = identities.channel_keys(&row.identifier, now)?;
+        Ok(Party { identities, keys, authorized })
+    }
+
     /// The identity of a node; `None` before it has one.
     ///
     /// # Errors
@@ -194,7 +212,7 @@ impl Session {
         &mut self,
         ends: &[Option<NodeName>],
         authorized: &[Identifier],
-    ) -> Result<Vec<Vec<String>>, Error> {
+    ) -> Result<Vec<Vec<Identifier>>, Error> {
         let store = match ends.iter().any(Option::is_some) {
             true => self.store()?,
             false => None,
@@ -206,7 +224,7 @@ impl Session {
                 _ => None,
             };
             let authorized = if index + 1 == ends.len() { authorized } else { &[] };
-            admitted.push(plan::admitted(recorded, authorized)?.iter().map(ToString::to_string).collect());
+            admitted.push(plan::admitted(recorded, authorized)?);
         }
         Ok(admitted)
     }
@@ -229,6 +247,11 @@ pub struct NodeIdentity {
     pub name: Option<String>,
     /// Its identifier.
     pub identifier: String,
+}
+
+/// Identifiers as the API has them.
+pub fn texts(identifiers: &[Identifier]) -> Vec<String> {
+    identifiers.iter().map(ToString::to_string).collect()
 }
 
 /// The code of [`Error::NodeRunning`], as control reports it.

@@ -1,6 +1,6 @@
 //! `ockam secure-channel`.
 
-use super::Session;
+use super::{Session, texts};
 use crate::api::{ChannelRole, ChannelStatus, CreateSecureChannel, SecureChannelInfo, path};
 use crate::cli::args::{SecureChannelArg, SecureChannelCommand, SecureChannelCreate, SecureChannelDelete};
 use crate::cli::client::item;
@@ -39,8 +39,8 @@ fn create(arguments: SecureChannelCreate, session: &mut Session) -> Result<(), E
     let mut admitted = session.admitted(&planned.ends, &trust.authorized)?;
     let request = CreateSecureChannel {
         route: planned.multiaddr.to_string(),
-        authorized: admitted.pop().unwrap_or_default(),
-        authorized_on_the_way: admitted,
+        authorized: texts(&admitted.pop().unwrap_or_default()),
+        authorized_on_the_way: admitted.iter().map(|each| texts(each)).collect(),
         identity: trust.identity,
         timeout_ms: timeout.as_millis() as u64,
     };

@@ -1,6 +1,6 @@
 //! `ockam secure-channel-listener`.
 
-use super::Session;
+use super::{Session, texts};
 use crate::api::{CreateSecureChannelListener, SecureChannelListenerInfo, path};
 use crate::cli::args::{SecureChannelListenerArg, SecureChannelListenerCommand};
 use crate::cli::client::item;
@@ -18,7 +18,7 @@ pub fn run(command: SecureChannelListenerCommand, session: &mut Session) -> Resu
             let node = session.existing_or_created(arguments.at.at)?;
             let request = CreateSecureChannelListener {
                 address: arguments.address,
-                authorized: arguments.trust.authorized.iter().map(ToString::to_string).collect(),
+                authorized: texts(&arguments.trust.authorized),
                 identity: arguments.trust.identity,
             };
             let made: SecureChannelListenerInfo =
