@@ -1,6 +1,8 @@
 //! End to end: the real command, real processes, real sockets.
 
 mod api;
+mod channel_floods;
+mod channel_lifecycle;
 mod channels;
 mod cli;
 mod demo;
