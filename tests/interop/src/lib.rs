@@ -3,6 +3,8 @@
 //! * [`RealNode`]: a node of the real library in this process.
 //! * [`OurNode`]: a node of the `ockam` command of this project, as processes in a home of their own.
 //! * [`Peer`]: either of them, for what must hold for both.
+//! * [`Middle`]: between two nodes, and hostile.
+//! * [`Pair`]: a secure channel between a real node and either of them, with a [`Middle`] between them.
 //! * [`RawPeer`] and [`RawListener`]: a plain TCP socket, for what must hold to the byte.
 //!
 //! Everything here blocks: a test is a plain function, and a real node brings its own runtime. Nothing waits for time
@@ -10,16 +12,20 @@
 //! a broken test hangs.
 
 mod bytes;
+mod middle;
 mod ours;
+mod pair;
 mod peer;
 mod raw;
 mod real;
 
 pub use bytes::{assert_body, body, local, noise, tcp};
+pub use middle::{Middle, Way, nonce, with_payload};
 pub use ours::{Home, OurNode, Output};
+pub use pair::{Pair, Role};
 pub use peer::{Kind, Peer};
 pub use raw::{REPLY, RawListener, RawPeer};
-pub use real::RealNode;
+pub use real::{Mailbox, RealNode};
 
 use std::time::Duration;
 

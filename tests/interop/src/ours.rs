@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 /// What a finished command left.
@@ -167,6 +168,49 @@ impl OurNode {
             "{address:?} is not an address of 32 lower-case hexadecimal digits"
         );
         address.to_owned()
+    }
+
+    /// Opens a channel to the listener at the end of a route. Gives the local address of the channel.
+    #[track_caller]
+    pub fn open(&self, to: &str, more: &[&str]) -> String {
+        let create = ["secure-channel", "create", "--from", &self.name, "--to", to];
+        let printed = self.home.ok(&[&create[..], more].concat());
+        let address = printed.strip_prefix("/service/").unwrap_or_else(|| panic!("printed {printed:?}"));
+        assert!(
+            address.len() == 32 && address.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)),
+            "{address:?} is not an address of 32 lower-case hexadecimal digits and nothing else"
+        );
+        address.to_owned()
+    }
+
+    /// Its channels, as `secure-channel list` tells them.
+    #[track_caller]
+    pub fn channels(&self) -> Vec<Value> {
+        let printed = self.home.ok(&["secure-channel", "list", "--at", &self.name, "--output", "json"]);
+        serde_json::from_str(&printed).expect("`secure-channel list --output json` prints an array")
+    }
+
+    /// Waits until its channels are as wanted, and gives them.
+    #[track_caller]
+    pub fn channels_when(&self, ready: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let since = Instant::now();
+        loop {
+            let channels = self.channels();
+            if ready(&channels) {
+                return channels;
+            }
+            assert!(since.elapsed() < PATIENCE, "channels that should be others: {channels:#?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its identifier.
+    #[track_caller]
+    pub fn identifier(&self) -> String {
+        let printed = self.home.ok(&["node", "show", &self.name, "--output", "json"]);
+        let shown: Value = serde_json::from_str(&printed).expect("`node show --output json` prints JSON");
+        let identifier = shown["identifier"].as_str().unwrap_or_else(|| panic!("no identifier in {shown:#}"));
+        identifier.to_owned()
     }
 
     /// Sends a message from this node, which must be answered, and gives what the command printed.

@@ -1,6 +1,7 @@
 //! A node of either kind.
 
 use crate::{OurNode, RawPeer, RealNode};
+use ockam::{Route, route};
 use std::net::SocketAddr;
 
 /// Whose node it is.
@@ -63,8 +64,46 @@ impl Peer {
         }
     }
 
+    /// Has it listen for channels at `api`, for everyone. Ours does so by itself.
+    pub fn serve_channels(&self) {
+        if let Peer::Real(node) = self {
+            node.serve_channels();
+        }
+    }
+
+    /// Has it open a channel along local addresses, of which the last is a listener's. Gives the local address of the
+    /// channel. One message went through it in each direction: ours asks for an echo by itself.
+    #[track_caller]
+    pub fn open(&self, way: &[&str]) -> String {
+        match self {
+            Peer::Real(node) => {
+                let channel = node.open(Route::create(way.to_vec()));
+                assert_eq!(node.ask(route![channel.clone(), "echo"], b"are you there?"), b"are you there?");
+                channel.encryptor_address().address().to_owned()
+            }
+            Peer::Ours(node) => node.open(&multiaddr(way), &[]),
+        }
+    }
+
+    /// Has it send `payload` along local addresses and gives the payload of the answer.
+    #[track_caller]
+    pub fn ask(&self, way: &[&str], payload: &[u8]) -> Vec<u8> {
+        match self {
+            Peer::Real(node) => node.ask(Route::create(way.to_vec()), payload),
+            Peer::Ours(node) => {
+                let printed = node.send(&hex::encode(payload), &multiaddr(way), &["--hex"]);
+                hex::decode(printed.trim_end()).expect("`message send --hex` prints hexadecimal")
+            }
+        }
+    }
+
     /// A link to it.
     pub fn link(&self) -> RawPeer {
         RawPeer::connect(self.address())
     }
+}
+
+/// Local addresses as our command wants them.
+fn multiaddr(way: &[&str]) -> String {
+    way.iter().map(|address| format!("/service/{address}")).collect()
 }

@@ -28,7 +28,8 @@ impl RawPeer {
         RawPeer::over(TcpStream::connect(to).expect("connect to a node"))
     }
 
-    fn over(stream: TcpStream) -> RawPeer {
+    /// A connection that somebody else made.
+    pub(crate) fn over(stream: TcpStream) -> RawPeer {
         stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("set a write timeout");
         stream.set_nodelay(true).expect("set TCP_NODELAY");
@@ -59,6 +60,31 @@ impl RawPeer {
     /// Says that nothing more will be written.
     pub fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("shut down the writing side");
+    }
+
+    /// Writes bytes as they are; `false` when the node ended the connection.
+    pub(crate) fn write_or_end(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Reads exactly `len` bytes, without a limit of time; `None` when the node ended the connection.
+    pub(crate) fn read_or_end(&mut self, len: usize) -> Option<Vec<u8>> {
+        self.stream.set_read_timeout(None).expect("lift the read timeout");
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).ok().map(|()| bytes)
+    }
+
+    /// Reads one frame, without a limit of time, and gives its body; `None` when the node ended the connection.
+    pub(crate) fn receive_or_end(&mut self) -> Option<Vec<u8>> {
+        let head = self.read_or_end(4)?;
+        let length = u32::from_be_bytes(head.try_into().expect("four bytes")) as usize;
+        assert!((1..=ockam_wire::FRAME_MAX).contains(&length), "a frame of {length} bytes");
+        self.read_or_end(length)
+    }
+
+    /// Says that nothing more will be written. The connection may have ended before.
+    pub(crate) fn no_more(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Reads exactly `len` bytes.

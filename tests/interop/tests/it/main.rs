@@ -24,6 +24,85 @@ macro_rules! both {
     )*};
 }
 
+/// Runs each named check for either kind of node.
+macro_rules! of_each_kind {
+    ($($(#[$attribute:meta])* $check:ident),* $(,)?) => {$(
+        $(#[$attribute])*
+        mod $check {
+            use ockam_interop::Kind;
+
+            #[test]
+            fn real() {
+                super::$check(Kind::Real);
+            }
+
+            #[test]
+            fn ours() {
+                super::$check(Kind::Ours);
+            }
+        }
+    )*};
+}
+
+/// Runs each named check against a secure channel whose far end is a real node or ours, and opened it or accepted it.
+macro_rules! far {
+    ($($(#[$attribute:meta])* $check:ident),* $(,)?) => {$(
+        $(#[$attribute])*
+        mod $check {
+            use ockam_interop::{Kind, Pair, Role};
+
+            #[test]
+            fn real_responder() {
+                super::$check(&Pair::open(Kind::Real, Role::Responder));
+            }
+
+            #[test]
+            fn real_initiator() {
+                super::$check(&Pair::open(Kind::Real, Role::Initiator));
+            }
+
+            #[test]
+            fn our_responder() {
+                super::$check(&Pair::open(Kind::Ours, Role::Responder));
+            }
+
+            #[test]
+            fn our_initiator() {
+                super::$check(&Pair::open(Kind::Ours, Role::Initiator));
+            }
+        }
+    )*};
+}
+
+/// Runs each named check in both directions of such channels: what the far end receives, and what it sends.
+macro_rules! both_ways {
+    ($($(#[$attribute:meta])* $check:ident),* $(,)?) => {$(
+        $(#[$attribute])*
+        mod $check {
+            mod far_receives {
+                use super::super::{$check as check, Pair};
+                far!(to_far);
+
+                fn to_far(pair: &Pair) {
+                    check(pair, pair.to_far());
+                }
+            }
+
+            mod far_sends {
+                use super::super::{$check as check, Pair};
+                far!(to_near);
+
+                fn to_near(pair: &Pair) {
+                    check(pair, pair.to_near());
+                }
+            }
+        }
+    )*};
+}
+
+mod channels;
+mod channels_middle;
+mod channels_routes;
 mod differences;
 mod lenient;
 mod message_send;
