@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 /// Runs the command line of this process. The exit code is that of `sysexits.h`.
 pub fn main() -> ExitCode {
+    crate::process::undumpable::make_undumpable();
     let typed: Vec<OsString> = std::env::args_os().collect();
     let cli = match parse(&typed) {
         Ok(cli) => cli,

@@ -621,3 +621,6 @@ fn now() -> Result<u64, Error> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Ok(since.map_err(|_| Error::internal("the clock is before 1970"))?.as_secs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 pub mod control_process;
 pub mod spawn;
 pub mod stop;
+pub mod undumpable;
 
 use crate::api::NodeInfo;
 use crate::error::Error;

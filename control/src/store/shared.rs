@@ -12,14 +12,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const FORMAT: Format = Format {
     application_id: 0x4f43_4b53, // OCKS
-    migrations: &["
+    migrations: &[
+        "
         CREATE TABLE node (
             name       TEXT    NOT NULL PRIMARY KEY,
             created_ms INTEGER NOT NULL,
             is_default INTEGER NOT NULL CHECK (is_default IN (0, 1))
         ) STRICT, WITHOUT ROWID;
         CREATE UNIQUE INDEX one_default ON node (is_default) WHERE is_default = 1;
-    ", identity::MIGRATION],
+    ",
+        identity::MIGRATION,
+    ],
 };
 
 /// How many names an error suggests.
@@ -103,7 +106,8 @@ impl SharedStore {
     /// Adds a node. The first one is the default. Says whether it was added; it was not when it exists.
     pub fn add(&mut self, name: &NodeName) -> Result<bool, Error> {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        let sql = "INSERT OR IGNORE INTO node SELECT ?1, ?2, NOT EXISTS (SELECT 1 FROM node)";
+        let sql =
+            "INSERT OR IGNORE INTO node (name, created_ms, is_default) SELECT ?1, ?2, NOT EXISTS (SELECT 1 FROM node)";
         let added = self.connection.execute(sql, params![name.as_str(), now_ms]);
         added.map(|rows| rows == 1).map_err(|error| self.failed(&error))
     }
@@ -182,8 +186,7 @@ impl SharedStore {
         change: impl FnOnce(&Tables<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let failed = |error: rusqlite::Error| from_sqlite(&self.path, &error);
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let changed = change(&Tables::new(&transaction, &self.path))?;
         transaction.commit().map_err(failed)?;
         Ok(changed)

@@ -418,6 +418,10 @@ fn read_at_most(mut file: &File, bytes_max: usize) -> std::io::Result<Option<Zer
 }
 
 fn derive(passphrase: &[u8], salt: [u8; SALT_BYTES], costs: Costs, path: &Path) -> Result<Seal, Error> {
+    Ok(Seal { salt, costs, key: derive_key(passphrase, &salt, costs, path)? })
+}
+
+fn derive_key(passphrase: &[u8], salt: &[u8], costs: Costs, path: &Path) -> Result<Secret, Error> {
     let Costs { memory_kib, passes, lanes } = costs;
     if memory_kib > COSTS_MAX.memory_kib || passes > COSTS_MAX.passes || lanes > COSTS_MAX.lanes {
         return Err(damaged(path, "its passphrase would cost too much to check"));
@@ -425,9 +429,9 @@ fn derive(passphrase: &[u8], salt: [u8; SALT_BYTES], costs: Costs, path: &Path) 
     let params = Params::new(memory_kib, passes, lanes, Some(32)).map_err(|error| damaged(path, error.to_string()))?;
     let mut key = Zeroizing::new([0; 32]);
     let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let hashed = hasher.hash_password_into(passphrase, &salt, &mut key[..]);
+    let hashed = hasher.hash_password_into(passphrase, salt, &mut key[..]);
     hashed.map_err(|error| damaged(path, error.to_string()))?;
-    Ok(Seal { salt, costs, key: Secret::take(&mut key) })
+    Ok(Secret::take(&mut key))
 }
 
 fn cipher(seal: &Seal) -> Box<Aes256Gcm> {
@@ -461,4 +465,264 @@ fn copy(secret: &[u8; 32]) -> Secret {
 
 fn damaged(path: &Path, why: impl Into<String>) -> Error {
     Error::Vault { path: path.into(), why: why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Mutex;
+
+    fn plain(directory: &tempfile::TempDir) -> Place {
+        Place { path: directory.path().join("a.vault"), passphrase_file: None }
+    }
+
+    fn sealed(directory: &tempfile::TempDir) -> Place {
+        let file = directory.path().join("passphrase");
+        put(&file, b"correct horse\n", 0o600);
+        Place { path: directory.path().join("s.vault"), passphrase_file: Some(file) }
+    }
+
+    fn put(path: &Path, bytes: &[u8], mode: u32) {
+        let _ = fs::remove_file(path);
+        fs::write(path, bytes).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Costs little, so that a test can derive a key often.
+    const CHEAP: Costs = Costs { memory_kib: 8, passes: 1, lanes: 1 };
+
+    fn make_cheap(place: &Place) {
+        let passphrase = read_passphrase(place.passphrase_file.as_ref().unwrap()).unwrap();
+        let seal = derive(&passphrase, [7; SALT_BYTES], CHEAP, &place.path).unwrap();
+        Vault { keys: Vec::new(), seal: Some(seal) }.write(&place.path, Put::New).unwrap();
+    }
+
+    fn add_keys(place: &Place) -> (PublicKey, [u8; 32]) {
+        let add = |vault: &mut Vault| {
+            let signing = vault.make_signing_key(&place.path)?;
+            Ok((signing.public(), *vault.make_channel_key(&place.path)?.public()))
+        };
+        Vault::update(place, add).unwrap()
+    }
+
+    #[test]
+    fn keys_come_back_by_their_public_half() {
+        let directory = tempfile::tempdir().unwrap();
+        for place in [plain(&directory), sealed(&directory)] {
+            Vault::create(&place).unwrap();
+            let (signing, channel) = add_keys(&place);
+            let (second, _) = add_keys(&place);
+            let vault = Vault::open(&place).unwrap();
+            assert_eq!(vault.signing_key(&signing).unwrap().public(), signing);
+            assert_eq!(vault.channel_key(&channel).unwrap().public(), &channel);
+            // A key is of one kind, and one that is not there is not there.
+            let PublicKey::Ed25519(bytes) = signing else { panic!("of another kind") };
+            assert!(vault.channel_key(&bytes).is_none());
+            assert!(vault.signing_key(&PublicKey::Ed25519(channel)).is_none());
+            assert!(vault.signing_key(&PublicKey::P256([4; 65])).is_none());
+            Vault::update(&place, |vault| {
+                vault.remove(&[bytes, channel]);
+                Ok(())
+            })
+            .unwrap();
+            let vault = Vault::open(&place).unwrap();
+            assert!(vault.signing_key(&signing).is_none() && vault.channel_key(&channel).is_none());
+            assert_eq!((vault.len(), vault.signing_key(&second).unwrap().public()), (2, second));
+            // There is one vault in a place.
+            let again = Vault::create(&place).unwrap_err();
+            assert!(matches!(again, Error::Storage { errno, .. } if errno == rustix::io::Errno::EXIST.raw_os_error()));
+        }
+    }
+
+    /// The secrets of a sealed vault are in none of its bytes, those of a plain one are: so the search finds them.
+    #[test]
+    fn a_sealed_file_shows_no_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        for (place, shown) in [(plain(&directory), true), (sealed(&directory), false)] {
+            Vault::create(&place).unwrap();
+            let (signing, channel) = add_keys(&place);
+            let vault = Vault::open(&place).unwrap();
+            let file = fs::read(&place.path).unwrap();
+            let has = |secret: &[u8; 32]| file.windows(32).any(|window| window == secret);
+            let (seed, secret) = (vault.signing_key(&signing).unwrap(), vault.channel_key(&channel).unwrap());
+            assert_eq!((has(seed.seed().expose()), has(secret.secret().expose())), (shown, shown));
+            assert!(!format!("{vault:?}").contains(&format!("{:?}", &seed.seed().expose()[..4])[1..9]));
+        }
+    }
+
+    /// One process after another, since the umask is the process's.
+    #[test]
+    fn modes_hold_under_any_umask() {
+        static UMASK: Mutex<()> = Mutex::new(());
+        let _lock = UMASK.lock().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let place = plain(&directory);
+        let before = rustix::process::umask(rustix::fs::Mode::empty());
+        let done = Vault::create(&place).and_then(|()| {
+            let made = fs::metadata(&place.path).unwrap().mode() & 0o7777;
+            let moved = directory.path().join("moved");
+            Vault::relocate(&place.path, &moved)?;
+            Vault::update(&place, |vault| vault.make_channel_key(&place.path).map(drop))?;
+            let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+            Ok((made, mode(&place.path), mode(&moved)))
+        });
+        rustix::process::umask(before);
+        assert_eq!(done.unwrap(), (0o600, 0o600, 0o600));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "a draft was left");
+    }
+
+    #[test]
+    fn what_others_may_read_is_refused_and_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        for place in [plain(&directory), sealed(&directory)] {
+            Vault::create(&place).unwrap();
+            for path in [Some(&place.path), place.passphrase_file.as_ref()].into_iter().flatten() {
+                for open in [0o640, 0o604, 0o620, 0o610] {
+                    fs::set_permissions(path, fs::Permissions::from_mode(open)).unwrap();
+                    let refused = Vault::open(&place).unwrap_err();
+                    assert!(matches!(&refused, Error::OpenToOthers { path: at, mode } if at == path && *mode == open));
+                    assert!(refused.hint().contains("chmod go-rwx"), "{}", refused.hint());
+                    assert!(matches!(add(&place), Err(Error::OpenToOthers { .. })));
+                    assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, open);
+                }
+                fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
+                Vault::open(&place).unwrap();
+            }
+        }
+        let link = Place { path: directory.path().join("link"), passphrase_file: None };
+        std::os::unix::fs::symlink(directory.path().join("a.vault"), &link.path).unwrap();
+        assert!(matches!(Vault::open(&link), Err(Error::WrongKind { found: "a symbolic link", .. })));
+    }
+
+    fn add(place: &Place) -> Result<(), Error> {
+        Vault::update(place, |vault| vault.make_channel_key(&place.path).map(drop))
+    }
+
+    #[test]
+    fn passphrases_are_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = sealed(&directory);
+        let file = place.passphrase_file.clone().unwrap();
+        make_cheap(&place);
+        let (signing, _) = add_keys(&place);
+        // The end of the line is not part of it.
+        for same in [&b"correct horse"[..], b"correct horse\n", b"correct horse\r\n"] {
+            put(&file, same, 0o600);
+            assert!(Vault::open(&place).unwrap().signing_key(&signing).is_some());
+        }
+        let before = fs::read(&place.path).unwrap();
+        for wrong in [&b"correct horse "[..], b"Correct horse", b"x", &[b'x'; PASSPHRASE_BYTES_MAX]] {
+            put(&file, wrong, 0o600);
+            let error = Vault::open(&place).unwrap_err();
+            assert!(matches!(error, Error::WrongPassphrase { .. }), "{error}");
+            assert!(matches!(add(&place), Err(Error::WrongPassphrase { .. })));
+        }
+        for bad in [&b""[..], b"\n", b"a\nb\n", &[b'x'; PASSPHRASE_BYTES_MAX + 1], &[b'x'; 100_000]] {
+            put(&file, bad, 0o600);
+            assert!(matches!(Vault::open(&place), Err(Error::BadData { .. })));
+        }
+        fs::remove_file(&file).unwrap();
+        assert!(matches!(Vault::open(&place), Err(Error::Storage { .. })));
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let piped = Place { passphrase_file: Some(pipe), ..place.clone() };
+        assert!(matches!(Vault::open(&piped), Err(Error::WrongKind { found: "a special file", .. })));
+        // Without any the vault says what it needs, and one that is not sealed takes none.
+        let none = Place { passphrase_file: None, ..place.clone() };
+        assert!(matches!(Vault::open(&none), Err(Error::InputMissing { .. })));
+        assert_eq!(fs::read(&place.path).unwrap(), before);
+        put(&file, b"correct horse", 0o600);
+        Vault::create(&plain(&directory)).unwrap();
+        let downgraded = Place { path: plain(&directory).path, passphrase_file: Some(file) };
+        assert!(matches!(Vault::open(&downgraded), Err(Error::Vault { .. })));
+    }
+
+    /// Whatever was cut off or flipped, no key comes out of it.
+    #[test]
+    fn torn_and_flipped_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        for place in [plain(&directory), sealed(&directory)] {
+            if place.passphrase_file.is_some() {
+                make_cheap(&place)
+            } else {
+                Vault::create(&place).unwrap()
+            }
+            add_keys(&place);
+            let good = fs::read(&place.path).unwrap();
+            for length in 0..good.len() {
+                assert!(Vault::from_bytes(&good[..length], &place).is_err(), "cut off after {length}");
+            }
+            let mut longer = good.clone();
+            longer.push(0);
+            assert!(Vault::from_bytes(&longer, &place).is_err());
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 1;
+                assert!(Vault::from_bytes(&bad, &place).is_err(), "byte {at} flipped");
+            }
+            assert!(Vault::from_bytes(&good, &place).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_file_cannot_ask_for_any_cost() {
+        let path = Path::new("/x");
+        for costs in [
+            Costs { memory_kib: u32::MAX, ..CHEAP },
+            Costs { passes: u32::MAX, ..CHEAP },
+            Costs { lanes: u32::MAX, ..CHEAP },
+            Costs { memory_kib: 0, ..CHEAP },
+            Costs { passes: 0, ..CHEAP },
+            Costs { lanes: 0, ..CHEAP },
+        ] {
+            assert!(matches!(derive(b"x", [0; SALT_BYTES], costs, path), Err(Error::Vault { .. })), "{costs:?}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let place = plain(&directory);
+        put(&place.path, &vec![0; FILE_BYTES_MAX + 1], 0o600);
+        assert!(matches!(Vault::open(&place), Err(Error::Vault { .. })));
+    }
+
+    /// A vector of the reference implementation (`test.c`, Argon2id, version 0x13).
+    #[test]
+    fn keys_are_derived_as_everywhere() {
+        let costs = Costs { memory_kib: 65_536, passes: 2, lanes: 1 };
+        let key = derive_key(b"password", b"somesalt", costs, Path::new("/x")).unwrap();
+        let want = "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7";
+        assert_eq!(crate::text::to_hex(key.expose()), want);
+    }
+
+    #[test]
+    fn many_writers_lose_no_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = plain(&directory);
+        Vault::create(&place).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..8).for_each(|_| add(&place).unwrap()));
+            }
+        });
+        assert_eq!(Vault::open(&place).unwrap().len(), 64);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a draft was left");
+    }
+
+    #[test]
+    fn a_change_that_fails_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = plain(&directory);
+        Vault::create(&place).unwrap();
+        let before = fs::read(&place.path).unwrap();
+        let failed: Result<(), Error> = Vault::update(&place, |vault| {
+            vault.make_signing_key(&place.path)?;
+            Err(Error::Interrupted)
+        });
+        assert_eq!(failed, Err(Error::Interrupted));
+        assert_eq!(fs::read(&place.path).unwrap(), before);
+        // Nor does one whose file cannot be written.
+        let nowhere = directory.path().join("no/where");
+        assert!(matches!(Vault::relocate(&place.path, &nowhere), Err(Error::Storage { path, .. }) if path == nowhere));
+        assert!(matches!(Vault::relocate(&place.path, &place.path), Err(Error::Storage { .. })));
+        assert_eq!(fs::read(&place.path).unwrap(), before);
+    }
 }
