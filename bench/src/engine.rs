@@ -2,10 +2,14 @@
 
 use crate::cleanup::Cleanup;
 use crate::system::{Failed, Owner, Setup, System, kill};
-use ockam_engine_abi::{ABI_VERSION, Command, Counters, Notice, Target, socket};
+use ockam_bench::channel::{self, Channel};
+use ockam_crypto::Secret;
+use ockam_engine_abi::{ABI_VERSION, Command, Counters, Key, Notice, Target, socket};
+use ockam_wire::{AddressRef, Message, Outgoing, RouteParts};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use std::io::Read;
-use std::net::TcpListener;
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -20,7 +24,7 @@ pub struct Engine {
     control: OwnedFd,
     counters: OwnedFd,
     cores: usize,
-    request: u64,
+    request: Cell<u64>,
     dir: tempfile::TempDir,
     _process: Cleanup,
 }
@@ -47,7 +51,7 @@ impl Engine {
             other => return Err(Failed::new(format!("the engine answered {other:?}"))),
         };
         let counters = received.descriptor.ok_or(Failed::new("the engine gave no counters"))?;
-        let mut engine = Engine { control, counters, cores: cores.into(), request: 0, dir, _process: process };
+        let engine = Engine { control, counters, cores: cores.into(), request: Cell::new(0), dir, _process: process };
 
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -70,22 +74,70 @@ impl Engine {
         })
     }
 
-    fn next_request(&mut self) -> u64 {
-        self.request += 1;
-        self.request
+    fn next_request(&self) -> u64 {
+        self.request.set(self.request.get() + 1);
+        self.request.get()
+    }
+
+    /// Installs a channel for a peer at the other end of this link, with keys that nobody had to agree on.
+    pub fn channel(&self, mut stream: &TcpStream) -> Result<Channel, Failed> {
+        let (theirs, ours, encryptor) = (channel::name()?, channel::name()?, channel::name()?);
+        let (request, reachable) = (self.next_request(), 1 << FLOW_CONTROL);
+        let bytes = |name: &[u8]| name.to_vec().into();
+        let cookie = || Vec::new().into();
+        let address = bytes(&theirs);
+        let command = Command::SetAddress { request, address, target: Target::Handshake, reachable, cookie: cookie() };
+        self.ask(request, command, None)?;
+        // Comes back to us with the way to the peer.
+        let onward = [AddressRef::local(&theirs)];
+        stream.write_all(&channel::frame(RouteParts::new(&onward), &ours, b"message 1"))?;
+        let message = loop {
+            match self.notice()? {
+                Notice::Punt { message, .. } => break message,
+                _ => continue,
+            }
+        };
+        let message = Message::parse(&message.0).map_err(|error| Failed::new(format!("a punt: {error}")))?;
+        let way = Outgoing {
+            onward: RouteParts { front: &[], rest: message.return_route },
+            return_route: RouteParts::EMPTY,
+            payload_len: 0,
+            tracing: None,
+        };
+        let (there, back) = ([1; 32], [2; 32]);
+        let request = self.next_request();
+        let command = Command::InstallChannel {
+            request,
+            channel: request as u32,
+            decryptor: bytes(&theirs),
+            encryptor: bytes(&encryptor),
+            sealing_key: Key::new(&back),
+            opening_key: Key::new(&there),
+            way: bytes(&way.to_frame(&[])[4..]),
+            follows_peer: true,
+            reachable,
+            flow_control: FLOW_CONTROL,
+            expires_in_ms: None,
+            cookie: cookie(),
+        };
+        self.ask(request, command, None)?;
+        Ok(Channel::with_keys(&theirs, ours, Secret::new(there), Secret::new(back)))
+    }
+
+    fn notice(&self) -> Result<Notice, Failed> {
+        let received = socket::receive(&self.control)?.ok_or(Failed::new("the engine ended"))?;
+        Notice::from_bytes(&received.record).map_err(|error| Failed::new(format!("the engine's record: {error}")))
     }
 
     fn ask(&self, request: u64, command: Command, descriptor: Option<&OwnedFd>) -> Result<(), Failed> {
         socket::send(&self.control, &command.to_bytes(), descriptor.map(AsFd::as_fd))?;
         loop {
-            let received = socket::receive(&self.control)?.ok_or(Failed::new("the engine ended"))?;
-            match Notice::from_bytes(&received.record) {
-                Ok(Notice::Applied { request: done }) if done == request => return Ok(()),
-                Ok(Notice::Refused { request: done, why, errno }) if done == request => {
+            match self.notice()? {
+                Notice::Applied { request: done } if done == request => return Ok(()),
+                Notice::Refused { request: done, why, errno } if done == request => {
                     return Err(Failed::new(format!("the engine refused: {}, errno {errno}", why.name())));
                 }
-                Ok(_) => {}
-                Err(error) => return Err(Failed::new(format!("the engine's record: {error}"))),
+                _ => {}
             }
         }
     }

@@ -8,6 +8,7 @@
 //! So the whole stream is known beforehand and is compared byte by byte: nothing can be lost, doubled, reordered,
 //! or mixed up without being noticed, and noticing costs one comparison of memory.
 
+use ockam_crypto::PAYLOAD_HEAD;
 use ockam_wire::{Address, AddressRef, Message, Outgoing, RouteParts};
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -46,6 +47,14 @@ impl Flow {
         let mut prefix = vec![0; outgoing.prefix_len()];
         outgoing.write_prefix(&mut prefix);
         Flow::with_prefix(prefix, payload_len)
+    }
+
+    /// The same as texts of a secure channel's records, but for their last byte ([`ockam_crypto::NO_PADDING`]): a text
+    /// begins with a fixed head where a frame has its length.
+    pub fn of_texts(onward: &[Address], back: &[Address], payload_len: usize) -> Flow {
+        let mut flow = Flow::new(onward, back, payload_len);
+        flow.prefix[..PAYLOAD_HEAD.len()].copy_from_slice(&PAYLOAD_HEAD);
+        flow
     }
 
     fn with_prefix(prefix: Vec<u8>, payload_len: usize) -> Flow {
@@ -108,38 +117,20 @@ impl Flow {
     }
 }
 
-/// Reads a flow from a socket and verifies it.
-#[derive(Debug)]
-pub struct Checker {
-    flow: Option<Flow>,
-    next: u64,
+/// What was received from a socket, cut into frames.
+#[derive(Debug, Default)]
+pub struct Frames {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl Checker {
-    /// Expects exactly `flow`, from frame 0 on.
-    pub fn of(flow: Flow) -> Checker {
-        Checker { flow: Some(flow), next: 0, buffer: Vec::new(), start: 0, end: 0 }
-    }
-
-    /// Expects some flow, from frame 0 on; its routes are those of the first frame.
-    pub fn of_any() -> Checker {
-        Checker { flow: None, next: 0, buffer: Vec::new(), start: 0, end: 0 }
-    }
-
-    /// Frames verified so far.
-    pub fn verified(&self) -> u64 {
-        self.next
-    }
-
-    /// Receives once (blocking) and verifies every frame that is complete. Answers with how many; `None` at the end of
-    /// the stream, which must come between two frames.
+impl Frames {
+    /// Receives once (blocking). Answers with `false` at the end of the stream, which must come between two frames.
     ///
     /// # Errors
-    /// What the socket says; `InvalidData` for a frame that is not the expected one.
-    pub fn receive(&mut self, mut stream: &TcpStream) -> io::Result<Option<u64>> {
+    /// What the socket says; `UnexpectedEof` for a frame that is cut off.
+    pub fn receive(&mut self, mut stream: &TcpStream) -> io::Result<bool> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -152,20 +143,68 @@ impl Checker {
         }
         let place = self.end..self.end + RECEIVE;
         let count = stream.read(&mut self.buffer[place])?;
-        if count == 0 {
-            return if self.start == self.end { Ok(None) } else { Err(wrong(self.next, "is cut off")) };
-        }
         self.end += count;
+        match count {
+            0 if self.start == self.end => Ok(false),
+            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the last frame is cut off")),
+            _ => Ok(true),
+        }
+    }
+
+    /// The next frame that is complete, with its length.
+    ///
+    /// # Errors
+    /// `InvalidData` for a length that no load asks for.
+    pub fn take(&mut self) -> io::Result<Option<&mut [u8]>> {
+        let Some(head) = self.buffer[self.start..self.end].first_chunk::<4>() else { return Ok(None) };
+        let length = 4 + u32::from_be_bytes(*head) as usize;
+        if length > 2 * PAYLOAD_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame claims an absurd length"));
+        }
+        if self.end - self.start < length {
+            return Ok(None);
+        }
+        let place = self.start..self.start + length;
+        self.start += length;
+        Ok(Some(&mut self.buffer[place]))
+    }
+}
+
+/// Reads a flow from a socket and verifies it.
+#[derive(Debug)]
+pub struct Checker {
+    flow: Option<Flow>,
+    next: u64,
+    frames: Frames,
+}
+
+impl Checker {
+    /// Expects exactly `flow`, from frame 0 on.
+    pub fn of(flow: Flow) -> Checker {
+        Checker { flow: Some(flow), next: 0, frames: Frames::default() }
+    }
+
+    /// Expects some flow, from frame 0 on; its routes are those of the first frame.
+    pub fn of_any() -> Checker {
+        Checker { flow: None, next: 0, frames: Frames::default() }
+    }
+
+    /// Frames verified so far.
+    pub fn verified(&self) -> u64 {
+        self.next
+    }
+
+    /// Receives once (blocking) and verifies every frame that is complete. Answers with how many; `None` at the end of
+    /// the stream, which must come between two frames.
+    ///
+    /// # Errors
+    /// What the socket says; `InvalidData` for a frame that is not the expected one.
+    pub fn receive(&mut self, stream: &TcpStream) -> io::Result<Option<u64>> {
+        if !self.frames.receive(stream)? {
+            return Ok(None);
+        }
         let before = self.next;
-        while let Some(head) = self.buffer[self.start..self.end].first_chunk::<4>() {
-            let length = 4 + u32::from_be_bytes(*head) as usize;
-            if length > 2 * PAYLOAD_MAX {
-                return Err(wrong(self.next, "claims an absurd length"));
-            }
-            if self.end - self.start < length {
-                break;
-            }
-            let frame = &self.buffer[self.start..self.start + length];
+        while let Some(frame) = self.frames.take()? {
             if self.flow.is_none() {
                 self.flow = Some(Flow::of_frame(frame).map_err(|what| wrong(self.next, &what))?);
             }
@@ -173,13 +212,13 @@ impl Checker {
                 return Err(wrong(self.next, "has other bytes than were sent"));
             }
             self.next += 1;
-            self.start += length;
         }
         Ok(Some(self.next - before))
     }
 }
 
-fn wrong(sequence: u64, what: &str) -> io::Error {
+/// A frame is not what it must be.
+pub(crate) fn wrong(sequence: u64, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("frame {sequence} {what}"))
 }
 
@@ -242,7 +281,7 @@ mod tests {
                     Err(error) => break error,
                 }
             };
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof), "{error}");
         }
     }
 }

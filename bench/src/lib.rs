@@ -5,5 +5,6 @@
 //! same work, these modules know nothing of sockets' owners or of runtimes.
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod flow;
 pub mod relay;

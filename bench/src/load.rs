@@ -1,7 +1,9 @@
 //! Load: blocking threads of this process, the same for every system, that verify every byte.
 
 use crate::machine::{self, Machine};
+use crate::opener::Opener;
 use crate::system::{Failed, Setup, System};
+use ockam_bench::channel::{Channel, Identity, SealedChecker, echo_texts};
 use ockam_bench::flow::{Checker, Flow};
 use ockam_wire::{Address, PREAMBLE, TCP};
 use rustix::net::SendFlags;
@@ -80,7 +82,49 @@ impl Load {
     pub fn echo_window(address: SocketAddr, payload_len: usize, in_flight: u64) -> io::Result<Load> {
         let stream = link(address)?;
         let mut load = Load::new();
-        load.thread(move |frames, stop| echo_window(&stream, payload_len, in_flight, frames, stop));
+        load.thread(move |frames, stop| {
+            let (requests, answers) = echo_flows(payload_len);
+            let mut checker = Checker::of(answers);
+            let write = |sequence, out: &mut Vec<u8>| requests.write(sequence, out);
+            echo_window(&stream, in_flight, frames, stop, write, |stream| checker.receive(stream))
+        });
+        Ok(load)
+    }
+
+    /// The same through a channel on that connection, on which nothing else comes.
+    pub fn sealed_window(stream: TcpStream, channel: Channel, payload_len: usize, in_flight: u64) -> Load {
+        let mut load = Load::new();
+        load.thread(move |frames, stop| {
+            let (requests, answers) = echo_texts(payload_len);
+            let Channel { mut sending, receiving, .. } = channel;
+            let mut checker = SealedChecker::of(answers, receiving);
+            let write = |sequence, out: &mut Vec<u8>| sending.write(&requests, sequence, out);
+            echo_window(&stream, in_flight, frames, stop, write, |stream| checker.receive(stream))?;
+            let mut close = Vec::new();
+            sending.close(&mut close);
+            (&stream).write_all(&close)
+        });
+        load
+    }
+
+    /// Handshakes on one connection, so many at once. Each channel answers one message and is closed.
+    pub fn handshakes(address: SocketAddr, identities: Vec<Identity>, at_once: usize) -> io::Result<Load> {
+        let mut opener = Opener::new(link(address)?, identities);
+        let mut load = Load::new();
+        load.thread(move |frames, stop| {
+            loop {
+                while !stop.load(Ordering::Relaxed) && opener.under_way() < at_once {
+                    opener.begin()?;
+                }
+                if opener.under_way() == 0 {
+                    return opener.flush();
+                }
+                for (_, channel) in opener.receive()? {
+                    opener.close(channel);
+                    frames.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
         Ok(load)
     }
 
@@ -167,6 +211,8 @@ pub enum Dials {
 pub struct Path<'a> {
     /// The relay.
     pub relay: SocketAddr,
+    /// Nodes behind it, in the order of the route; relays of bytes were told theirs when they started.
+    pub via: &'a [SocketAddr],
     /// Where it must arrive.
     pub sink: &'a Sink,
     /// See there.
@@ -175,9 +221,10 @@ pub struct Path<'a> {
 
 impl Path<'_> {
     fn flow(&self, payload_len: usize) -> Flow {
-        let target = Address { kind: TCP, name: self.sink.address.to_string().into_bytes() };
-        let back = [Address::local("0123456789abcdef0123456789abcdef")];
-        Flow::new(&[target, Address::local("sink")], &back, payload_len)
+        let hops = self.via.iter().chain([&self.sink.address]);
+        let hops = hops.map(|address| Address { kind: TCP, name: address.to_string().into_bytes() });
+        let onward: Vec<Address> = hops.chain([Address::local("sink")]).collect();
+        Flow::new(&onward, &[Address::local("0123456789abcdef0123456789abcdef")], payload_len)
     }
 
     /// Both ends, after their version bytes.
@@ -231,32 +278,33 @@ impl Sink {
 
 fn echo_window(
     stream: &TcpStream,
-    payload_len: usize,
     in_flight: u64,
     frames: &AtomicU64,
     stop: &AtomicBool,
+    mut write: impl FnMut(u64, &mut Vec<u8>),
+    mut receive: impl FnMut(&TcpStream) -> io::Result<Option<u64>>,
 ) -> io::Result<()> {
-    let (requests, answers) = echo_flows(payload_len);
-    let mut checker = Checker::of(answers);
     let mut unsent = Vec::with_capacity(2 * WINDOW_BATCH);
     let mut unsent_from = 0;
-    let mut written = 0;
+    let (mut written, mut verified) = (0, 0);
     loop {
-        let wanted = checker.verified() + in_flight;
         if !stop.load(Ordering::Relaxed) {
-            while written < wanted && unsent.len() < WINDOW_BATCH {
-                requests.write(written, &mut unsent);
+            while written < verified + in_flight && unsent.len() < WINDOW_BATCH {
+                write(written, &mut unsent);
                 written += 1;
             }
         }
         send_what_fits(stream, &mut unsent, &mut unsent_from)?;
-        if written == checker.verified() {
+        if written == verified {
             return Ok(());
         }
-        match checker.receive(stream)? {
-            Some(count) => frames.fetch_add(count, Ordering::Relaxed),
+        match receive(stream)? {
+            Some(count) => {
+                verified += count;
+                frames.fetch_add(count, Ordering::Relaxed);
+            }
             None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the system closed the connection")),
-        };
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! * [`run`]: the subjects. [`report`]: what comes out, with a verdict per goal. [`stats`]: medians and intervals.
 //! * [`system`], [`engine`]: processes under test. [`floor`]: the least that their task costs.
-//! * [`load`]: blocking load that verifies every byte. [`machine`]: CPUs, memory, what the kernel counts.
+//! * [`load`]: blocking load that verifies every byte; [`opener`]: its secure channels. [`machine`]: CPUs, memory, what the kernel counts.
 //! * [`cleanup`]: whatever ends the run, the machine is left as it was.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod engine;
 mod floor;
 mod load;
 mod machine;
+mod opener;
 mod report;
 mod run;
 mod stats;
@@ -85,6 +86,14 @@ enum Subject {
     Cores,
     /// Memory of an idle node and of 10,000 idle links
     Idle,
+    /// Sealed messages through a secure channel, small and large, beside plain ones and the bare cipher
+    Channels,
+    /// Secure channels opened per CPU-second, both ends counted
+    Handshakes,
+    /// Memory of 10,000 idle secure channels
+    IdleChannels,
+    /// Frames through 1 to 8 nodes in a row, against plain relays
+    Hops,
     /// The same relay on our drivers, blocking sockets, tokio, tokio-uring and glommio
     Runtimes,
     /// Allocations, copies and loop passes per frame, counted in a running engine
@@ -195,6 +204,18 @@ fn measure(arguments: &Arguments, setup: &Setup, sections: &mut Vec<Section>) ->
     }
     if wanted(&Subject::Runtimes) {
         say("runtimes", &mut || run::runtimes::run(setup))?;
+    }
+    if wanted(&Subject::Channels) {
+        say("channels", &mut || run::channels::run(setup))?;
+    }
+    if wanted(&Subject::Handshakes) {
+        say("handshakes", &mut || run::channels::handshakes(setup))?;
+    }
+    if wanted(&Subject::IdleChannels) {
+        say("idle channels", &mut || run::channels::idle(setup))?;
+    }
+    if wanted(&Subject::Hops) {
+        say("hops", &mut || run::hops::run(setup))?;
     }
     if wanted(&Subject::Mechanics) {
         say("mechanics", &mut || run::mechanics::run(setup))?;

@@ -63,9 +63,23 @@ pub fn quantile(mut values: Vec<f64>, quantile: f64) -> f64 {
     below + (above - below) * place.fract()
 }
 
+/// Of the line that fits best, by least squares: how much `values` grow when `places` grow by one.
+pub fn slope(places: &[f64], values: &[f64]) -> f64 {
+    let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+    let (place, value) = (mean(places), mean(values));
+    let common: f64 = places.iter().zip(values).map(|(x, y)| (x - place) * (y - value)).sum();
+    common / places.iter().map(|x| (x - place).powi(2)).sum::<f64>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slope_is_that_of_the_line() {
+        assert!((slope(&[1.0, 2.0, 4.0, 8.0], &[5.0, 7.0, 11.0, 19.0]) - 2.0).abs() < 1e-9);
+        assert!((slope(&[0.0, 1.0, 2.0], &[1.0, 0.0, 2.0]) - 0.5).abs() < 1e-9);
+    }
 
     #[test]
     fn medians_and_quantiles() {

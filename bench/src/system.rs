@@ -3,10 +3,12 @@
 use crate::cleanup::Cleanup;
 use crate::engine::Engine;
 use crate::machine::{self, Placement};
+use crate::opener::Opener;
+use ockam_bench::channel::{Channel, Identity};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -146,6 +148,8 @@ pub enum Owner {
     Node(Node),
     /// Its engine alone.
     Engine(Engine),
+    /// Others, which are shown as one.
+    Others,
     /// A floor or a rival.
     Helper {
         /// Ends it.
@@ -164,6 +168,19 @@ impl System {
         Ok(total)
     }
 
+    /// Opens a secure channel over a link that nobody else uses. An engine alone gets the keys from here; a node agrees on
+    /// them, and has answered a message through the channel.
+    pub fn channel(&self, stream: TcpStream) -> Result<(TcpStream, Channel), Failed> {
+        if let Owner::Engine(engine) = &self.owner {
+            let channel = engine.channel(&stream)?;
+            return Ok((stream, channel));
+        }
+        let mut opener = Opener::new(stream, vec![Identity::new()?]);
+        let open = opener.open(1, 1).map_err(|error| Failed::new(format!("{}: {error}", self.name)))?.pop();
+        let (_, channel) = open.ok_or(Failed::new("one channel was asked for"))?;
+        Ok((opener.into_link(), channel))
+    }
+
     /// Frames received by each of its cores so far, if it is ours.
     pub fn frames_per_core(&self) -> Result<Vec<u64>, Failed> {
         match &self.owner {
@@ -177,7 +194,7 @@ impl System {
                 let frames = |core| counters.of_core(core, ockam_engine_abi::Counter::FramesIn);
                 Ok((0..counters.cores()).map(frames).collect())
             }
-            Owner::Helper { .. } => Ok(Vec::new()),
+            Owner::Helper { .. } | Owner::Others => Ok(Vec::new()),
         }
     }
 }

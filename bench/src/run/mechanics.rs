@@ -49,7 +49,7 @@ pub fn run(setup: &Setup) -> Result<Section, Failed> {
     for driver in ["uring", "epoll"] {
         let system = Engine::start(setup, driver, 1)?;
         let sink = Sink::new()?;
-        let path = Path { relay: system.address, sink: &sink, dials: Dials::OnTheFirstFrame };
+        let path = Path { relay: system.address, via: &[], sink: &sink, dials: Dials::OnTheFirstFrame };
         for (label, payload) in [("echo 64 B, 4096 in flight", 64), ("echo 64 B, 64 in flight", 64)] {
             let in_flight = if label.contains("4096") { 4096 } else { 64 };
             let load = Load::echo_window(system.address, payload, in_flight)?;

@@ -1,7 +1,9 @@
 //! The measurements, one module per subject. Each gives a [`Section`](crate::report::Section).
 
 pub mod calibrate;
+pub mod channels;
 pub mod commands;
+pub mod hops;
 pub mod hostile;
 pub mod idle;
 pub mod mechanics;

@@ -21,7 +21,8 @@ const THREADS_SHARE: f64 = 0.9;
 
 /// A system and how it comes to the sink.
 fn contender<'a>(system: &'a System, sink: &'a Sink, dials: Dials, payload: usize, flows: usize) -> Contender<'a> {
-    let load = move |system: &System| Load::stream(&Path { relay: system.address, sink, dials }, payload, flows);
+    let load =
+        move |system: &System| Load::stream(&Path { relay: system.address, via: &[], sink, dials }, payload, flows);
     Contender { system, load: Box::new(load) }
 }
 

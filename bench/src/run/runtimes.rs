@@ -28,8 +28,9 @@ pub fn run(setup: &Setup) -> Result<Section, Failed> {
             .iter()
             .map(|(system, dials)| {
                 let (sink, dials) = (&sink, *dials);
-                let load =
-                    move |system: &System| Load::stream(&Path { relay: system.address, sink, dials }, payload, 1);
+                let load = move |system: &System| {
+                    Load::stream(&Path { relay: system.address, via: &[], sink, dials }, payload, 1)
+                };
                 Contender { system, load: Box::new(load) }
             })
             .collect();
