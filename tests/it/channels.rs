@@ -574,7 +574,9 @@ fn only_the_genuine_message_3_opens_a_channel() {
     };
     let (.., earlier, _, _) = handshake(&mut met);
     let (_, _, genuine, ..) = handshake(&mut met);
-    let mut wrong: Vec<Box<dyn Fn(&[u8], &[u8], &[u8]) -> Vec<u8>>> = vec![
+    // Each makes something else of the three messages.
+    type Wrong = Box<dyn Fn(&[u8], &[u8], &[u8]) -> Vec<u8>>;
+    let mut wrong: Vec<Wrong> = vec![
         Box::new(|_, _, _| Vec::new()),
         Box::new(|_, _, _| noise(387, 4)),
         Box::new(|_, _, _| noise(70_000, 4)),

@@ -192,6 +192,32 @@ fn functions_named_in_the_readme_exist() {
     assert!(checked >= 10, "engine/README.md names only {checked} functions of its paths");
 }
 
+/// Every test that the threat model names is there.
+#[test]
+fn claims_of_the_threat_model_have_their_tests() {
+    let model = fs::read_to_string(workspace().join("docs/threat-model.md")).expect("docs/threat-model.md exists");
+    let sources = files(".rs");
+    let mut checked = BTreeSet::new();
+    for line in model.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() == 3) {
+        let (_, held_by) = line.trim_matches('|').split_once('|').expect("two columns");
+        let names: Vec<&str> = held_by.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty() || held_by.trim() == "held by", "a claim without a test: {line}");
+        for name in names {
+            let (file, test) = name.split_once("::").unwrap_or_else(|| panic!("`{name}` is not file::test"));
+            let text = sources.get(Path::new(file)).unwrap_or_else(|| panic!("`{name}`: there is no such file"));
+            // A function, or the body of one that a macro writes for each driver.
+            let found = code(text).iter().any(|line| {
+                let line = line.trim_start();
+                let rest = line.strip_prefix("fn ").unwrap_or(line).strip_prefix(test);
+                rest.is_some_and(|rest| rest.starts_with('(') && (line.starts_with("fn ") || rest.ends_with(") {")))
+            });
+            assert!(found, "docs/threat-model.md names `{name}`, which does not exist");
+            checked.insert(name);
+        }
+    }
+    assert!(checked.len() >= 40, "docs/threat-model.md names only {} tests", checked.len());
+}
+
 /// Every Markdown link to a file of the repository leads somewhere.
 #[test]
 fn links_in_the_documentation_lead_somewhere() {
