@@ -112,6 +112,13 @@ impl RealNode {
         self.runtime.block_on(self.channels().0.identities().export_identity(identifier)).expect("a known identity")
     }
 
+    /// Stores the history of an identity, encoded, and gives its identifier.
+    #[track_caller]
+    pub fn import(&self, history: &[u8]) -> Identifier {
+        let verification = self.channels().0.identities().identities_verification();
+        self.runtime.block_on(verification.import(None, history)).expect("a history that verifies")
+    }
+
     /// Listens for channels at `api`, for everyone.
     pub fn serve_channels(&self) {
         self.serve_channels_as(&self.identifier(), "api", None);
@@ -148,6 +155,24 @@ impl RealNode {
         admit(&self.context, &SERVICES_IN_CHANNELS, &options.producer_flow_control_id());
         let channels = &self.channels().0;
         self.runtime.block_on(channels.create_secure_channel(&self.context, identity, route, options))
+    }
+
+    /// The same, where the peer's silence or refusal is expected: waits for no more than a second.
+    pub fn open_briefly(&self, route: impl Into<Route>, authorized: &[Identifier]) -> Result<SecureChannel> {
+        let policy = TrustMultiIdentifiersPolicy::new(authorized.to_vec());
+        let options = SecureChannelOptions::new().with_timeout(Duration::from_secs(1)).with_trust_policy(policy);
+        let (channels, identity) = self.channels();
+        self.runtime.block_on(channels.create_secure_channel(&self.context, identity, route, options))
+    }
+
+    /// Makes a worker reachable over its TCP listener.
+    pub fn admit(&self, address: &str) {
+        admit(&self.context, &[address], &self.incoming);
+    }
+
+    /// Stops the worker at an address.
+    pub fn stop(&self, address: &str) {
+        self.context.stop_address(&address.into()).expect("stop a worker");
     }
 
     /// Ends a channel. The peer is told.

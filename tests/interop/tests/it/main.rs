@@ -101,8 +101,10 @@ macro_rules! both_ways {
 }
 
 mod channels;
+mod channels_identity;
 mod channels_middle;
 mod channels_routes;
+mod channels_send;
 mod differences;
 mod lenient;
 mod message_send;
