@@ -267,9 +267,11 @@ fn garbage_instead_of_message_3_frees_its_place() {
     let target = Target::new("epoll");
     let traffic = Traffic::start(target.node.address);
     let before = target.listener();
-    let mut peer = Peer::connect(target.node.address);
+    // Several, so that none of them has more to say to control than a link may.
+    let mut peers: Vec<Peer> = (0..10).map(|_| Peer::connect(target.node.address)).collect();
     for round in 0..300_u64 {
-        let (handshake, message_2) = Initiator::new().exchange(&mut peer, &["api"]);
+        let peer = &mut peers[round as usize % 10];
+        let (handshake, message_2) = Initiator::new().exchange(peer, &["api"]);
         let junk = noise(if round % 3 == 0 { 10 } else { 387 }, round);
         peer.send(&frame_to(&message_2.back, &addresses(&[&handshake.decryptor]), &junk));
         // And again, to what is no longer there.
@@ -286,7 +288,7 @@ fn garbage_instead_of_message_3_frees_its_place() {
     assert_eq!(after["channels"], 0);
     traffic.flows();
     traffic.stop();
-    drop(peer);
+    drop(peers);
     target.recovers();
 }
 
