@@ -5,6 +5,7 @@ use ockam_tests::{
     Channel, Home, Identity, Initiator, Node, Peer, Traffic, addresses, frame, frame_to, noise, on_both_drivers,
     wait_until,
 };
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -257,6 +258,73 @@ on_both_drivers! {
         channel.echoes(&mut patient, b"it is open");
         drop(flood);
         drop((patient, channel));
+        target.recovers();
+    }
+}
+
+on_both_drivers! {
+    // A channel is a source like a link, and what comes out of it is limited in the same way.
+    a_flood_out_of_a_channel_is_bounded(driver) {
+        let target = Target::new(driver);
+        let sealed = Sealed::start(&target);
+        let (mut peer, mut channel, _) = target.admits();
+        for number in 0..3000_u64 {
+            let back = format!("{number:032x}");
+            peer.send(&channel.frame_with(&["api"], &[&back], &noise(32, number)));
+        }
+        wait_until(|| target.half_open() > 100, || target.listener().to_string());
+        assert!(target.half_open() <= HALF_OPEN_PER_LINK_MAX, "{}", target.listener());
+        target.admits();
+        sealed.flows();
+        drop(peer);
+        sealed.stop();
+        target.recovers();
+    }
+
+    // D7: who asks for much through a channel and takes nothing stops itself, and gets all of it when it reads again.
+    who_reads_nothing_of_its_channel_stops_itself(driver) {
+        let target = Target::new(driver);
+        let sealed = Sealed::start(&target);
+        let (mut peer, mut channel, _) = target.admits();
+        set_socket_send_buffer_size(&peer.stream, 64 << 10).unwrap();
+        set_socket_recv_buffer_size(&peer.stream, 64 << 10).unwrap();
+        peer.stream.set_nonblocking(true).unwrap();
+        let (mut asked, mut written, mut idle) = (0_u64, 0, 0);
+        let mut frame = Vec::new();
+        // Nothing more is taken from it for half a second: the sockets of the node hold up to 36 MiB, the engine some.
+        while idle < 50 {
+            if written == frame.len() {
+                frame = channel.frame_with(&["echo"], &["me"], &noise(100_000, asked));
+                asked += 1;
+                written = 0;
+                assert!(asked < 480, "the engine takes without end from one that reads nothing");
+            }
+            match peer.stream.write(&frame[written..]) {
+                Ok(count) => {
+                    written += count;
+                    idle = 0;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    idle += 1;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        sealed.flows();
+        target.admits();
+        peer.stream.set_nonblocking(false).unwrap();
+        let rest = frame[written..].to_vec();
+        let mut writing = peer.stream.try_clone().unwrap();
+        let writing = std::thread::spawn(move || writing.write_all(&rest));
+        for number in 0..asked {
+            assert!(channel.receive_message(&mut peer).payload == noise(100_000, number), "answer {number}");
+        }
+        writing.join().unwrap().expect("the node reads again");
+        channel.echoes(&mut peer, b"as good as new");
+        drop(peer);
+        sealed.flows();
+        sealed.stop();
         target.recovers();
     }
 }
