@@ -20,6 +20,45 @@ proptest! {
     }
 
     #[test]
+    fn channel_records(input in prop::collection::vec(any::<u8>(), 0..300)) {
+        oracle::channel_records(&input);
+    }
+
+    /// Long runs of honest traffic with a little loss and reordering, so that they cross many key blocks.
+    #[test]
+    fn channel_records_that_get_through(steps in prop::collection::vec((0u8..2, 1u8..9, 3u8..8), 0..120)) {
+        let input: Vec<u8> = steps
+            .into_iter()
+            .flat_map(|(direction, count, action)| {
+                let from = direction << 7;
+                [from, count, 20, from | action, count, 0, 0, from | 2, count]
+            })
+            .collect();
+        oracle::channel_records(&input);
+    }
+
+    #[test]
+    fn change_history(chosen: u8, input in prop::collection::vec(any::<u8>(), 0..60)) {
+        oracle::change_history(&[&[chosen], &input[..]].concat());
+    }
+
+    #[test]
+    fn attestation(chosen: u8, moment: u8, input in prop::collection::vec(any::<u8>(), 0..60)) {
+        oracle::attestation(&[&[chosen, moment], &input[..]].concat());
+    }
+
+    /// At every time that the oracle knows.
+    #[test]
+    fn attestation_untouched(chosen in 0u8..2, moment: u8) {
+        oracle::attestation(&[chosen, moment, 0]);
+    }
+
+    #[test]
+    fn channel_plaintext(chosen: u8, input in prop::collection::vec(any::<u8>(), 0..60)) {
+        oracle::channel_plaintext(&[&[chosen], &input[..]].concat());
+    }
+
+    #[test]
     fn handshake_xx(input in prop::collection::vec(any::<u8>(), 0..60)) {
         oracle::handshake_xx(&input);
     }
@@ -47,6 +86,15 @@ fn cbor_identity_cases() {
     for (sentence, input) in CBOR_IDENTITY {
         println!("{sentence}");
         oracle::cbor_identity(input);
+    }
+}
+
+/// Every published history, untouched, is accepted by the oracle's own account, and so is every text.
+#[test]
+fn genuine_seeds() {
+    for chosen in 0..=255 {
+        oracle::change_history(&[chosen, 0]);
+        oracle::channel_plaintext(&[chosen, 0]);
     }
 }
 

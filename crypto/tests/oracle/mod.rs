@@ -2,8 +2,11 @@
 
 #![allow(dead_code)]
 
+#[path = "../../src/vectors.rs"]
+mod vectors;
+
 use ockam_crypto::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::LazyLock;
 
 /// Takes numbers from the front of the input, zero when there is none left.
@@ -92,6 +95,257 @@ pub fn record_open(input: &[u8]) {
             Err(_) => {}
         }
     }
+}
+
+/// A direction of a channel: what was sealed and is still on its way, and what has arrived.
+struct Direction {
+    sealer: Sealer,
+    opener: Opener,
+    /// Nonce, record, text.
+    under_way: VecDeque<(u64, Vec<u8>, Vec<u8>)>,
+    accepted: BTreeSet<u64>,
+}
+
+impl Direction {
+    fn new(key: u8) -> Self {
+        let (sealer, opener) = (Sealer::new(Secret::new([key; 32])), Opener::new(Secret::new([key; 32])));
+        Direction { sealer, opener, under_way: VecDeque::new(), accepted: BTreeSet::new() }
+    }
+
+    /// By either of the two ways to seal.
+    fn seal(&mut self, text: Vec<u8>, detached: bool) {
+        let nonce = self.sealer.sealed();
+        let record = if detached {
+            let mut sealed = text.clone();
+            let (head, tag) = self.sealer.seal_detached(&mut sealed).expect("nonces are left");
+            [&head[..], &sealed, &tag].concat()
+        } else {
+            let mut record = [&[0; NONCE_LEN], &text[..], &[0; TAG_LEN]].concat();
+            assert_eq!(self.sealer.seal_in_place(&mut record), Ok(nonce));
+            record
+        };
+        assert_eq!(record[..NONCE_LEN], nonce.to_be_bytes());
+        assert!(text.len() < 16 || record[NONCE_LEN..][..text.len()] != text, "the text lies open");
+        self.under_way.push_back((nonce, record, text));
+    }
+
+    /// Opens what arrived. `genuine` is the text if nobody touched the record on its way.
+    fn deliver(&mut self, mut record: Vec<u8>, genuine: Option<&[u8]>) {
+        let highest = self.accepted.last().copied().unwrap_or(0);
+        let named = record.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
+        let expected = match genuine {
+            _ if record.len() < RECORD_OVERHEAD => Err(OpenError::TooShort),
+            _ if named == u64::MAX => Err(OpenError::ReservedNonce),
+            _ if named.abs_diff(highest) > WINDOW => Err(OpenError::OutsideWindow),
+            _ if self.accepted.contains(&named) => Err(OpenError::Replayed),
+            Some(text) => Ok((named, text.to_vec())),
+            None => Err(OpenError::BadTag),
+        };
+        let result = self.opener.open_in_place(&mut record).map(|opened| (opened.nonce, opened.text.to_vec()));
+        assert_eq!(result, expected, "nonce {named} after {highest}");
+        if result.is_ok() {
+            self.accepted.insert(named);
+        }
+    }
+}
+
+/// Two living ends with a network between them that loses, doubles, reorders, changes and reflects what they seal.
+/// Exactly what is genuine, unseen and within the window is accepted, in whatever order it comes.
+pub fn channel_records(input: &[u8]) {
+    let mut input = Input(input);
+    let mut directions = [Direction::new(1), Direction::new(2)];
+    while !input.0.is_empty() {
+        let action = input.byte();
+        let from = usize::from(action >> 7);
+        let there = &mut directions[from];
+        let chosen = |input: &mut Input<'_>, there: &Direction| match there.under_way.len() {
+            0 => None,
+            count => Some(usize::from(input.byte()) % count),
+        };
+        match action & 7 {
+            0 | 1 => {
+                let (count, length) = (input.byte() % 40, usize::from(input.byte()));
+                (0..count).for_each(|number| there.seal(vec![number; length], action & 1 == 1));
+            }
+            2 => {
+                for _ in 0..input.byte() {
+                    let Some((_, record, text)) = there.under_way.pop_front() else { break };
+                    there.deliver(record, Some(&text));
+                }
+            }
+            3 => {
+                if let Some((_, record, text)) =
+                    chosen(&mut input, there).and_then(|place| there.under_way.remove(place))
+                {
+                    there.deliver(record, Some(&text));
+                }
+            }
+            4 => {
+                if let Some(place) = chosen(&mut input, there) {
+                    let (_, record, text) = there.under_way[place].clone();
+                    there.deliver(record, Some(&text));
+                }
+            }
+            5 => {
+                let lost = usize::from(input.byte()).min(there.under_way.len());
+                there.under_way.drain(..lost);
+            }
+            6 => {
+                if let Some(place) = chosen(&mut input, there) {
+                    let (_, record, text) = there.under_way[place].clone();
+                    let changed = input.edit(record.clone());
+                    let untouched = changed == record;
+                    there.deliver(changed, untouched.then_some(&text[..]));
+                }
+            }
+            _ => {
+                if let Some(place) = chosen(&mut input, there) {
+                    let (_, record, _) = there.under_way[place].clone();
+                    directions[1 - from].deliver(record, None);
+                }
+            }
+        }
+    }
+    for there in &mut directions {
+        while let Some((_, record, text)) = there.under_way.pop_front() {
+            there.deliver(record, Some(&text));
+        }
+    }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digit = |digit: u8| (digit as char).to_digit(16).expect("a hexadecimal digit") as u8;
+    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+/// The published histories, one of ours, and none.
+static HISTORIES: LazyLock<Vec<ChangeHistory>> = LazyLock::new(|| {
+    let published = vectors::K1_HISTORIES.iter().map(|(_, history)| *history);
+    let published = published.chain([vectors::C5_HISTORY, vectors::C5_ROTATED]);
+    let verified = published.map(|history| ChangeHistory::from_hex(history).expect("a published history"));
+    verified.chain([SOMEONE.history.clone()]).collect()
+});
+
+/// Any bytes, and any edit of published histories. Nobody can sign here, so what is accepted is a published one or the
+/// beginning of one, and is the same again when it is written and read.
+pub fn change_history(input: &[u8]) {
+    let mut input = Input(input);
+    let chosen = usize::from(input.byte());
+    let bytes = match HISTORIES.get(chosen % (HISTORIES.len() + 1)) {
+        Some(history) => input.edit(history.encoded().to_vec()),
+        None => input.0.to_vec(),
+    };
+    let Ok(history) = ChangeHistory::verify(&bytes) else { return };
+    assert_eq!(history.encoded(), bytes);
+    let known: Vec<_> = HISTORIES.iter().filter(|known| known.identifier() == history.identifier()).collect();
+    assert!(!known.is_empty(), "an identity that nobody made");
+    let count = history.changes().len();
+    assert!(known.iter().any(|known| known.changes().get(..count) == Some(history.changes())));
+    for known in known {
+        let expected = match count.cmp(&known.changes().len()) {
+            std::cmp::Ordering::Less => Comparison::Older,
+            std::cmp::Ordering::Equal => Comparison::Same,
+            std::cmp::Ordering::Greater => Comparison::Newer,
+        };
+        assert_eq!(history.compared_to(known), expected);
+    }
+    assert_eq!(ChangeHistory::verify(history.encoded()).as_ref(), Ok(&history));
+    assert_eq!(ChangeHistory::from_hex(&history.to_hex()).as_ref(), Ok(&history));
+}
+
+/// Attestations with the histories that they are by: a published one and one of ours.
+static ATTESTATIONS: LazyLock<[(ChangeHistory, Attestation); 2]> = LazyLock::new(|| {
+    let client = ChangeHistory::from_hex(vectors::C5_HISTORY).expect("a published history");
+    let published = Attestation::verify(&unhex(vectors::D6_ATTESTATION), &client, 1_750_000_000);
+    [(client, published.expect("a published attestation")), (SOMEONE.history.clone(), SOMEONE.attestation.clone())]
+});
+
+/// Any bytes, and any edit of a genuine attestation, read at any time and for any identity. What is accepted is by that
+/// identity, says what was signed, and is valid at that time.
+pub fn attestation(input: &[u8]) {
+    let mut input = Input(input);
+    let (chosen, moment) = (usize::from(input.byte()), u64::from(input.byte()));
+    let genuine = ATTESTATIONS.get(chosen % (ATTESTATIONS.len() + 1));
+    // Around both ends of its time, far from both, and in the middle.
+    let (from, until) = genuine.map_or((0, 200), |(_, genuine)| (genuine.created_at(), genuine.expires_at()));
+    let now = match moment {
+        0..100 => (from + moment).saturating_sub(CLOCK_SKEW_SECS + 50),
+        100..200 => (until + moment) - 150,
+        200..228 => from + (until - from) / 28 * (moment - 200),
+        228..255 => moment << (moment - 200),
+        _ => u64::MAX,
+    };
+    let bytes = match genuine {
+        Some((_, genuine)) => input.edit(genuine.encoded().to_vec()),
+        None => input.0.to_vec(),
+    };
+    for subject in HISTORIES.iter() {
+        let result = Attestation::verify(&bytes, subject, now);
+        let Some((by, genuine)) = genuine else {
+            assert!(result.is_err(), "an attestation that nobody made");
+            continue;
+        };
+        let valid = now.saturating_add(CLOCK_SKEW_SECS) >= from && now <= until;
+        if bytes == genuine.encoded() && subject == by {
+            assert_eq!(result.is_ok(), valid, "{result:?} at {now} of {from} to {until}");
+        }
+        if let Ok(accepted) = result {
+            assert!(valid && subject == by);
+            assert_eq!((accepted.subject(), accepted.key()), (genuine.subject(), genuine.key()));
+            assert_eq!((accepted.created_at(), accepted.expires_at()), (from, until));
+            assert_eq!(Attestation::verify(accepted.encoded(), subject, now).as_ref(), Ok(&accepted));
+        }
+    }
+}
+
+/// What records say: published texts and one of ours.
+static TEXTS: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
+    let message = |payload_len, tracing| {
+        OutgoingPlaintext(ockam_wire::Outgoing {
+            onward: ockam_wire::RouteParts::new(&const { [ockam_wire::AddressRef::local(b"echo")] }),
+            return_route: ockam_wire::RouteParts::new(&const { [ockam_wire::AddressRef::local(&[b'5'; 32])] }),
+            payload_len,
+            tracing,
+        })
+    };
+    [
+        message(6, None).to_text(b"\x05hello"),
+        message(300, Some("{}")).to_text(&[0x40; 300]),
+        unhex(vectors::K3_REFRESH),
+        CLOSE.to_vec(),
+    ]
+});
+
+/// Any bytes, and any edit of genuine texts, as what a record says. The quick look and the whole reading agree, and a
+/// message is the same again when it is written and read.
+pub fn channel_plaintext(input: &[u8]) {
+    let mut input = Input(input);
+    let chosen = usize::from(input.byte());
+    let genuine = TEXTS.get(chosen % (TEXTS.len() + 1));
+    let bytes = match genuine {
+        Some(genuine) => input.edit(genuine.clone()),
+        None => input.0.to_vec(),
+    };
+    let kind = PlaintextKind::of(&bytes);
+    match Plaintext::parse(&bytes) {
+        Ok(Plaintext::Payload(message)) => {
+            let Ok(PlaintextKind::Payload { at }) = kind else { panic!("{kind:?} of a message") };
+            assert_eq!(ockam_wire::Message::parse(&bytes[at..]), Ok(message));
+        }
+        Ok(Plaintext::RefreshCredentials) => assert_eq!(kind, Ok(PlaintextKind::RefreshCredentials)),
+        Ok(Plaintext::Close) => assert_eq!(kind, Ok(PlaintextKind::Close)),
+        // The quick look does not reach what is wrong with the message inside.
+        Err(MalformedPlaintext::Message(_)) => assert!(matches!(kind, Ok(PlaintextKind::Payload { .. }))),
+        Err(error) => assert_eq!(kind, Err(error)),
+    }
+    if let Ok((history, credentials)) = parse_refresh(&bytes) {
+        assert_eq!(kind, Ok(PlaintextKind::RefreshCredentials));
+        assert!(history.len() + credentials.iter().map(<[u8]>::len).sum::<usize>() < bytes.len());
+    }
+    if genuine.is_some_and(|genuine| *genuine == bytes) {
+        assert!(kind.is_ok());
+    }
+    plaintext(&bytes);
 }
 
 /// Any bytes as what a record says.
