@@ -7,11 +7,16 @@
 //! The world: clients that connect and ask, in order, for echoes through different routes; nodes that answer what is sent
 //! to them, behind links that control dialed and behind TCP addresses in routes. The model: a client that is left alone
 //! gets every answer, once, unchanged, and per route in order. A client that is reset gets a prefix of that per route.
+//!
+//! Each client also has a channel to its node, and a network in between that delays, drops, repeats and forges its
+//! records, and moves it from one connection to another. What was delivered and genuine is answered once, and nothing else.
 
 use super::mesh::{FromCore, Mesh, ToCore};
 use super::*;
 use crate::io::driver::ReceiveEnd;
 use crate::io::pool::Segment;
+use crate::path::channel::Channel;
+use ockam_crypto::{Opener, OutgoingPlaintext, Plaintext, RECORD_OVERHEAD, Sealer, Secret};
 use ockam_engine_abi::notice::Driver as DriverKind;
 use ockam_engine_abi::{Notice, Target};
 use ockam_wire::{AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts, TCP};
@@ -262,9 +267,40 @@ enum Via {
     Flickering,
     /// Nothing: no answer.
     Nowhere,
+    /// The service, through the client's channel.
+    Sealed,
 }
 
-const VIAS: [Via; 6] = [Via::Echo, Via::Hops, Via::Transit, Via::Worker, Via::Flickering, Via::Nowhere];
+const VIAS: [Via; 9] = [
+    Via::Echo,
+    Via::Hops,
+    Via::Transit,
+    Via::Worker,
+    Via::Flickering,
+    Via::Nowhere,
+    Via::Sealed,
+    Via::Sealed,
+    Via::Sealed,
+];
+
+/// A client's end of its channel, and what the network does to its records.
+struct End {
+    sealer: Sealer,
+    opener: Opener,
+    decryptor: String,
+    /// The second connection, once the channel is installed.
+    other: Option<Shared<Wire>>,
+    other_framer: Framer,
+    /// Taken by the engine: what it answers must be one of these.
+    unanswered: Vec<Vec<u8>>,
+    /// Frames that the network holds back.
+    held: Vec<Vec<u8>>,
+    /// What makes the engine's end, until it is made.
+    install: Option<Arc<Channel>>,
+}
+
+/// Records on their way at the same time: fewer than the window is wide, whatever their order.
+const RECORDS_MAX: usize = 12;
 
 struct Client {
     wire: Shared<Wire>,
@@ -273,6 +309,7 @@ struct Client {
     answered: BTreeMap<Via, usize>,
     disturbed: bool,
     questions: usize,
+    end: End,
 }
 
 /// Something outside that answers every message along its return route.
@@ -375,6 +412,8 @@ impl World {
         *self.next_wires[core].borrow_mut() = Some(wire.clone());
         self.cores[core].adopt_accepted(inside.into(), 1, 1);
         drop(outside);
+        let link = self.cores[core].links.iter().map(|link| (link.id, link.address)).max().expect("it was just added");
+        let end = self.handshake(link, &wire);
         self.clients.push(Client {
             wire,
             framer: Framer::new(),
@@ -382,7 +421,125 @@ impl World {
             answered: BTreeMap::new(),
             disturbed: false,
             questions,
+            end,
         });
+    }
+
+    /// The last message of a handshake is on its way; the engine's end is still to be installed.
+    fn handshake(&mut self, (link, address): (LinkId, [u8; 32]), wire: &Shared<Wire>) -> End {
+        let number = self.clients.len() as u32 + 1;
+        let keys = |which: u8| Secret::new([number as u8 * 2 + which; 32]);
+        let decryptor = format!("decryptor {number}");
+        self.set(&decryptor, Target::Handshake);
+        let local = |name| AddressRef { kind: ockam_wire::LOCAL, name };
+        let message = |onward: &[AddressRef<'_>], payload: &[u8]| {
+            let (onward, return_route) = (RouteParts::new(onward), RouteParts::EMPTY);
+            Outgoing { onward, return_route, payload_len: payload.len(), tracing: None }.to_frame(payload)
+        };
+        wire.borrow_mut().to_core.extend(message(&[local(decryptor.as_bytes())], b"message 3"));
+        let way = message(&[local(&address), local(b"p")], b"");
+        let channel = Channel::new(
+            number,
+            (format!("encryptor {number}").into_bytes().into(), decryptor.as_bytes().into()),
+            u64::from(number) << 32,
+            1,
+            true,
+            (Sealer::new(keys(0)), Opener::new(keys(1))),
+            crate::path::channel::read_way(&way[4..]).expect("it begins inside"),
+            Some(link),
+            crate::path::bucket::Bucket::new(9, 0),
+        );
+        End {
+            sealer: Sealer::new(keys(1)),
+            opener: Opener::new(keys(0)),
+            decryptor,
+            other: None,
+            other_framer: Framer::new(),
+            unanswered: Vec::new(),
+            held: Vec::new(),
+            install: Some(Arc::new(channel)),
+        }
+    }
+
+    /// Control has done its part: the engine gets its end, and the client may come by another connection, too.
+    fn install(&mut self, number: usize, listener: &std::net::TcpListener) {
+        let Some(channel) = self.clients[number].end.install.take() else { return };
+        self.say(format_args!("channel {number} is installed"));
+        for core in 0..self.cores.len() {
+            let channel = channel.clone();
+            self.order(core, |request| ToCore::Install { request, channel, reachable: 0b10, serial: request });
+        }
+        if self.random.borrow_mut().chance(50) {
+            let core = self.random.borrow_mut().below(self.cores.len());
+            let outside = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (inside, _) = listener.accept().unwrap();
+            let wire = Shared::<Wire>::default();
+            wire.borrow_mut().to_core.push_back(PREAMBLE);
+            *self.next_wires[core].borrow_mut() = Some(wire.clone());
+            self.cores[core].adopt_accepted(inside.into(), 1, 1);
+            drop(outside);
+            self.clients[number].end.other = Some(wire);
+        }
+    }
+
+    /// Asks through the client's channel, over a network that is not to be trusted.
+    fn ask_sealed(&mut self, number: usize) {
+        let mut random = self.random.borrow_mut();
+        let client = &mut self.clients[number];
+        let end = &mut client.end;
+        if end.unanswered.len() + end.held.len() >= RECORDS_MAX {
+            return;
+        }
+        let size = match (random.below(10), &end.install) {
+            (0, None) => 100_000 + random.below(200_000),
+            (1..4, None) => COPY_LIKE + random.below(60_000),
+            _ => random.below(300),
+        };
+        let sequence = client.asked.get(&Via::Sealed).map_or(0, Vec::len);
+        let mut payload: Vec<u8> = (0..size).map(|place| (place as u64 * 37 + sequence as u64) as u8).collect();
+        payload.extend_from_slice(&(sequence as u64).to_be_bytes());
+        let (echo, back) = ([AddressRef::local(b"echo")], [AddressRef::local(b"s")]);
+        let (onward, return_route) = (RouteParts::new(&echo), RouteParts::new(&back));
+        let text = OutgoingPlaintext(Outgoing { onward, return_route, payload_len: payload.len(), tracing: None });
+        let text = text.to_text(&payload);
+        let mut record = vec![0; RECORD_OVERHEAD + text.len()];
+        record[8..8 + text.len()].copy_from_slice(&text);
+        end.sealer.seal_in_place(&mut record).expect("nonces are left");
+        let to = [AddressRef::local(end.decryptor.as_bytes())];
+        let frame = |record: &[u8]| {
+            let (onward, return_route) = (RouteParts::new(&to), RouteParts::EMPTY);
+            Outgoing { onward, return_route, payload_len: record.len(), tracing: None }.to_frame(record)
+        };
+        client.questions -= 1;
+        let wire = match &end.other {
+            Some(other) if random.chance(40) => other.clone(),
+            _ => client.wire.clone(),
+        };
+        if random.chance(5) {
+            let place = random.below(record.len());
+            let mut forged = record.clone();
+            forged[place] ^= 1 << random.below(8);
+            wire.borrow_mut().to_core.extend(frame(&forged));
+        }
+        let frame = frame(&record);
+        match random.below(20) {
+            // Lost.
+            0 => return,
+            1..4 if end.held.len() < 3 => end.held.push(frame.clone()),
+            4 => {
+                wire.borrow_mut().to_core.extend(&frame);
+                wire.borrow_mut().to_core.extend(&frame);
+            }
+            _ => wire.borrow_mut().to_core.extend(&frame),
+        }
+        end.unanswered.push(payload.clone());
+        client.asked.entry(Via::Sealed).or_default().push(payload);
+        // What was held back comes late, and in another order.
+        if random.chance(40)
+            && let Some(late) = end.held.pop()
+        {
+            wire.borrow_mut().to_core.extend(late);
+        }
     }
 
     fn tick(&mut self) {
@@ -429,8 +586,11 @@ impl World {
     }
 
     fn ask(&mut self, number: usize) {
+        let via = VIAS[self.random.borrow_mut().below(VIAS.len())];
+        if via == Via::Sealed {
+            return self.ask_sealed(number);
+        }
         let mut random = self.random.borrow_mut();
-        let via = VIAS[random.below(VIAS.len())];
         let size = match random.below(20) {
             0 => 150_000 + random.below(300_000),
             1..4 => COPY_LIKE + random.below(60_000),
@@ -463,6 +623,7 @@ impl World {
                 1 => vec![AddressRef { kind: TCP, name: b"127.0.0.1:6001" }, local(b"far")],
                 _ => vec![AddressRef { kind: TCP, name: b"10.0.0.1:6000" }, local(b"far")],
             },
+            (Via::Sealed, _) => unreachable!("that is asked elsewhere"),
         };
         // The route tells the answers of one kind from those of another.
         let back = [local(match via {
@@ -471,7 +632,7 @@ impl World {
             Via::Transit => b"c",
             Via::Worker => b"d",
             Via::Flickering => b"e",
-            Via::Nowhere => b"f",
+            Via::Nowhere | Via::Sealed => b"f",
         })];
         let frame = Outgoing {
             onward: RouteParts::new(&onward),
@@ -489,6 +650,9 @@ impl World {
         self.clients[number].disturbed = true;
         self.clients[number].questions = 0;
         let wire = self.clients[number].wire.clone();
+        if let Some(other) = &self.clients[number].end.other {
+            other.borrow_mut().ended = true;
+        }
         if self.random.borrow_mut().chance(50) {
             wire.borrow_mut().reset = true;
         } else {
@@ -533,8 +697,41 @@ impl Node {
     }
 }
 
+impl End {
+    /// A record of the engine: the answer to something that was asked and not answered yet.
+    fn hear(&mut self, outer: &Message<'_>, number: usize) {
+        let mut record = outer.payload.to_vec();
+        let opened = self.opener.open_in_place(&mut record);
+        let text = opened.unwrap_or_else(|error| panic!("client {number}: {error}")).text;
+        let Ok(Plaintext::Payload(message)) = Plaintext::parse(text) else { panic!("client {number}: no message") };
+        assert_eq!(message.onward.first().expect("it is for the client").name, b"s");
+        let found = self.unanswered.iter().position(|payload| payload == message.payload);
+        self.unanswered.remove(found.unwrap_or_else(|| panic!("client {number}: changed, or answered twice")));
+    }
+}
+
 impl Client {
     fn hear(&mut self, number: usize) {
+        if let Some(other) = self.end.other.clone() {
+            let mut wire = other.borrow_mut();
+            let fresh = wire.from_core[wire.read..].to_vec();
+            let skip = usize::from(wire.read == 0 && !fresh.is_empty());
+            wire.read += fresh.len();
+            self.end.other_framer.push(&fresh[skip..]);
+            let mut bodies = Vec::new();
+            while let Some(frame) = self.end.other_framer.next().expect("the core sends frames") {
+                bodies.push(frame.to_vec());
+            }
+            for body in bodies {
+                self.end.hear(&Message::parse(&body).expect("the core sends messages"), number);
+                *self.answered.entry(Via::Sealed).or_default() += 1;
+            }
+        }
+        if self.questions == 0
+            && let Some(late) = self.end.held.pop()
+        {
+            self.wire.borrow_mut().to_core.extend(late);
+        }
         let mut wire = self.wire.borrow_mut();
         let fresh = wire.from_core[wire.read..].to_vec();
         let skip = usize::from(wire.read == 0 && !fresh.is_empty());
@@ -548,6 +745,11 @@ impl Client {
                 b"c" => Via::Transit,
                 b"d" => Via::Worker,
                 b"e" => Via::Flickering,
+                b"p" => {
+                    self.end.hear(&message, number);
+                    *self.answered.entry(Via::Sealed).or_default() += 1;
+                    continue;
+                }
                 name => panic!("client {number} got an answer for {name:?}"),
             };
             let asked = &self.asked[&via];
@@ -585,7 +787,7 @@ fn simulate(seed: u64, trace: bool) -> u64 {
     let clients = 1 + world.random.borrow_mut().below(4);
     for number in 0..clients {
         let core = number % world.cores.len();
-        let questions = 5 + world.random.borrow_mut().below(60);
+        let questions = 5 + world.random.borrow_mut().below(160);
         world.connect(core, &listener, questions);
     }
     let (mut content, mut steps) = (false, 0);
@@ -609,6 +811,10 @@ fn simulate(seed: u64, trace: bool) -> u64 {
                     core.pool.put(slot);
                 }
                 core.kernel_slots = 1;
+            }
+            4..40 => {
+                let number = world.random.borrow_mut().below(world.clients.len());
+                world.install(number, &listener);
             }
             _ => {}
         }
@@ -649,6 +855,8 @@ fn simulate(seed: u64, trace: bool) -> u64 {
         assert_eq!(core.pool.large_used(), 0, "seed {seed}: large slots are lost");
     }
     assert_eq!(world.mesh.assembly_bytes.load(std::sync::atomic::Ordering::Relaxed), 0, "seed {seed}");
+    let waiting: usize = world.cores.iter().flat_map(|core| core.tables.handshakes.values()).map(|one| one.bytes).sum();
+    assert_eq!(world.mesh.parked_bytes.load(std::sync::atomic::Ordering::Relaxed), waiting, "seed {seed}");
     world.cores.iter().map(|core| core.counters.get(Counter::Pauses)).sum()
 }
 
