@@ -117,8 +117,8 @@ pub const PARKED_BYTES: usize = 256 * 1024;
 pub const PARKED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Channels that one message may come out of, or go into, on its way through this node.
 pub const LAYERS_MAX: usize = 8;
-/// A channel that got so many records which were not genuine, new and near is ended.
-pub const REFUSED_RECORDS_MAX: u64 = 1 << 20;
+/// A channel that got so many records which were not genuine is ended.
+pub const FORGED_RECORDS_MAX: u64 = 1 << 20;
 /// A responder whose link is gone waits so long for the peer to come by another one.
 pub const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
 /// Transit links that one ingress link may hold (`architecture.md`, Transit).

@@ -403,6 +403,26 @@ on_both_drivers! {
         }
     }
 
+    plain_messages_enter_a_channel_one_behind_the_other(engine) {
+        let (at, mut peer, mut end) = channel(&mut engine);
+        engine.set("out", Target::Hop, 1 << CHANNEL_FLOW | 1 << FLOW);
+        let mut plain = Peer::connect(at);
+        // Without a tracing text nothing lies between a payload and the next frame, and all arrive at once.
+        let payloads: Vec<Vec<u8>> = (0..60).map(|round| noise([9, 5000, 9000, 40_000][round % 4], round as u64 + 1)).collect();
+        let out = name(ENCRYPTOR, 1);
+        let frames: Vec<u8> = payloads.iter().flat_map(|payload| frame(&["out", &out, "in"], &["me"], payload)).collect();
+        let mut sender = plain.stream.try_clone().unwrap();
+        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut sender, &frames).unwrap());
+        for (round, payload) in payloads.iter().enumerate() {
+            let (onward, back, received) = end.receive(&mut peer);
+            assert!(received == *payload, "message {round} changed");
+            assert_eq!((onward, back.len()), (vec![address("in")], 3));
+        }
+        writer.join().unwrap();
+        plain.send(&frame(&["echo"], &["me"], b"alive"));
+        assert_eq!(plain.receive().payload, b"alive");
+    }
+
     a_channel_inside_a_channel(engine) {
         let (_, mut peer, mut end) = channel(&mut engine);
         let mut command = install(&mut engine, 2, &[&name(ENCRYPTOR, 1), PEERS], None);

@@ -19,7 +19,7 @@ use crate::io::driver::Driver;
 use crate::io::pool::Slot;
 use crate::path::channel::Channel;
 use crate::path::route::{Body, Ingress, Verdict, route};
-use crate::path::tables::{LinkAddress, Replies, ReplyKey};
+use crate::path::tables::{LinkAddress, ReplyKey};
 use crate::path::trail::Walk;
 use ockam_engine_abi::{Counter, DropReason, LinkId, Notice};
 use ockam_wire::undeliverable::{self, Offer};
@@ -75,8 +75,8 @@ pub(super) enum Outcome {
     Crosses { channel: Arc<Channel>, link: LinkId, composed: Composed },
     /// It is to be sealed where its payload lies.
     InPlace(super::channels::InPlace),
-    /// Its payload is a record of this channel.
-    Record { channel: Arc<Channel>, record: Range<usize> },
+    /// Its payload is a record of this channel; beside it the encoded addresses of the way that it came.
+    Record { channel: Arc<Channel>, record: Range<usize>, back: Range<usize> },
 }
 
 /// Why a chunk is not read further.
@@ -143,9 +143,10 @@ impl<D: Driver> Core<D> {
                 Outcome::InPlace(plan) => {
                     return self.seal_in_place(plan, slot).map_err(|stop| (stop, layer));
                 }
-                Outcome::Record { channel, record } => {
-                    let outer = layer.channel.is_none().then_some(layer.range);
-                    let Some(range) = self.open(arrival, &channel, slot, outer, record) else { return Ok(()) };
+                Outcome::Record { channel, record, back } => {
+                    // Inside another channel, the way is that one's matter.
+                    let came = layer.channel.is_none().then_some((layer.range, back));
+                    let Some(range) = self.open(arrival, &channel, slot, came, record) else { return Ok(()) };
                     layer = Layer { channel: Some(channel), range };
                 }
             }
@@ -168,15 +169,12 @@ impl<D: Driver> Core<D> {
         let payload_at = layer.range.start + offset_in(body, message.payload);
         let mut walk = Walk::of(&message);
         let verdict = match (&layer.channel, arrival.source) {
-            (Some(channel), _) => {
-                let opening = channel.opening();
-                route(&self.tables, Ingress::Channel(channel), &opening.replies, &message, &mut walk)
-            }
+            (Some(channel), _) => route(&self.tables, Ingress::Channel(channel), &self.no_replies, &message, &mut walk),
             (None, Some(source)) => {
                 let replies = &self.links[source.link.index()].replies;
                 route(&self.tables, source.ingress(), replies, &message, &mut walk)
             }
-            (None, None) => route(&self.tables, Ingress::Control, &Replies::new(), &message, &mut walk),
+            (None, None) => route(&self.tables, Ingress::Control, &self.no_replies, &message, &mut walk),
         };
         let payload = |answer| match answer {
             Body::Same => {
@@ -211,7 +209,10 @@ impl<D: Driver> Core<D> {
             }
             Verdict::Open { channel } => {
                 let record = payload_at..payload_at + message.payload.len();
-                return Ok(Outcome::Record { channel: channel.clone(), record });
+                let way = message.return_route.encoded();
+                let back_at = layer.range.start + offset_in(body, way);
+                let back = back_at..back_at + way.len();
+                return Ok(Outcome::Record { channel: channel.clone(), record, back });
             }
             Verdict::Dial { name, target } => {
                 let left = message.onward.len().clamp(1, 255) as u8;
@@ -299,7 +300,7 @@ impl<D: Driver> Core<D> {
             Body::Same => Payload::Apart(message.payload),
             Body::Uppercase(upper) => Payload::Uppercase(upper),
         };
-        match route(&self.tables, Ingress::Control, &Replies::new(), &message, &mut walk) {
+        match route(&self.tables, Ingress::Control, &self.no_replies, &message, &mut walk) {
             Verdict::Send { link, body, reply, .. } => {
                 let payload = payload(body);
                 let outgoing = outgoing(&message, &walk, payload.len());

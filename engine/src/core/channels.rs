@@ -13,7 +13,7 @@
 use super::carry::{Arrival, Outcome, Payload, Stop};
 use super::mesh::{FrameSegments, FromCore};
 use super::{Blocker, Core};
-use crate::config::{COPY_MAX, LAYERS_MAX, REFUSED_RECORDS_MAX};
+use crate::config::{COPY_MAX, FORGED_RECORDS_MAX, HEAD_BYTES_MAX, LAYERS_MAX};
 use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
 use crate::path::channel::{Channel, Handshake, Sealing};
@@ -42,13 +42,13 @@ pub(super) struct InPlace {
 
 impl<D: Driver> Core<D> {
     /// Opens a record. Gives where in the slot the message inside is, unless there is none, or nothing is to be done with
-    /// it. `outer` is where the message around the record is, if it came on a link.
+    /// it. `came` is where the message around the record is, and the addresses that it came by, if it came on a link.
     pub(super) fn open(
         &mut self,
         arrival: &Arrival<'_>,
         channel: &Arc<Channel>,
         slot: &mut Slot,
-        outer: Option<Range<usize>>,
+        came: Option<(Range<usize>, Range<usize>)>,
         record: Range<usize>,
     ) -> Option<Range<usize>> {
         if channel.has_ended() {
@@ -61,7 +61,9 @@ impl<D: Driver> Core<D> {
             Err(error) => {
                 self.counters.add(refusal(error), 1);
                 opening.refused += 1;
-                if opening.refused >= REFUSED_RECORDS_MAX {
+                // Honest networks repeat and delay; they do not forge.
+                opening.forged += u64::from(error == OpenError::BadTag);
+                if opening.forged >= FORGED_RECORDS_MAX {
                     drop(opening);
                     self.end_channel(channel, ChannelEnd::TooManyForged);
                 }
@@ -73,10 +75,11 @@ impl<D: Driver> Core<D> {
         match kind {
             Ok(PlaintextKind::Payload { at }) => {
                 if channel.follows_peer
-                    && let (Some(source), Some(outer)) = (arrival.source, outer)
+                    && let (Some(source), Some((outer, back))) = (arrival.source, came)
+                    && opening.is_news(nonce, source.link, slot.bytes(back))
                     && let Ok(message) = Message::parse(slot.bytes(outer))
                 {
-                    channel.follow(&mut opening, nonce, source.link, &source.address, message.return_route);
+                    channel.follow(&mut opening, source.link, &source.address, message.return_route);
                 }
                 return Some(record.start + NONCE_LEN + at..record.end - TAG_LEN);
             }
@@ -103,9 +106,11 @@ impl<D: Driver> Core<D> {
             return Ok(Err(DropReason::ChannelClosed));
         }
         let text = inner.frame_len() + 1;
-        let outer = channel.sealing().way.rest.prefix_len(RECORD_OVERHEAD + text);
-        if outer - 4 + RECORD_OVERHEAD + text > FRAME_MAX {
-            return Ok(Err(DropReason::GrewTooLarge));
+        if text > FRAME_MAX - HEAD_BYTES_MAX {
+            let outer = channel.sealing().way.rest.prefix_len(RECORD_OVERHEAD + text);
+            if outer - 4 + RECORD_OVERHEAD + text > FRAME_MAX {
+                return Ok(Err(DropReason::GrewTooLarge));
+            }
         }
         let Some(link) = channel.egress() else {
             return self.seal_for_inside(arrival, &channel, reply, inner, payload);

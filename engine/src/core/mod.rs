@@ -30,7 +30,7 @@ use crate::config::{
 use crate::io::counters::CoreCounters;
 use crate::io::driver::{Done, Driver, SocketId};
 use crate::io::pool::{Geometry, Pool, Slot};
-use crate::path::tables::Tables;
+use crate::path::tables::{Replies, Tables};
 use link::Link;
 use mesh::{Cross, FromCore, Mesh};
 use ockam_engine_abi::{Counter, LinkId};
@@ -91,6 +91,8 @@ pub(crate) struct Core<D: Driver> {
     scribe: Scribe,
     /// What is written around a payload that is sealed where it lies.
     scratch: Box<[u8; channels::SCRATCH_BYTES]>,
+    /// What control and channels may answer to is not kept by a link.
+    no_replies: Replies,
     /// Channels around the message that is being carried, each sealed for the next.
     layers: usize,
     now_ms: u64,
@@ -139,6 +141,7 @@ impl<D: Driver> Core<D> {
             listeners: Vec::new(),
             scribe: Scribe::default(),
             scratch: Box::new([0; channels::SCRATCH_BYTES]),
+            no_replies: Replies::new(),
             layers: 0,
             now_ms: crate::clock::now_ms(),
             unsent: Vec::new(),

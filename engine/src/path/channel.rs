@@ -87,6 +87,8 @@ pub struct Opening {
     pub opened: u64,
     /// Records dropped.
     pub refused: u64,
+    /// Records that were not genuine.
+    pub forged: u64,
     /// The highest nonce of a message that the way followed (`wire.md` E.5).
     followed: u64,
     /// By which link, and with which return route, that message came.
@@ -123,6 +125,7 @@ impl Channel {
                 notices: buckets,
                 opened: 0,
                 refused: 0,
+                forged: 0,
                 followed: 0,
                 seen: None,
             }),
@@ -162,26 +165,28 @@ impl Channel {
         !self.ended.swap(true, Ordering::AcqRel)
     }
 
-    /// A genuine message with number `nonce` came by `link`, whose local address is `address`; the outer message had the
-    /// return route `back`. From now on the way is that one, if it is newer than what the way followed before.
-    pub fn follow(&self, opening: &mut Opening, nonce: u64, link: LinkId, address: &[u8], back: Route<'_>) {
-        if !self.follows_peer || nonce <= opening.followed {
-            return;
-        }
-        opening.followed = nonce;
-        if opening.seen.as_ref().is_some_and(|(seen, route)| *seen == link && **route == *back.encoded()) {
-            return;
-        }
+    /// A genuine message that is news came by `link`, whose local address is `address`; the outer message had the return
+    /// route `back`. From now on the way is that one.
+    pub fn follow(&self, opening: &mut Opening, link: LinkId, address: &[u8], back: Route<'_>) {
         opening.seen = Some((link, back.encoded().into()));
         let mut sealing = self.sealing();
-        let onward = sealing.way.rest.onward();
-        let Some(last) = onward.iter().last() else { return };
+        let Some(last) = sealing.way.rest.onward().iter().last() else { return };
         let addresses: Vec<AddressRef<'_>> = back.iter().chain([last]).collect();
         if addresses.len() < ockam_wire::ROUTE_MAX {
             let rest = FixedHead::new(RouteParts::new(&addresses));
             sealing.way = Way { first: address.into(), rest };
             self.egress.store(link.0, Ordering::Release);
         }
+    }
+}
+
+impl Opening {
+    /// Whether a genuine message with number `nonce` is newer than what the way followed before, and came by another way:
+    /// by `link`, with a return route of these encoded addresses (`wire.md` E.5).
+    pub fn is_news(&mut self, nonce: u64, link: LinkId, back: &[u8]) -> bool {
+        let newer = nonce > self.followed;
+        self.followed = self.followed.max(nonce);
+        newer && self.seen.as_ref().is_none_or(|(seen, route)| *seen != link || **route != *back)
     }
 }
 

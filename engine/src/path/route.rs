@@ -30,7 +30,7 @@ pub enum Ingress<'a> {
         peer: IpAddr,
     },
     /// Out of a channel.
-    Channel(&'a Channel),
+    Channel(&'a Arc<Channel>),
 }
 
 impl Ingress<'_> {
@@ -122,8 +122,8 @@ pub enum Verdict<'a, 't> {
 const STEPS_MAX: usize = crate::path::trail::FRONT_MAX;
 
 /// Decides about one message, whose routes are in `walk` and are what is to be written afterwards. `replies` are those of
-/// the ingress link.
-pub fn route<'a, 't>(
+/// the ingress link; a channel has its own.
+pub fn route<'a: 't, 't>(
     tables: &'t Tables,
     ingress: Ingress<'a>,
     replies: &Replies,
@@ -172,9 +172,10 @@ pub fn route<'a, 't>(
             TCP => return refuse(DropReason::TransitRefused, walk),
             _ => return refuse(DropReason::UnsupportedTransport, walk),
         }
-        // An answer goes back over the link that the question came in on: no need to look for it.
+        // An answer goes back over the link, or through the channel, that the question came by: no need to look for it.
         let place = match ingress {
             Ingress::Link { link, address, .. } if next.name == address => Place::Link(link),
+            Ingress::Channel(channel) if *next.name == *channel.encryptor => Place::Encryptor(channel),
             _ => match tables.find(next.name) {
                 Some(place) => place,
                 None => return refuse(DropReason::NoSuchAddress, walk),
@@ -240,7 +241,11 @@ fn admitted(place: Place<'_>, ingress: Ingress<'_>, replies: &Replies) -> bool {
         Place::Link(_) | Place::Encryptor(_) => false,
         Place::Set { reachable, .. } | Place::Decryptor { reachable, .. } => reachable & (1 << flow_control) != 0,
     };
-    by_flow_control || replies.admits(place.reply_key())
+    by_flow_control
+        || match ingress {
+            Ingress::Channel(channel) => channel.opening().replies.admits(place.reply_key()),
+            _ => replies.admits(place.reply_key()),
+        }
 }
 
 fn dial<'a>(tables: &Tables, ingress: Ingress<'a>, name: &'a [u8], walk: &mut Walk<'a>) -> Verdict<'a, 'static> {

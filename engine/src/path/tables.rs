@@ -44,9 +44,10 @@ impl Place<'_> {
     }
 }
 
-/// What control put at a local address.
+/// What is at a local address, as a core keeps it.
 #[derive(Debug)]
 enum Entry {
+    Link(LinkId),
     Target { target: Target, reachable: u64, serial: u64 },
     Encryptor(Arc<Channel>),
     Decryptor { channel: Arc<Channel>, reachable: u64, serial: u64 },
@@ -70,10 +71,10 @@ pub type Directory = RwLock<HashMap<LinkAddress, LinkId>>;
 /// The addresses that one core knows.
 #[derive(Debug)]
 pub struct Tables {
-    /// Links of this core.
-    links: HashMap<LinkAddress, LinkId>,
-    /// What control set.
-    set: HashMap<Box<[u8]>, Entry>,
+    /// Names of 32 bytes, as links and channels have: one look tells which.
+    long: HashMap<LinkAddress, Entry>,
+    /// Other names.
+    short: HashMap<Box<[u8]>, Entry>,
     /// What this core was sent for channels that are being made, by their decryptor's name.
     pub handshakes: HashMap<Box<[u8]>, Handshake>,
     /// Links of all cores.
@@ -86,40 +87,54 @@ impl Tables {
     /// No address but those of other cores' links.
     pub fn new(directory: Arc<Directory>) -> Self {
         let transit = TransitRules::default();
-        Tables { links: HashMap::new(), set: HashMap::new(), handshakes: HashMap::new(), directory, transit }
+        Tables { long: HashMap::new(), short: HashMap::new(), handshakes: HashMap::new(), directory, transit }
     }
 
     /// What has this address (transport type 0).
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<Place<'_>> {
-        let address: Result<&LinkAddress, _> = name.try_into();
-        if let Ok(address) = address
-            && let Some(link) = self.links.get(address)
-        {
-            return Some(Place::Link(*link));
+        let long: Result<&LinkAddress, _> = name.try_into();
+        let entry = match long {
+            Ok(name) => self.long.get(name),
+            Err(_) => self.short.get(name),
+        };
+        match entry {
+            Some(Entry::Link(link)) => Some(Place::Link(*link)),
+            Some(&Entry::Target { target, reachable, serial }) => Some(Place::Set { target, reachable, serial }),
+            Some(Entry::Encryptor(channel)) => Some(Place::Encryptor(channel)),
+            Some(Entry::Decryptor { channel, reachable, serial }) => {
+                Some(Place::Decryptor { channel, reachable: *reachable, serial: *serial })
+            }
+            None => {
+                let directory = self.directory.read().expect("no writer panics");
+                directory.get(long.ok()?).map(|&link| Place::Link(link))
+            }
         }
-        if let Some(entry) = self.set.get(name) {
-            return Some(match entry {
-                &Entry::Target { target, reachable, serial } => Place::Set { target, reachable, serial },
-                Entry::Encryptor(channel) => Place::Encryptor(channel),
-                Entry::Decryptor { channel, reachable, serial } => {
-                    Place::Decryptor { channel, reachable: *reachable, serial: *serial }
-                }
-            });
+    }
+
+    fn put(&mut self, name: &[u8], entry: Entry) {
+        match name.try_into() {
+            Ok(name) => drop(self.long.insert(name, entry)),
+            Err(_) => drop(self.short.insert(name.into(), entry)),
         }
-        let directory = self.directory.read().expect("no writer panics");
-        directory.get(address.ok()?).map(|&link| Place::Link(link))
+    }
+
+    fn take(&mut self, name: &[u8]) {
+        match <&LinkAddress>::try_from(name) {
+            Ok(name) => drop(self.long.remove(name)),
+            Err(_) => drop(self.short.remove(name)),
+        }
     }
 
     /// A link of this core is reachable by its address from all cores.
     pub fn add_link(&mut self, address: LinkAddress, link: LinkId) {
-        self.links.insert(address, link);
+        self.long.insert(address, Entry::Link(link));
         self.directory.write().expect("no writer panics").insert(address, link);
     }
 
     /// A link of this core is gone.
     pub fn remove_link(&mut self, address: &LinkAddress) {
-        self.links.remove(address);
+        self.long.remove(address);
         self.directory.write().expect("no writer panics").remove(address);
     }
 
@@ -129,20 +144,20 @@ impl Tables {
         if target == Target::Handshake {
             self.handshakes.insert(name.into(), Handshake::default());
         }
-        self.set.insert(name.into(), Entry::Target { target, reachable, serial });
+        self.put(name, Entry::Target { target, reachable, serial });
     }
 
     /// Control cleared an address. Gives what waited for it.
     pub fn clear(&mut self, name: &[u8]) -> Option<Handshake> {
-        self.set.remove(name);
+        self.take(name);
         self.handshakes.remove(name)
     }
 
     /// A channel takes its two addresses. `serial` stands for the decryptor. Gives what waited for it.
     pub fn install(&mut self, channel: &Arc<Channel>, reachable: u64, serial: u64) -> Option<Handshake> {
         let decryptor = Entry::Decryptor { channel: channel.clone(), reachable, serial };
-        self.set.insert(channel.decryptor.clone(), decryptor);
-        self.set.insert(channel.encryptor.clone(), Entry::Encryptor(channel.clone()));
+        self.put(&channel.decryptor, decryptor);
+        self.put(&channel.encryptor, Entry::Encryptor(channel.clone()));
         self.handshakes.remove(&channel.decryptor)
     }
 }
