@@ -161,6 +161,11 @@ impl RawListener {
         RawPeer::over(self.0.accept().expect("accept a connection").0)
     }
 
+    /// The next connection, after both preambles, for a peer that speaks channels.
+    pub fn accept_wire(&self) -> ockam_tests::Peer {
+        ockam_tests::Peer::on(self.0.accept().expect("accept a connection").0)
+    }
+
     /// The next connection, after both preambles. The node's must come without waiting for ours.
     pub fn accept_link(&self) -> RawPeer {
         let mut peer = self.accept();

@@ -103,6 +103,7 @@ macro_rules! both_ways {
 mod channels;
 mod channels_identity;
 mod channels_middle;
+mod channels_raw;
 mod channels_routes;
 mod channels_send;
 mod differences;
