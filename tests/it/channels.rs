@@ -10,6 +10,7 @@ use ockam_tests::{
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Write;
 
 /// A node, and a channel of a test's peer to it.
 struct Met {
@@ -820,6 +821,44 @@ on_both_drivers! {
         drop((second, std::mem::replace(&mut met.peer, Peer::connect(met.node.address))));
         met.home.json(&["engine", "stats", "--at", "n1"]);
         met.lives();
+    }
+
+    // An initiator that uses eight connections at once, on all cores: everything comes back once, by one of them.
+    records_may_come_by_many_connections(driver) {
+        let Met { home, node, peer, mut channel } = Met::new(driver);
+        let mut peers = vec![peer];
+        peers.extend((0..7).map(|_| Peer::connect(node.address)));
+        let mut writers: Vec<_> = peers.iter().map(|peer| peer.stream.try_clone().unwrap()).collect();
+        let (tell, received) = std::sync::mpsc::channel();
+        for mut peer in peers {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                peer.stream.set_read_timeout(None).unwrap();
+                // The test may have had enough.
+                while let Some(received) = peer.receive_or_end() && tell.send(received).is_ok() {}
+            });
+        }
+        let payload = |number: u64| {
+            let length = if number.is_multiple_of(50) { 60_000 } else { number as usize % 3000 };
+            [&number.to_be_bytes()[..], &noise(length, number)].concat()
+        };
+        for round in 0..200_u64 {
+            // Half of the window: however they overtake each other, none is too late.
+            let numbers = round * 16..round * 16 + 16;
+            for number in numbers.clone() {
+                let frame = channel.frame_with(&["echo"], &["me"], &payload(number));
+                writers[number as usize * 7 % 8].write_all(&frame).unwrap();
+            }
+            let mut missing: BTreeSet<u64> = numbers.collect();
+            while !missing.is_empty() {
+                let answer = received.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{missing:?} are lost"));
+                let Ok(Inner::Message(message)) = channel.open(&answer.payload) else { panic!("an answer") };
+                let number = u64::from_be_bytes(message.payload[..8].try_into().unwrap());
+                assert!(missing.remove(&number) && message.payload == payload(number), "{number}");
+            }
+        }
+        drop(writers);
+        assert_eq!(dropped(&home, "n1"), 0);
     }
 
     // What comes out of a channel reaches what a peer may reach, and nothing else.
