@@ -422,7 +422,7 @@ impl Attendant {
         else {
             unreachable!("the caller looked");
         };
-        let name_is_valid = |name: &Bytes| !name.0.is_empty() && name.0.len() <= 255;
+        let name_is_valid = |name: &Bytes| !name.0.is_empty() && name.0.len() <= 32;
         let valid = name_is_valid(&decryptor)
             && name_is_valid(&encryptor)
             && decryptor != encryptor

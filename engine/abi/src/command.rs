@@ -141,9 +141,10 @@ crate::records! {
             request: u64,
             /// Control's number for it, which no living channel has.
             channel: u32,
-            /// The local name of the receiving side: set by control before, as [`Target::Handshake`].
+            /// The local name of the receiving side, at most 32 bytes: set by control before, as
+            /// [`Target::Handshake`].
             decryptor: Bytes,
-            /// The local name of the sending side.
+            /// The local name of the sending side, at most 32 bytes.
             encryptor: Bytes,
             /// Seals what is sent, from nonce 0 on.
             sealing_key: Key,

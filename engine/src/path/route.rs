@@ -5,7 +5,7 @@
 
 use crate::path::channel::Channel;
 use crate::path::service::Uppercase;
-use crate::path::tables::{Place, Replies, ReplyKey, Tables};
+use crate::path::tables::{Name, Place, Replies, ReplyKey, Tables};
 use crate::path::trail::Walk;
 use crate::path::transit::DialTarget;
 use ockam_engine_abi::{DropReason, LinkId, Target};
@@ -174,8 +174,8 @@ pub fn route<'a: 't, 't>(
         }
         // An answer goes back over the link, or through the channel, that the question came by: no need to look for it.
         let place = match ingress {
-            Ingress::Link { link, address, .. } if next.name == address => Place::Link(link),
-            Ingress::Channel(channel) if *next.name == *channel.encryptor => Place::Encryptor(channel),
+            Ingress::Link { link, address, .. } if Name::of(next.name) == Name::of(address) => Place::Link(link),
+            Ingress::Channel(channel) if Name::of(next.name) == Some(channel.name) => Place::Encryptor(channel),
             _ => match tables.find(next.name) {
                 Some(place) => place,
                 None => return refuse(DropReason::NoSuchAddress, walk),

@@ -44,6 +44,32 @@ impl Place<'_> {
     }
 }
 
+/// A name of up to 32 bytes, as nearly all are, in words: compared and hashed without a call. A name that was decrypted
+/// a moment ago is still on its way to memory, and loads that a library's comparison makes would wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Name {
+    words: [u64; 4],
+    length: u8,
+}
+
+impl Name {
+    /// The name, unless it is longer.
+    #[inline(always)]
+    pub fn of(name: &[u8]) -> Option<Name> {
+        if name.len() > 32 {
+            return None;
+        }
+        let mut words = [0; 4];
+        for (word, chunk) in words.iter_mut().zip(name.chunks(8)) {
+            *word = match chunk.try_into() {
+                Ok(whole) => u64::from_le_bytes(whole),
+                Err(_) => chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            };
+        }
+        Some(Name { words, length: name.len() as u8 })
+    }
+}
+
 /// What is at a local address, as a core keeps it.
 #[derive(Debug)]
 enum Entry {
@@ -71,10 +97,10 @@ pub type Directory = RwLock<HashMap<LinkAddress, LinkId>>;
 /// The addresses that one core knows.
 #[derive(Debug)]
 pub struct Tables {
-    /// Names of 32 bytes, as links and channels have: one look tells which.
-    long: HashMap<LinkAddress, Entry>,
-    /// Other names.
-    short: HashMap<Box<[u8]>, Entry>,
+    /// What has a name of up to 32 bytes.
+    named: HashMap<Name, Entry>,
+    /// What has a longer one.
+    long: HashMap<Box<[u8]>, Entry>,
     /// What this core was sent for channels that are being made, by their decryptor's name.
     pub handshakes: HashMap<Box<[u8]>, Handshake>,
     /// Links of all cores.
@@ -87,16 +113,15 @@ impl Tables {
     /// No address but those of other cores' links.
     pub fn new(directory: Arc<Directory>) -> Self {
         let transit = TransitRules::default();
-        Tables { long: HashMap::new(), short: HashMap::new(), handshakes: HashMap::new(), directory, transit }
+        Tables { named: HashMap::new(), long: HashMap::new(), handshakes: HashMap::new(), directory, transit }
     }
 
     /// What has this address (transport type 0).
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<Place<'_>> {
-        let long: Result<&LinkAddress, _> = name.try_into();
-        let entry = match long {
-            Ok(name) => self.long.get(name),
-            Err(_) => self.short.get(name),
+        let entry = match Name::of(name) {
+            Some(name) => self.named.get(&name),
+            None => self.long.get(name),
         };
         match entry {
             Some(Entry::Link(link)) => Some(Place::Link(*link)),
@@ -107,34 +132,34 @@ impl Tables {
             }
             None => {
                 let directory = self.directory.read().expect("no writer panics");
-                directory.get(long.ok()?).map(|&link| Place::Link(link))
+                directory.get::<LinkAddress>(name.try_into().ok()?).map(|&link| Place::Link(link))
             }
         }
     }
 
     fn put(&mut self, name: &[u8], entry: Entry) {
-        match name.try_into() {
-            Ok(name) => drop(self.long.insert(name, entry)),
-            Err(_) => drop(self.short.insert(name.into(), entry)),
+        match Name::of(name) {
+            Some(name) => drop(self.named.insert(name, entry)),
+            None => drop(self.long.insert(name.into(), entry)),
         }
     }
 
     fn take(&mut self, name: &[u8]) {
-        match <&LinkAddress>::try_from(name) {
-            Ok(name) => drop(self.long.remove(name)),
-            Err(_) => drop(self.short.remove(name)),
+        match Name::of(name) {
+            Some(name) => drop(self.named.remove(&name)),
+            None => drop(self.long.remove(name)),
         }
     }
 
     /// A link of this core is reachable by its address from all cores.
     pub fn add_link(&mut self, address: LinkAddress, link: LinkId) {
-        self.long.insert(address, Entry::Link(link));
+        self.put(&address, Entry::Link(link));
         self.directory.write().expect("no writer panics").insert(address, link);
     }
 
     /// A link of this core is gone.
     pub fn remove_link(&mut self, address: &LinkAddress) {
-        self.long.remove(address);
+        self.take(address);
         self.directory.write().expect("no writer panics").remove(address);
     }
 
