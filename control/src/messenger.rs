@@ -70,11 +70,12 @@ pub fn send(route: &Route, payload: &[u8], party: Option<&mut Party>, timeout: D
             fix: "Name the node: --from NODE, or /node/NODE in front of the route.".into(),
         });
     };
-    if payload.len() > FRAME_MAX {
-        return Err(too_large(payload.len()));
-    }
     let legs = route.legs();
     let Some((last, channels)) = legs.split_last() else { return Err(Error::internal("a route without legs")) };
+    let onward = last.addresses(usize::from(channels.is_empty()));
+    let reply_to = Address::local(random::hex_id());
+    let offer = Offer { token: random::bytes() };
+    check_length(&onward, &[reply_to.as_ref()], payload, Some(&offer.text()))?;
     let mut conversation = Conversation::over(Link::open(hop, deadline)?);
     let reply = || {
         if let Some(party) = party {
@@ -87,9 +88,6 @@ pub fn send(route: &Route, payload: &[u8], party: Option<&mut Party>, timeout: D
         } else if !channels.is_empty() {
             return Err(Error::internal("a message through secure channels has nobody to be"));
         }
-        let reply_to = Address::local(random::hex_id());
-        let offer = Offer { token: random::bytes() };
-        let onward = last.addresses(usize::from(channels.is_empty()));
         let sent = conversation.send(&onward, &[reply_to.as_ref()], payload, Some(&offer.text()), deadline)?;
         sent.ok_or_else(no_reply)?;
         loop {
@@ -133,17 +131,37 @@ pub fn frame(
     payload: &[u8],
     tracing: Option<&str>,
 ) -> Result<Vec<u8>, Error> {
+    check_length(onward, reply_to, payload, tracing)?;
     let onward: Vec<AddressRef<'_>> = onward.iter().map(Address::as_ref).collect();
-    let outgoing = Outgoing {
-        onward: RouteParts::new(&onward),
+    Ok(outgoing(&onward, reply_to, payload, tracing).to_frame(payload))
+}
+
+/// Refuses what would be larger than a frame may be.
+fn check_length(
+    onward: &[Address],
+    reply_to: &[AddressRef<'_>],
+    payload: &[u8],
+    tracing: Option<&str>,
+) -> Result<(), Error> {
+    let onward: Vec<AddressRef<'_>> = onward.iter().map(Address::as_ref).collect();
+    match outgoing(&onward, reply_to, payload, tracing).body_len() {
+        0..=FRAME_MAX => Ok(()),
+        _ => Err(too_large(payload.len())),
+    }
+}
+
+fn outgoing<'a>(
+    onward: &'a [AddressRef<'a>],
+    reply_to: &'a [AddressRef<'a>],
+    payload: &[u8],
+    tracing: Option<&'a str>,
+) -> Outgoing<'a> {
+    Outgoing {
+        onward: RouteParts::new(onward),
         return_route: RouteParts::new(reply_to),
         payload_len: payload.len(),
         tracing,
-    };
-    if outgoing.body_len() > FRAME_MAX {
-        return Err(too_large(payload.len()));
     }
-    Ok(outgoing.to_frame(payload))
 }
 
 /// A TCP connection on which both sides have sent their preamble (`wire.md` A.1).

@@ -9,7 +9,7 @@
 //! What is sent goes through all channels that are open, and what is received came through all of them. This end has
 //! no node around it: an address of a channel's end is only where its records are sent to.
 
-use super::{Deadline, Link, SENDER, frame, notice_of};
+use super::{Deadline, Link, SENDER, frame, notice_of, outgoing};
 use crate::error::Error;
 use crate::identities::{ChannelKeys, Identities};
 use crate::random;
@@ -19,7 +19,7 @@ use ockam_crypto::{
     RECORD_OVERHEAD, ReadyForMessage3, Sealer, Secret, TAG_LEN, encode_payload, initiate,
 };
 use ockam_wire::undeliverable::Offer;
-use ockam_wire::{Address, AddressRef, FRAME_MAX, Message, Outgoing, ROUTE_MAX, RouteParts};
+use ockam_wire::{Address, AddressRef, FRAME_MAX, Message, ROUTE_MAX};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the ends of channels may take to be told that it is over.
@@ -99,12 +99,7 @@ impl Conversation {
             return self.link.send(&frame(onward, reply_to, payload, tracing)?, deadline);
         };
         let onward: Vec<AddressRef<'_>> = onward.iter().map(Address::as_ref).collect();
-        let outgoing = Outgoing {
-            onward: RouteParts::new(&onward),
-            return_route: RouteParts::new(reply_to),
-            payload_len: payload.len(),
-            tracing,
-        };
+        let outgoing = outgoing(&onward, reply_to, payload, tracing);
         if outgoing.body_len() > FRAME_MAX - RECORD_OVERHEAD {
             return Err(super::too_large(payload.len()));
         }
@@ -234,12 +229,7 @@ impl Conversation {
 fn wrap(channels: &mut [Channel], remote: &[Address], record: Vec<u8>) -> Result<Vec<u8>, Error> {
     let Some((last, before)) = channels.split_last_mut() else { return frame(remote, &[], &record, None) };
     let onward: Vec<AddressRef<'_>> = remote.iter().map(Address::as_ref).collect();
-    let outgoing = Outgoing {
-        onward: RouteParts::new(&onward),
-        return_route: RouteParts::new(&[]),
-        payload_len: record.len(),
-        tracing: None,
-    };
+    let outgoing = outgoing(&onward, &[], &record, None);
     if outgoing.body_len() > FRAME_MAX - RECORD_OVERHEAD {
         return Err(super::too_large(record.len()));
     }
