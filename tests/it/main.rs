@@ -7,6 +7,7 @@ mod channels;
 mod cli;
 mod demo;
 mod hostile;
+mod identity;
 mod lifecycle;
 mod seed;
 mod tidy;

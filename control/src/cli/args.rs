@@ -7,13 +7,13 @@ use crate::api::Service;
 use crate::home::NodeName;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use ockam_crypto::{ChangeHistory, Identifier};
+use ockam_crypto::Identifier;
 use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
 use std::path::PathBuf;
 
 use super::stdin::RouteArg;
-use super::values::{self, Duration, HostPort, NodeRef};
+use super::values::{self, Duration, HistoryArg, HostPort, NodeRef};
 
 /// The whole command line.
 #[derive(Parser, Debug)]
@@ -594,8 +594,8 @@ pub enum IdentityCommand {
     Create(IdentityCreate),
     /// Store the history of an identity: of somebody else's, or with the vault that has its key of one of ours
     #[command(after_help = "Examples:\n  \
-        ockam identity import \"$(ssh host ockam identity export bob)\" bob\n  \
-        ockam identity import \"$(cat alice.history)\" alice --vault restored")]
+        ssh host ockam identity export | ockam identity import - bob\n  \
+        cat alice.history | ockam identity import - alice --vault restored")]
     Import(IdentityImport),
     /// Print the history of an identity, for others to import; nothing in it is secret
     #[command(after_help = "Examples:\n  ockam identity export alice\n  ockam identity export > alice.history")]
@@ -633,9 +633,9 @@ pub struct IdentityCreate {
 /// Arguments of `identity import`.
 #[derive(Args, Debug)]
 pub struct IdentityImport {
-    /// The history, as `identity export` prints it
+    /// The history, as `identity export` prints it; `-` stands for one line of stdin
     #[arg(value_name = "HISTORY", value_parser = values::history)]
-    pub history: ChangeHistory,
+    pub history: HistoryArg,
     /// The name that it gets here
     #[arg(value_parser = values::name)]
     pub name: Option<String>,

@@ -56,12 +56,25 @@ pub fn identity_ref(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses and verifies an exported history.
+/// An exported history as it was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HistoryArg {
+    /// Complete.
+    Given(ChangeHistory),
+    /// The next line of stdin is it.
+    Stdin,
+}
+
+/// Parses and verifies an exported history; `-` stands for one line of stdin.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn history(text: &str) -> Result<ChangeHistory, String> {
-    ChangeHistory::from_hex(text).map_err(|error| format!("{error}; `ockam identity export` prints one"))
+pub fn history(text: &str) -> Result<HistoryArg, String> {
+    if text == "-" {
+        return Ok(HistoryArg::Stdin);
+    }
+    let history = ChangeHistory::from_hex(text);
+    history.map(HistoryArg::Given).map_err(|error| format!("{error}; `ockam identity export` prints one"))
 }
 
 /// An error of a parser as clap shows it, behind the argument and its value.

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::home::{Home, NodeName};
 use crate::store::SharedStore;
 use crate::store::identity::{PurposeKeyRow, Tables};
-use crate::store::vault::{Place, Vault};
+use crate::store::vault::{self, Place, Vault};
 use ockam_crypto::{
     Attestation, ChangeHistory, Comparison, Identifier, KEY_LIFETIME_SECS, PURPOSE_KEY_LIFETIME_SECS, PublicKey,
     PurposePublicKey, Validity, X25519Key,
@@ -102,7 +102,7 @@ impl Identities {
     /// # Errors
     /// [`Error::NoSuchVault`].
     pub fn vault(&self, name: Option<&str>) -> Result<VaultRow, Error> {
-        vault(&self.store.identities(), name)
+        find_vault(&self.store.identities(), name)
     }
 
     /// Makes a vault, or takes up the one that is in this place already. Without a path its file is in the home; with a
@@ -138,7 +138,7 @@ impl Identities {
         passphrase_file: Option<&Path>,
     ) -> Result<VaultRow, Error> {
         let (old, new) = self.store.change_identities(|tables| {
-            let old = vault(tables, Some(name))?;
+            let old = find_vault(tables, Some(name))?;
             let mut new = old.clone();
             if let Some(file) = passphrase_file {
                 new.place.passphrase_file = Some(absolute(file)?);
@@ -165,16 +165,16 @@ impl Identities {
     /// [`Error::NoSuchVault`], [`Error::InUse`], [`Error::Storage`].
     pub fn delete_vault(&mut self, name: &str) -> Result<DeletedVault, Error> {
         let deleted = self.store.change_identities(|tables| {
-            let vault = vault(tables, Some(name))?;
+            let vault = find_vault(tables, Some(name))?;
             if let Some(identity) = tables.user_of_vault(name)? {
                 let by = format!("the identity {identity:?}");
                 return Err(Error::InUse { what: "vault", name: name.into(), by });
             }
             tables.remove_vault(name)?;
             let file_left = match Vault::open(&vault.place) {
+                _ if vault::is_gone(&vault.place.path)? => None,
                 Ok(opened) if opened.is_empty() => None,
                 Ok(opened) => Some(format!("holds {} keys of identities that this home does not have", opened.len())),
-                Err(Error::Storage { errno, .. }) if errno == rustix::io::Errno::NOENT.raw_os_error() => None,
                 Err(error) => Some(format!("may hold keys: {error}")),
             };
             Ok(DeletedVault { vault, file_left })
@@ -274,7 +274,7 @@ impl Identities {
                 tables.name_identity(&identifier, name)?;
             }
             if let Some(in_vault) = in_vault {
-                let vault = vault(tables, Some(in_vault))?;
+                let vault = find_vault(tables, Some(in_vault))?;
                 if Vault::open(&vault.place)?.signing_key(&history.latest().key).is_none() {
                     return Err(Error::IdentityUnusable {
                         identity: identifier.to_string(),
@@ -300,7 +300,7 @@ impl Identities {
     fn rotate_at(&mut self, name: Option<&str>, now: u64) -> Result<(IdentityRow, ChangeHistory), Error> {
         let row = self.named(name)?;
         let (place, old, new) = self.store.change_identities(|tables| {
-            let place = vault(tables, Some(&row.vault))?.place;
+            let place = find_vault(tables, Some(&row.vault))?.place;
             let old = own_history(tables, &row)?;
             let new = Vault::update(&place, |vault| {
                 let old_key = vault.signing_key(&old.latest().key).ok_or_else(|| key_is_gone(&row))?;
@@ -345,13 +345,12 @@ impl Identities {
                     tables.purpose_key(&found.identifier)?.iter().map(|key| key.public).collect();
                 let history = tables.history(&found.identifier)?;
                 publics.extend(history.iter().flat_map(ChangeHistory::changes).filter_map(|change| bytes(&change.key)));
-                let removed = Vault::update(&vault(tables, Some(vault_name))?.place, |vault| {
-                    vault.remove(&publics);
-                    Ok(())
-                });
-                match removed {
-                    Err(Error::Storage { errno, .. }) if errno == rustix::io::Errno::NOENT.raw_os_error() => {}
-                    removed => removed?,
+                let place = find_vault(tables, Some(vault_name))?.place;
+                if !vault::is_gone(&place.path)? {
+                    Vault::update(&place, |vault| {
+                        vault.remove(&publics);
+                        Ok(())
+                    })?;
                 }
             }
             tables.remove_identity(&found.identifier)?;
@@ -388,14 +387,14 @@ impl Identities {
             // Another process was faster.
             Some(keys) => Ok(keys),
             None => {
-                let place = vault(tables, Some(&row.vault))?.place;
+                let place = find_vault(tables, Some(&row.vault))?.place;
                 make_channel_keys(tables, &row, &own_history(tables, &row)?, &place, now)
             }
         })
     }
 }
 
-fn vault(tables: &Tables, name: Option<&str>) -> Result<VaultRow, Error> {
+fn find_vault(tables: &Tables, name: Option<&str>) -> Result<VaultRow, Error> {
     let found = match name {
         Some(name) => tables.vault(name)?,
         None => tables.default_vault()?,
@@ -437,7 +436,7 @@ fn create_vault(
         created => created?,
     }
     tables.add_vault(name, &place)?;
-    vault(tables, Some(name))
+    find_vault(tables, Some(name))
 }
 
 /// A file is one vault.
@@ -490,7 +489,7 @@ fn create(
     let vault = match (in_vault, tables.default_vault()?) {
         (None, None) => create_vault(tables, home, DEFAULT_VAULT, None, None)?,
         (None, Some(vault)) => vault,
-        (Some(in_vault), _) => vault(tables, Some(in_vault))?,
+        (Some(in_vault), _) => find_vault(tables, Some(in_vault))?,
     };
     let history = Vault::update(&vault.place, |keys| {
         let key = keys.make_signing_key(&vault.place.path)?;
@@ -530,7 +529,7 @@ fn stored_channel_keys(tables: &Tables, row: &IdentityRow, now: u64) -> Result<O
     {
         return Ok(None);
     }
-    let vault = Vault::open(&vault(tables, Some(&row.vault))?.place)?;
+    let vault = Vault::open(&find_vault(tables, Some(&row.vault))?.place)?;
     let keys = vault.channel_key(&stored.public);
     Ok(keys.map(|static_key| ChannelKeys { history, attestation, static_key, expires_at }))
 }

@@ -359,7 +359,7 @@ fn an_encrypted_vault_works_like_another_and_needs_its_passphrase() {
     // The passphrase moves, with the vault.
     let moved = file.with_extension("moved");
     fs::rename(&file, &moved).unwrap();
-    assert!(matches!(identities.channel_keys(&alice.identifier, now().unwrap()), Err(Error::Storage { .. })));
+    assert!(matches!(identities.channel_keys(&alice.identifier, now().unwrap()), Err(Error::InputMissing { .. })));
     let old = identities.vault(Some("safe")).unwrap().place.path;
     let new = fixture.home.path().join("new.vault");
     let place = identities.move_vault("safe", Some(&new), Some(&moved)).unwrap().place;

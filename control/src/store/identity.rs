@@ -19,7 +19,7 @@ pub(super) const MIGRATION: &str = "
         passphrase_file BLOB,
         created_ms      INTEGER NOT NULL,
         is_default      INTEGER NOT NULL CHECK (is_default IN (0, 1))
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     CREATE UNIQUE INDEX one_default_vault ON vault (is_default) WHERE is_default = 1;
 
     CREATE TABLE identity (
@@ -128,7 +128,7 @@ impl<'a> Tables<'a> {
         self.run("DELETE FROM vault WHERE name = ?1", &[&name])?;
         self.run(
             "UPDATE vault SET is_default = 1
-             WHERE name = (SELECT name FROM vault ORDER BY created_ms, name LIMIT 1)
+             WHERE name = (SELECT name FROM vault ORDER BY rowid LIMIT 1)
                AND NOT EXISTS (SELECT 1 FROM vault WHERE is_default = 1)",
             &[],
         )
@@ -208,7 +208,7 @@ impl<'a> Tables<'a> {
         self.run("DELETE FROM identity WHERE identifier = ?1", &[&identifier.0])?;
         self.run(
             "UPDATE identity SET is_default = 1
-             WHERE identifier = (SELECT identifier FROM identity WHERE vault IS NOT NULL ORDER BY stored_ms, name LIMIT 1)
+             WHERE identifier = (SELECT identifier FROM identity WHERE vault IS NOT NULL ORDER BY rowid LIMIT 1)
                AND NOT EXISTS (SELECT 1 FROM identity WHERE is_default = 1)",
             &[],
         )

@@ -109,8 +109,9 @@ impl Vault {
     /// Reads a vault.
     ///
     /// # Errors
-    /// [`Error::Vault`], [`Error::WrongPassphrase`], [`Error::InputMissing`] when it is encrypted and no passphrase file
-    /// is named, [`Error::OpenToOthers`], [`Error::NotOurs`], [`Error::WrongKind`], [`Error::Storage`].
+    /// [`Error::Vault`], [`Error::WrongPassphrase`], [`Error::InputMissing`] when a file is gone, or the vault is
+    /// encrypted and no passphrase file is named, [`Error::OpenToOthers`], [`Error::NotOurs`], [`Error::WrongKind`],
+    /// [`Error::Storage`].
     pub fn open(place: &Place) -> Result<Vault, Error> {
         Vault::from_bytes(&read_private_file(&place.path)?, place)
     }
@@ -345,9 +346,27 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
+/// Whether a vault's file does not exist.
+///
+/// # Errors
+/// [`Error::Storage`] when that cannot be found out.
+pub fn is_gone(path: &Path) -> Result<bool, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Error::storage("examine", path, &error)),
+    }
+}
+
 /// Reads a file that nobody else may have access to.
 fn read_private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Error::InputMissing {
+                what: format!("the vault's file {}", path.display()),
+                fix: "Put it back, or restore it from a backup.".into(),
+            });
+        }
         Err(error) => return Err(Error::storage("open", path, &error)),
         Ok(metadata) if metadata.is_file() && metadata.mode() & 0o077 != 0 => {
             return Err(Error::OpenToOthers { path: path.into(), mode: metadata.mode() & 0o7777 });
@@ -367,7 +386,13 @@ fn read_private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
 fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     // Non-blocking, so that a named pipe does not hang the command.
     let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK).open(path);
-    let file = opened.map_err(|error| Error::storage("open", path, &error))?;
+    let file = opened.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::InputMissing {
+            what: format!("the file {} with the passphrase of a vault", path.display()),
+            fix: "Put it back, or say where it is now with `ockam vault move VAULT --passphrase-file FILE`.".into(),
+        },
+        _ => Error::storage("open", path, &error),
+    })?;
     let metadata = file.metadata().map_err(|error| Error::storage("examine", path, &error))?;
     if !metadata.is_file() {
         return Err(Error::WrongKind {
@@ -623,7 +648,7 @@ mod tests {
             assert!(matches!(Vault::open(&place), Err(Error::BadData { .. })));
         }
         fs::remove_file(&file).unwrap();
-        assert!(matches!(Vault::open(&place), Err(Error::Storage { .. })));
+        assert!(matches!(Vault::open(&place), Err(Error::InputMissing { .. })));
         let pipe = directory.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let piped = Place { passphrase_file: Some(pipe), ..place.clone() };

@@ -3,6 +3,7 @@
 use super::Session;
 use crate::cli::args::{Encoding, IdentityCommand};
 use crate::cli::show::{Output, table};
+use crate::cli::values::HistoryArg;
 use crate::error::Error;
 use crate::identities::{Identities, IdentityRow, KnownIdentity};
 use crate::text::to_hex;
@@ -31,7 +32,11 @@ pub fn run(command: IdentityCommand, session: &mut Session) -> Result<(), Error>
         IdentityCommand::Import(arguments) => {
             let mut identities = Identities::open(session.home()?)?;
             let (name, vault) = (arguments.name.as_deref(), arguments.vault.as_deref());
-            let known = identities.import(&arguments.history, name, vault)?;
+            let history = match arguments.history {
+                HistoryArg::Given(history) => history,
+                HistoryArg::Stdin => history_of_stdin()?,
+            };
+            let known = identities.import(&history, name, vault)?;
             let plain = || match (&known.name, &known.vault) {
                 (Some(name), Some(vault)) => {
                     format!("The identity {name} has its key in the vault {vault}.\n{}", known.identifier)
@@ -94,6 +99,19 @@ pub fn run(command: IdentityCommand, session: &mut Session) -> Result<(), Error>
             print_deleted(session, &names, arguments.all, "There are no identities.")
         }
     }
+}
+
+fn history_of_stdin() -> Result<ChangeHistory, Error> {
+    let what = || "the line of stdin for the history".to_owned();
+    let fix = || "Pipe what `ockam identity export` prints into this command.".to_owned();
+    let line = crate::cli::stdin::read_line().map_err(|error| match error.raw_os_error() {
+        Some(errno) => Error::Io { what: "cannot read the history from stdin".into(), errno },
+        None => Error::BadData { what: what(), why: error.to_string(), fix: fix() },
+    })?;
+    if line.trim().is_empty() {
+        return Err(Error::InputMissing { what: what(), fix: fix() });
+    }
+    ChangeHistory::from_hex(&line).map_err(|error| Error::BadData { what: what(), why: error.to_string(), fix: fix() })
 }
 
 /// Says what was deleted: an object for one, an array for all.
