@@ -282,7 +282,7 @@ pub struct StartService {
 pub struct WorkerInfo {
     /// The address; bytes that are not printable text are shown as `\xNN`.
     pub address: String,
-    /// `echo`, `uppercase`, `hop`, `control` or `link`.
+    /// `echo`, `uppercase`, `hop`, `control`, `handshake`, `link` or `channel`.
     pub kind: String,
     /// Flow controls whose links may reach it.
     pub reachable_from: Vec<String>,
@@ -293,7 +293,7 @@ pub struct WorkerInfo {
 pub struct FlowControlInfo {
     /// 32 hexadecimal digits.
     pub flow_control_id: String,
-    /// `dialed`, or the address of the listener.
+    /// `dialed`, `secure channels` for those that this node opens, or the address of the listener.
     pub producer: String,
     /// Addresses that its links may reach, by default or by `flow-control add-consumer`.
     pub consumers: Vec<String>,

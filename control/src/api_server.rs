@@ -1,15 +1,18 @@
 //! The API (`api.rs`) on the node's Unix socket: HTTP/1.1 for callers of our own user and of root.
 
 use crate::api::{
-    AddConsumer, BODY_BYTES_MAX, ConnectionOrigin, CreateTcpConnection, CreateTcpListener, EngineBrief, EngineInfo,
-    EngineStats, FlowControlInfo, MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo, NodeStatus, PoolInfo, SendMessage,
-    ServiceInfo, StartService, Stopped, TcpConnectionInfo, TcpListenerInfo, WorkerInfo, path,
+    AddConsumer, BODY_BYTES_MAX, ChannelRole, ConnectionOrigin, CreateSecureChannel, CreateSecureChannelListener,
+    CreateTcpConnection, CreateTcpListener, EngineBrief, EngineInfo, EngineStats, FlowControlInfo,
+    MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo, NodeStatus, PoolInfo, SecureChannelInfo, SecureChannelListenerInfo,
+    SendMessage, ServiceInfo, StartService, Stopped, TcpConnectionInfo, TcpListenerInfo, WorkerInfo, path,
 };
+use crate::channels;
 use crate::engine_link::cookie::Cookie;
 use crate::engine_link::{Dump, DumpedLink};
 use crate::error::Error;
 use crate::node::{Engine, Node};
 use crate::store::ListenerRow;
+use crate::store::node::FLOW_CONTROL_INITIATED;
 use crate::supervisor::Supervisor;
 use crate::text::escape;
 use axum::body::Bytes;
@@ -138,6 +141,10 @@ fn router(api: Api) -> Router {
         .route(path::TCP_CONNECTIONS, get(connections).post(create_connection))
         .route(&one(path::TCP_CONNECTIONS), get(connection).delete(delete_connection))
         .route(path::SERVICES, get(services).post(start_service))
+        .route(path::SECURE_CHANNELS, get(secure_channels).post(create_secure_channel))
+        .route(&one(path::SECURE_CHANNELS), get(secure_channel).delete(delete_secure_channel))
+        .route(path::SECURE_CHANNEL_LISTENERS, get(channel_listeners).post(create_channel_listener))
+        .route(&one(path::SECURE_CHANNEL_LISTENERS), get(channel_listener).delete(delete_channel_listener))
         .route(path::WORKERS, get(workers))
         .route(path::FLOW_CONTROLS, get(flow_controls))
         .route(path::CONSUMERS, post(add_consumer))
@@ -264,10 +271,10 @@ pub(crate) async fn node_info(supervisor: &Supervisor) -> Result<NodeInfo, Error
         tcp_listeners: desired.listeners.iter().map(|row| listener_info(node, row)).collect(),
         tcp_connections: connection_infos(node, &dump.links),
         services: service_infos(node),
-        identifier: None,
-        secure_channel_listeners: Vec::new(),
-        secure_channels: Vec::new(),
-        secure_channels_accepted: 0,
+        identifier: node.channels.identifier(),
+        secure_channel_listeners: channel_listener_infos(node),
+        secure_channels: initiated(node.channels.infos(node, &dump)),
+        secure_channels_accepted: node.channels.accepted(),
         transit_rules: desired.transit.iter().map(crate::transit::text).collect(),
         control_log: node.dir.control_log().display().to_string(),
         engine_log: node.dir.engine_log().display().to_string(),
@@ -414,6 +421,93 @@ async fn delete_connection(State(api): State<Api>, Id(id): Id) -> Answer<TcpConn
     Ok(Json(connection_info(node, &node.desired().listeners, &link)))
 }
 
+// ---- secure channels
+
+fn initiated(mut infos: Vec<SecureChannelInfo>) -> Vec<SecureChannelInfo> {
+    infos.retain(|info| info.role == ChannelRole::Initiator);
+    infos
+}
+
+async fn channel_infos(node: &Node) -> Vec<SecureChannelInfo> {
+    // Without an engine no channel lives, and those that shall be are known all the same.
+    let dump = match node.engine_now() {
+        Some(engine) => engine.link.dump().await.unwrap_or_default(),
+        None => Dump::default(),
+    };
+    node.channels.infos(node, &dump)
+}
+
+async fn secure_channels(State(api): State<Api>) -> Json<Vec<SecureChannelInfo>> {
+    Json(channel_infos(api.node()).await)
+}
+
+/// The address may be written as in a route.
+fn channel_address(id: &str) -> String {
+    let name = ["/service/", "/worker/", "0#"].iter().find_map(|front| id.strip_prefix(front)).unwrap_or(id);
+    name.to_owned()
+}
+
+async fn find_channel(node: &Node, address: &str) -> Result<SecureChannelInfo, Error> {
+    let found = channel_infos(node).await.into_iter().find(|info| info.address == address);
+    found.ok_or_else(|| node.no_such("secure channel", address, "ockam secure-channel list"))
+}
+
+async fn secure_channel(State(api): State<Api>, Id(id): Id) -> Answer<SecureChannelInfo> {
+    find_channel(api.node(), &channel_address(&id)).await.map(Json)
+}
+
+/// Ends with its caller: nobody else would know the address of the channel.
+async fn create_secure_channel(
+    State(api): State<Api>,
+    Body(request): Body<CreateSecureChannel>,
+) -> Answer<SecureChannelInfo> {
+    channels::create(api.node(), request).await.map(Json)
+}
+
+async fn delete_secure_channel(State(api): State<Api>, Id(id): Id) -> Answer<SecureChannelInfo> {
+    let address = channel_address(&id);
+    let info = find_channel(api.node(), &address).await?;
+    to_its_end(async move { channels::delete(api.node(), &address).await }).await?;
+    Ok(Json(info))
+}
+
+fn channel_listener_infos(node: &Node) -> Vec<SecureChannelListenerInfo> {
+    node.desired().channel_listeners.iter().map(|row| node.channels.listener_info(row)).collect()
+}
+
+async fn channel_listeners(State(api): State<Api>) -> Json<Vec<SecureChannelListenerInfo>> {
+    Json(channel_listener_infos(api.node()))
+}
+
+async fn channel_listener(State(api): State<Api>, Id(id): Id) -> Answer<SecureChannelListenerInfo> {
+    let row = api.node().channel_listener_named(&channel_address(&id))?;
+    Ok(Json(api.node().channels.listener_info(&row)))
+}
+
+async fn create_channel_listener(
+    State(api): State<Api>,
+    Body(request): Body<CreateSecureChannelListener>,
+) -> Answer<SecureChannelListenerInfo> {
+    let authorized = channels::read_list("authorized", &request.authorized)?;
+    to_its_end(async move {
+        let node = api.node();
+        let identity = match &request.identity {
+            Some(name) => Some(channels::own(node, Some(name)).await?),
+            None => None,
+        };
+        let row = node.create_channel_listener(&request.address, identity, authorized).await?;
+        Ok(Json(node.channels.listener_info(&row)))
+    })
+    .await
+}
+
+async fn delete_channel_listener(State(api): State<Api>, Id(id): Id) -> Answer<SecureChannelListenerInfo> {
+    let row = api.node().channel_listener_named(&channel_address(&id))?;
+    let info = api.node().channels.listener_info(&row);
+    to_its_end(async move { api.node().delete_channel_listener(&row.address).await }).await?;
+    Ok(Json(info))
+}
+
 // ---- services, workers, flow controls
 
 fn service_infos(node: &Node) -> Vec<ServiceInfo> {
@@ -437,12 +531,14 @@ async fn start_service(State(api): State<Api>, Body(request): Body<StartService>
 async fn workers(State(api): State<Api>) -> Answer<Vec<WorkerInfo>> {
     let node = api.node();
     let dump = dump(node, &*node.engine().await?).await?;
-    let listeners = node.desired().listeners;
-    let reachable_from = |mask: u64| {
-        let dialed = (mask & 1 << FLOW_CONTROL_DIALED != 0).then(|| node.dialed_flow_control.clone());
-        let admitted = listeners.iter().filter(|row| mask & 1 << row.bit != 0).map(|row| row.flow_control.clone());
-        dialed.into_iter().chain(admitted).collect()
-    };
+    let desired = node.desired();
+    let links = desired.listeners.iter().map(|row| (row.bit, &row.flow_control));
+    let channels = desired.channel_listeners.iter().map(|row| (row.bit, &row.flow_control));
+    let initiated = (FLOW_CONTROL_INITIATED, &node.initiated_flow_control);
+    let all: Vec<(u8, &String)> =
+        [(FLOW_CONTROL_DIALED, &node.dialed_flow_control)].into_iter().chain(links).chain(channels).chain([initiated]).collect();
+    let reachable_from =
+        |mask: u64| all.iter().filter(|(bit, _)| mask & 1 << bit != 0).map(|(_, id)| (*id).clone()).collect();
     let addresses = dump.addresses.iter().map(|found| WorkerInfo {
         address: escape(&found.address, 255),
         kind: found.target.name().into(),
@@ -453,7 +549,12 @@ async fn workers(State(api): State<Api>) -> Answer<Vec<WorkerInfo>> {
         kind: "link".into(),
         reachable_from: Vec::new(),
     });
-    Ok(Json(addresses.chain(links).collect()))
+    let channels = dump.channels.iter().map(|channel| WorkerInfo {
+        address: escape(&channel.encryptor, 255),
+        kind: "channel".into(),
+        reachable_from: Vec::new(),
+    });
+    Ok(Json(addresses.chain(links).chain(channels).collect()))
 }
 
 async fn flow_controls(State(api): State<Api>) -> Json<Vec<FlowControlInfo>> {
@@ -463,15 +564,18 @@ async fn flow_controls(State(api): State<Api>) -> Json<Vec<FlowControlInfo>> {
         let services = desired.services.iter();
         let reached = services.filter(|(address, service)| desired.reachable(address, *service) & 1 << bit != 0);
         let added = desired.consumers.iter().filter(|(consumer_bit, _)| *consumer_bit == bit);
-        let mut consumers: Vec<String> =
-            reached.map(|(address, _)| address.clone()).chain(added.map(|(_, address)| address.clone())).collect();
+        let listeners = desired.channel_listeners.iter().map(|row| &row.address);
+        let reached = reached.map(|(address, _)| address).chain(listeners);
+        let mut consumers: Vec<String> = reached.chain(added.map(|(_, address)| address)).cloned().collect();
         consumers.sort();
         consumers.dedup();
         FlowControlInfo { flow_control_id: flow_control_id.into(), producer, consumers }
     };
     let dialed = info(FLOW_CONTROL_DIALED, &node.dialed_flow_control, "dialed".into());
     let listeners = desired.listeners.iter().map(|row| info(row.bit, &row.flow_control, row.address.to_string()));
-    Json(std::iter::once(dialed).chain(listeners).collect())
+    let channels = desired.channel_listeners.iter().map(|row| info(row.bit, &row.flow_control, row.address.clone()));
+    let initiated = info(FLOW_CONTROL_INITIATED, &node.initiated_flow_control, "secure channels".into());
+    Json(std::iter::once(dialed).chain(listeners).chain(channels).chain([initiated]).collect())
 }
 
 async fn add_consumer(State(api): State<Api>, Body(request): Body<AddConsumer>) -> Answer<AddConsumer> {

@@ -433,6 +433,12 @@ pub enum Error {
         /// Why it closed.
         why: String,
     },
+    /// The secure channel that carried a message ended before the reply came.
+    #[error("the secure channel ended before the reply came: {why}")]
+    ChannelLost {
+        /// Why it ended.
+        why: String,
+    },
     /// No reply came in time.
     #[error("no reply came from {route} within {}", milliseconds_text(*timeout_ms))]
     NoReply {
@@ -608,6 +614,7 @@ impl Error {
             Error::ConnectFailed { .. } => "E_CONNECT_FAILED",
             Error::Undelivered { .. } => "E_UNDELIVERED",
             Error::LinkLost { .. } => "E_LINK_LOST",
+            Error::ChannelLost { .. } => "E_CHANNEL_LOST",
             Error::NoReply { .. } => "E_NO_REPLY",
             Error::PeerNotAuthorized { .. } => "E_PEER_NOT_AUTHORIZED",
             Error::PeerNotAuthentic { .. } => "E_PEER_NOT_AUTHENTIC",
@@ -640,7 +647,8 @@ impl Error {
             Error::NodeStopped { .. }
             | Error::EngineAway { .. }
             | Error::ControlSilent { .. }
-            | Error::LinkLost { .. } => exit::UNAVAILABLE,
+            | Error::LinkLost { .. }
+            | Error::ChannelLost { .. } => exit::UNAVAILABLE,
             Error::ConnectFailed { attempts, .. } => {
                 let all_not_nodes = attempts.iter().all(|attempt| attempt.failure == AttemptFailure::NotANode);
                 if all_not_nodes && !attempts.is_empty() { exit::PROTOCOL } else { exit::UNAVAILABLE }
@@ -767,7 +775,7 @@ impl Error {
                 "Check that a node listens there: `ockam node list` and `ockam tcp-listener list` on that machine.".into()
             }
             Error::Undelivered { reason, .. } => undelivered_hint(*reason).into(),
-            Error::LinkLost { .. } => "Check that the peer runs, then send again.".into(),
+            Error::LinkLost { .. } | Error::ChannelLost { .. } => "Check that the peer runs, then send again.".into(),
             Error::NoReply { .. } => {
                 "Check the route, or wait longer with --timeout; nodes of other makes drop silently what they cannot deliver."
                     .into()

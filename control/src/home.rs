@@ -287,6 +287,12 @@ pub struct NodeDir {
 }
 
 impl NodeDir {
+    /// The home that it is in.
+    pub fn home(&self) -> Home {
+        let home = self.path.ancestors().nth(2).unwrap_or(&self.path);
+        Home { path: home.to_owned() }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

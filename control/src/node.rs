@@ -5,16 +5,20 @@
 //! of the store.
 
 use crate::api::Service;
+use crate::channels::Channels;
 use crate::engine_link::cookie::{Cookie, CookieKey};
 use crate::engine_link::{CommandError, Dump, DumpedLink, EngineLink, EngineReady};
 use crate::error::{Attempt, AttemptFailure, Error};
 use crate::home::NodeDir;
 use crate::messages::Waiting;
 use crate::resolve::bind_listener;
-use crate::store::node::{CONSUMERS_MAX, LISTENERS_MAX, SERVICES_MAX};
-use crate::store::{ListenerRow, NodeStore};
+use crate::store::node::{
+    CHANNEL_LISTENERS_MAX, CHANNELS_MASK, CONSUMERS_MAX, FLOW_CONTROL_INITIATED, LISTENERS_MAX, SERVICES_MAX,
+};
+use crate::store::{ChannelListenerRow, ChannelRow, ListenerRow, NodeStore};
 use crate::supervisor::EngineProcess;
-use ockam_engine_abi::{CloseReason, Command, FLOW_CONTROL_DIALED, LinkId, Notice, Refusal, TransitRule};
+use ockam_engine_abi::{CloseReason, Command, FLOW_CONTROL_DIALED, LinkId, Notice, Refusal, Target, TransitRule};
+use ockam_crypto::Identifier;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -59,6 +63,10 @@ pub(crate) struct Desired {
     pub(crate) services: Vec<(String, Service)>,
     pub(crate) consumers: Vec<(u8, String)>,
     pub(crate) transit: Vec<TransitRule>,
+    /// In the order of their creation.
+    pub(crate) channel_listeners: Vec<Arc<ChannelListenerRow>>,
+    /// In the order of their creation.
+    pub(crate) channels: Vec<ChannelRow>,
 }
 
 impl Desired {
@@ -68,6 +76,8 @@ impl Desired {
             services: store.services()?,
             consumers: store.consumers()?,
             transit: store.transit_rules()?,
+            channel_listeners: store.channel_listeners()?.into_iter().map(Arc::new).collect(),
+            channels: store.channels()?,
         })
     }
 
@@ -78,12 +88,12 @@ impl Desired {
     }
 }
 
-/// `wire.md` A.7: every listener admits the services, those made later too; links that this node dialed may not use it
-/// as a hop.
+/// `wire.md` A.7: every listener admits the services, those made later too; what comes over links that this node dialed
+/// or out of secure channels may not use it as a hop.
 fn reachable_by_default(service: Service) -> u64 {
     match service {
         Service::Echo | Service::Uppercase => u64::MAX,
-        Service::Hop => !(1 << FLOW_CONTROL_DIALED),
+        Service::Hop => !(1 << FLOW_CONTROL_DIALED | CHANNELS_MASK),
     }
 }
 
@@ -98,7 +108,9 @@ pub(crate) struct Node {
     pub(crate) started: Instant,
     pub(crate) cookies: CookieKey,
     pub(crate) dialed_flow_control: String,
+    pub(crate) initiated_flow_control: String,
     pub(crate) waiting: Waiting,
+    pub(crate) channels: Channels,
     pub(crate) restarts: AtomicU32,
     store: tokio::sync::Mutex<NodeStore>,
     desired: Mutex<Desired>,
@@ -111,10 +123,12 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(dir: NodeDir, store: NodeStore) -> Result<Arc<Node>, Error> {
         Ok(Arc::new(Node {
+            channels: Channels::new(&dir),
             dir,
             started: Instant::now(),
             cookies: CookieKey::new(store.cookie_key()?),
             dialed_flow_control: store.dialed_flow_control()?,
+            initiated_flow_control: store.initiated_flow_control()?,
             waiting: Waiting::default(),
             restarts: AtomicU32::new(0),
             desired: Mutex::new(Desired::load(&store)?),
@@ -135,6 +149,20 @@ impl Node {
 
     pub(crate) async fn store(&self) -> tokio::sync::MutexGuard<'_, NodeStore> {
         self.store.lock().await
+    }
+
+    /// What the store says has changed, and nothing in the engine depends on it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn reload(&self, store: &NodeStore) -> Result<(), Error> {
+        *lock(&self.desired) = Desired::load(store)?;
+        Ok(())
+    }
+
+    /// The listener for secure channels with this address.
+    pub(crate) fn channel_listener(&self, address: &str) -> Option<Arc<ChannelListenerRow>> {
+        lock(&self.desired).channel_listeners.iter().find(|row| row.address == address).cloned()
     }
 
     /// A socket that was bound before the engine came.
@@ -185,17 +213,30 @@ impl Node {
     /// # Errors
     /// The engine refuses or ends; on the node's start its first listener cannot listen. Other listeners that cannot are
     /// noted as down.
-    pub(crate) async fn reconcile(&self, link: &EngineLink, has: Dump, is_start: bool) -> Result<(), Error> {
+    pub(crate) async fn reconcile(
+        self: &Arc<Self>,
+        link: &EngineLink,
+        has: Dump,
+        is_start: bool,
+    ) -> Result<(), Error> {
         let store = self.store.lock().await;
         let desired = Desired::load(&store)?;
+        let channel_links = self.channels.adopt(self, link, &has).await;
+        for left in &has.links {
+            let is_over = match self.cookies.open(&left.cookie) {
+                Some(Cookie::Message) => true,
+                Some(Cookie::ChannelLink { .. }) => !channel_links.contains(&left.link),
+                _ => false,
+            };
+            if is_over {
+                link.close(left.link).await;
+            }
+        }
         self.reconcile_listeners(link, has.listeners, &desired, is_start).await?;
         self.reconcile_addresses(link, &has.addresses, &desired).await?;
         let rules = desired.transit.clone();
         let set = link.apply(|request| Command::SetTransit { request, rules }).await;
         set.map_err(|error| self.command_failed("set the transit rules", error))?;
-        for left in has.links.iter().filter(|left| self.cookies.open(&left.cookie) == Some(Cookie::Message)) {
-            link.close(left.link).await;
-        }
         *lock(&self.desired) = desired;
         Ok(())
     }
@@ -284,7 +325,8 @@ impl Node {
         desired: &Desired,
     ) -> Result<(), Error> {
         for found in has {
-            let is_desired = desired.services.iter().any(|(address, _)| address.as_bytes() == found.address);
+            let is_desired = desired.services.iter().any(|(address, _)| address.as_bytes() == found.address)
+                || desired.channel_listeners.iter().any(|row| row.address.as_bytes() == found.address);
             if !is_desired {
                 let cleared = link
                     .apply(|request| Command::ClearAddress { request, address: found.address.clone().into() })
@@ -305,7 +347,33 @@ impl Node {
                 set.map_err(|error| self.command_failed("set an address", error))?;
             }
         }
+        for row in &desired.channel_listeners {
+            let cookie = Cookie::ChannelListener { flow_control: row.flow_control.clone() };
+            let is_there = has.iter().any(|found| {
+                found.address == row.address.as_bytes()
+                    && found.target == Target::Control
+                    && found.reachable == u64::MAX
+                    && self.cookies.open(&found.cookie).as_ref() == Some(&cookie)
+            });
+            if !is_there {
+                let set = self.set_channel_listener(link, row).await;
+                set.map_err(|error| self.command_failed("set an address", error))?;
+            }
+        }
         Ok(())
+    }
+
+    /// Every flow control reaches a listener for secure channels: who comes must show who it is.
+    async fn set_channel_listener(&self, link: &EngineLink, row: &ChannelListenerRow) -> Result<(), CommandError> {
+        let cookie = self.cookies.seal(&Cookie::ChannelListener { flow_control: row.flow_control.clone() });
+        link.apply(|request| Command::SetAddress {
+            request,
+            address: row.address.as_bytes().to_vec().into(),
+            target: Target::Control,
+            reachable: u64::MAX,
+            cookie: cookie.into(),
+        })
+        .await
     }
 
     async fn set_service(
@@ -477,10 +545,7 @@ impl Node {
         let engine = self.engine().await?;
         let mut store = self.store.lock().await;
         let desired = self.desired();
-        if let Some((_, by)) = desired.services.iter().find(|(taken, _)| taken == address) {
-            let by = format!("the service {}", by.name());
-            return Err(Error::AddressTaken { node: self.name(), address: address.into(), by });
-        }
+        self.check_free(&desired, address)?;
         if desired.services.len() >= SERVICES_MAX {
             return Err(Error::Limit { node: self.name(), what: "services", limit: SERVICES_MAX });
         }
@@ -496,6 +561,91 @@ impl Node {
         .await
     }
 
+    fn check_free(&self, desired: &Desired, address: &str) -> Result<(), Error> {
+        let service = desired.services.iter().find(|(taken, _)| taken == address);
+        let by = if let Some((_, service)) = service {
+            format!("the service {}", service.name())
+        } else if desired.channel_listeners.iter().any(|row| row.address == address) {
+            "a listener for secure channels".into()
+        } else if self.channels.has_address(address) {
+            "a secure channel".into()
+        } else {
+            return Ok(());
+        };
+        Err(Error::AddressTaken { node: self.name(), address: address.into(), by })
+    }
+
+    /// Makes a listener for secure channels.
+    ///
+    /// # Errors
+    /// [`Error::AddressTaken`], [`Error::Limit`], [`Error::BadArgument`], those of the store and the engine.
+    pub(crate) async fn create_channel_listener(
+        &self,
+        address: &str,
+        identity: Option<Identifier>,
+        authorized: Vec<Identifier>,
+    ) -> Result<ChannelListenerRow, Error> {
+        check_local_address(address)?;
+        let engine = self.engine().await?;
+        let mut store = self.store.lock().await;
+        self.check_free(&self.desired(), address)?;
+        self.check_not_a_link(&engine, address).await?;
+        // Channels of a listener that is gone keep its bit until they have ended.
+        let dump = engine.link.dump().await.map_err(|error| self.command_failed("say what it has", error))?;
+        let in_use = dump.channels.iter().fold(0, |mask, channel| mask | 1_u64 << (channel.flow_control % 64));
+        let what = "listeners for secure channels";
+        let limit = Error::Limit { node: self.name(), what, limit: CHANNEL_LISTENERS_MAX };
+        let bit = store.free_channel_bit(in_use)?.ok_or(limit)?;
+        let flow_control = crate::random::hex_id();
+        let row = ChannelListenerRow { bit, address: address.into(), flow_control, identity, authorized };
+        self.change(
+            &mut store,
+            "listen for secure channels",
+            |store| store.add_channel_listener(&row),
+            self.set_channel_listener(&engine.link, &row),
+            engine.link.apply(|request| Command::ClearAddress { request, address: address.as_bytes().to_vec().into() }),
+        )
+        .await?;
+        Ok(row)
+    }
+
+    /// Removes a listener for secure channels, and ends the channels that were opened there.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchThing`], those of the store and the engine.
+    pub(crate) async fn delete_channel_listener(&self, address: &str) -> Result<(), Error> {
+        let engine = self.engine().await?;
+        let mut store = self.store.lock().await;
+        let row = self.channel_listener_named(address)?;
+        let clear = async {
+            let address = row.address.as_bytes().to_vec().into();
+            match engine.link.apply(|request| Command::ClearAddress { request, address }).await {
+                Err(CommandError::Refused { why: Refusal::Unknown, .. }) => Ok(()),
+                cleared => cleared,
+            }
+        };
+        self.change(
+            &mut store,
+            "stop listening for secure channels",
+            |store| store.remove_channel_listener(row.bit),
+            clear,
+            self.set_channel_listener(&engine.link, &row),
+        )
+        .await?;
+        drop(store);
+        self.channels.listeners_changed(self, &engine.link).await;
+        Ok(())
+    }
+
+    /// The listener for secure channels with this address.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchThing`].
+    pub(crate) fn channel_listener_named(&self, address: &str) -> Result<Arc<ChannelListenerRow>, Error> {
+        let list = "ockam secure-channel-listener list";
+        self.channel_listener(address).ok_or_else(|| self.no_such("listener for secure channels", address, list))
+    }
+
     /// Lets the links of a flow control reach an address.
     ///
     /// # Errors
@@ -507,9 +657,13 @@ impl Node {
         let desired = self.desired();
         let bit = if flow_control.eq_ignore_ascii_case(&self.dialed_flow_control) {
             FLOW_CONTROL_DIALED
+        } else if flow_control.eq_ignore_ascii_case(&self.initiated_flow_control) {
+            FLOW_CONTROL_INITIATED
         } else {
-            let row = desired.listeners.iter().find(|row| row.flow_control.eq_ignore_ascii_case(flow_control));
-            row.ok_or_else(|| self.no_such("flow control", flow_control, "ockam tcp-listener list"))?.bit
+            let links = desired.listeners.iter().map(|row| (&row.flow_control, row.bit));
+            let channels = desired.channel_listeners.iter().map(|row| (&row.flow_control, row.bit));
+            let found = links.chain(channels).find(|(id, _)| id.eq_ignore_ascii_case(flow_control));
+            found.ok_or_else(|| self.no_such("flow control", flow_control, "ockam tcp-listener list"))?.1
         };
         if desired.consumers.len() >= CONSUMERS_MAX {
             return Err(Error::Limit { node: self.name(), what: "additional consumers", limit: CONSUMERS_MAX });
@@ -600,9 +754,17 @@ impl Node {
 
     // ---- what the engine says unasked
 
-    pub(crate) fn on_notice(&self, link: &EngineLink, notice: Notice) {
+    pub(crate) fn on_notice(self: &Arc<Self>, engine: &EngineLink, notice: Notice) {
         match notice {
-            Notice::Punt { message, .. } => self.waiting.on_punt(&message.0),
+            Notice::Punt { link, channel, message } => {
+                if !self.channels.on_punt(self, engine, link, channel, &message.0) {
+                    self.waiting.on_punt(message.0);
+                }
+            }
+            Notice::ChannelClosed { channel, reason } => {
+                self.waiting.on_channel_closed(channel, reason);
+                self.channels.on_closed(engine, channel, reason);
+            }
             Notice::Undelivered { request, reason, left } => self.waiting.on_undelivered(request, reason, left),
             Notice::LinkDown { link, reason } => {
                 if reason != CloseReason::ByControl {
@@ -610,7 +772,7 @@ impl Node {
                 }
                 self.waiting.on_link_down(link, reason);
             }
-            Notice::Resolve { link: asks, host, port } => self.resolve(link.clone(), asks, host, port),
+            Notice::Resolve { link: asks, host, port } => self.resolve(engine.clone(), asks, host, port),
             other => tracing::debug!(?other, "a notice that nobody waits for"),
         }
     }
@@ -747,7 +909,13 @@ mod tests {
     }
 
     fn text(route: &str) -> SendMessage {
-        SendMessage { route: route.into(), message: MessageBody::Text("hi".into()), timeout_ms: 60_000 }
+        SendMessage {
+            route: route.into(),
+            authorized: Vec::new(),
+            identity: None,
+            message: MessageBody::Text("hi".into()),
+            timeout_ms: 60_000,
+        }
     }
 
     #[test]
@@ -899,7 +1067,7 @@ mod tests {
             }
             for (digits, timeout_ms) in [("0", 1), ("zz", 1), ("00", 0), ("00", u64::MAX)] {
                 let message = MessageBody::Hex(digits.into());
-                let bad = SendMessage { route: "/service/echo".into(), message, timeout_ms };
+                let bad = SendMessage { message, timeout_ms, ..text("/service/echo") };
                 assert_eq!(send(bad).await.unwrap_err().exit(), 64);
             }
             let large = SendMessage { message: MessageBody::Text("x".repeat(17 << 20)), ..text("/service/echo") };

@@ -202,6 +202,7 @@ impl Supervisor {
             "the engine runs"
         );
         self.node.set_engine(Some(Arc::new(Engine { link, ready, counters, process, met: Instant::now() })));
+        crate::channels::resume(&self.node);
         Ok(())
     }
 

@@ -27,6 +27,43 @@ pub enum Cookie {
     Connection,
     /// A link made for one message. It ends with the control that made it.
     Message,
+    /// A listener for secure channels.
+    ChannelListener {
+        /// Its flow control.
+        flow_control: String,
+    },
+    /// The receiving side of a channel that is being made. It ends with the control that makes it.
+    Handshake,
+    /// A link made for a secure channel.
+    ChannelLink {
+        /// The address of the channel.
+        channel: String,
+    },
+    /// A secure channel.
+    Channel {
+        /// Who is at its other end.
+        peer: String,
+        /// Who this end said it is.
+        own: String,
+        /// The last second for which both vouch for their keys, in Unix time.
+        expires_at: u64,
+        /// What it is for.
+        purpose: Purpose,
+    },
+}
+
+/// What a secure channel is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Purpose {
+    /// A peer opened it at the listener with this flow control.
+    Listener(String),
+    /// It shall be (`secure-channel create`).
+    Desired,
+    /// The one with this address, which shall be, goes through it.
+    Way(String),
+    /// A message goes through it. It ends with the control that made it.
+    Message,
 }
 
 /// The key that authenticates the cookies of a node.
@@ -75,6 +112,15 @@ mod tests {
             Cookie::Reply,
             Cookie::Connection,
             Cookie::Message,
+            Cookie::ChannelListener { flow_control: "0".repeat(32) },
+            Cookie::Handshake,
+            Cookie::ChannelLink { channel: "0".repeat(32) },
+            Cookie::Channel {
+                peer: format!("I{}", "0".repeat(64)),
+                own: format!("I{}", "f".repeat(64)),
+                expires_at: u64::MAX,
+                purpose: Purpose::Listener("0".repeat(32)),
+            },
         ];
         for cookie in all {
             let sealed = key.seal(&cookie);

@@ -4,7 +4,7 @@
 //!   ask(command) ──► request number ──► socket ──► engine
 //!        ▲                                           │
 //!        └── pending[request] ◄── reader task ◄──────┘
-//!                                      └──► on_notice (punts, links that went down, names to resolve)
+//!                                      └──► on_notice (punts, links and channels that ended, names to resolve)
 //! ```
 
 pub mod cookie;
@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::{oneshot, watch};
+use zeroize::Zeroize;
 
 /// How long an engine may take to answer `Hello`.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -102,8 +103,10 @@ pub struct Dump {
     pub listeners: Vec<DumpedListener>,
     /// Its links.
     pub links: Vec<DumpedLink>,
-    /// Its local addresses, those of links excepted.
+    /// Its local addresses, those of links and channels excepted.
     pub addresses: Vec<DumpedAddress>,
+    /// Its secure channels.
+    pub channels: Vec<DumpedChannel>,
 }
 
 /// See [`Notice::Listener`].
@@ -157,6 +160,27 @@ pub struct DumpedAddress {
     pub cookie: Vec<u8>,
 }
 
+/// See [`Notice::Channel`].
+#[derive(Debug, Clone)]
+pub struct DumpedChannel {
+    /// Control's number for it.
+    pub channel: u32,
+    /// The local name of its receiving side.
+    pub decryptor: Vec<u8>,
+    /// The local name of its sending side.
+    pub encryptor: Vec<u8>,
+    /// The way to the peer, as a message without payload.
+    pub way: Vec<u8>,
+    /// The flow control of what comes out of it.
+    pub flow_control: u8,
+    /// Milliseconds until it ends.
+    pub expires_in_ms: Option<u64>,
+    /// What it carried.
+    pub traffic: ockam_engine_abi::notice::ChannelTraffic,
+    /// As given.
+    pub cookie: Vec<u8>,
+}
+
 /// A link that control asked for.
 #[derive(Debug, Clone)]
 pub struct DialedLink {
@@ -168,6 +192,20 @@ pub struct DialedLink {
     pub peer: SocketAddr,
     /// This side.
     pub local: SocketAddr,
+}
+
+/// A command on its way. One with keys is wiped, whatever becomes of it.
+struct Record {
+    bytes: Vec<u8>,
+    secret: bool,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.secret {
+            self.bytes.zeroize();
+        }
+    }
 }
 
 enum Pending {
@@ -294,6 +332,17 @@ impl EngineLink {
         self.ask(request, Command::Transmit { request, message: message.into() }, None).await.map(drop)
     }
 
+    /// Installs a channel: `command` is that, with a number of [`EngineLink::new_request`].
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn install(&self, command: Command) -> Result<(), CommandError> {
+        let Command::InstallChannel { request, .. } = command else {
+            return Err(CommandError::Refused { why: Refusal::Invalid, errno: 0 });
+        };
+        self.ask(request, command, None).await.map(drop)
+    }
+
     /// Opens a link. One that comes up after the caller stopped waiting is closed again.
     ///
     /// # Errors
@@ -376,6 +425,8 @@ impl EngineLink {
             self.shared.close();
             return Err(CommandError::Away);
         }
+        // Keys in it do not wait for the answer.
+        drop(command);
         match answered.await {
             Ok(Notice::Refused { why, errno, .. }) => Err(CommandError::Refused { why, errno }),
             Ok(notice) => Ok(notice),
@@ -384,9 +435,9 @@ impl EngineLink {
     }
 
     async fn send(&self, command: &Command, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let record = command.to_bytes();
+        let record = Record { bytes: command.to_bytes(), secret: matches!(command, Command::InstallChannel { .. }) };
         let socket = &self.shared.socket;
-        socket.async_io(Interest::WRITABLE, || socket::send(socket, &record, descriptor)).await
+        socket.async_io(Interest::WRITABLE, || socket::send(socket, &record.bytes, descriptor)).await
     }
 
     fn expect(&self, request: u64, pending: Pending) -> Result<(), CommandError> {
@@ -464,6 +515,31 @@ impl Shared {
                     dump.addresses.push(DumpedAddress { address, target, reachable, cookie });
                 }
             }
+            Notice::Channel {
+                request,
+                channel,
+                decryptor,
+                encryptor,
+                way,
+                flow_control,
+                expires_in_ms,
+                traffic,
+                cookie,
+            } => {
+                if let Some(Pending::Dump(dump, _)) = all.get_mut(&request) {
+                    let (decryptor, encryptor, way, cookie) = (decryptor.0, encryptor.0, way.0, cookie.0);
+                    dump.channels.push(DumpedChannel {
+                        channel,
+                        decryptor,
+                        encryptor,
+                        way,
+                        flow_control,
+                        expires_in_ms,
+                        traffic,
+                        cookie,
+                    });
+                }
+            }
             Notice::DumpEnd { request } => {
                 if let Some(Pending::Dump(dump, answer)) = all.remove(&request) {
                     let _ = answer.send(dump);
@@ -477,7 +553,10 @@ impl Shared {
                 }
                 return Some(undelivered);
             }
-            unasked @ (Notice::LinkDown { .. } | Notice::Resolve { .. } | Notice::Punt { .. }) => return Some(unasked),
+            unasked @ (Notice::LinkDown { .. }
+            | Notice::Resolve { .. }
+            | Notice::Punt { .. }
+            | Notice::ChannelClosed { .. }) => return Some(unasked),
         }
         None
     }

@@ -12,5 +12,5 @@ pub mod node;
 pub mod shared;
 pub mod vault;
 
-pub use node::{ListenerRow, NodeStore, Settings};
+pub use node::{ChannelListenerRow, ChannelRow, ListenerRow, NodeStore, Settings};
 pub use shared::{NodeRow, SharedStore};

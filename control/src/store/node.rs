@@ -7,13 +7,31 @@ use super::database::{self, Format, from_sqlite};
 use crate::api::Service;
 use crate::error::Error;
 use crate::home::NodeDir;
+use ockam_crypto::Identifier;
 use ockam_engine_abi::{FLOW_CONTROL_DIALED, FLOW_CONTROLS_MAX, TransitRule};
 use rusqlite::{Connection, params};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
-/// Most listeners of a node: every one has a flow control of its own, and links that were dialed have one.
-pub const LISTENERS_MAX: usize = FLOW_CONTROLS_MAX as usize - 1;
+/// Flow controls of TCP listeners, those of listeners for secure channels, and the one that all channels share which
+/// this node opens. The ranges are apart so that what only links may reach says so once, whatever listeners come and go.
+const TCP_BITS: Range<u8> = FLOW_CONTROL_DIALED + 1..FLOW_CONTROLS_MAX / 2;
+const CHANNEL_BITS: Range<u8> = FLOW_CONTROLS_MAX / 2..FLOW_CONTROL_INITIATED;
+/// The flow control of channels that this node opens.
+pub const FLOW_CONTROL_INITIATED: u8 = FLOW_CONTROLS_MAX - 1;
+
+/// The flow controls of everything that comes out of channels, as the engine's mask.
+pub const CHANNELS_MASK: u64 = u64::MAX << CHANNEL_BITS.start;
+
+/// Most listeners of a node: every one has a flow control of its own.
+pub const LISTENERS_MAX: usize = (TCP_BITS.end - TCP_BITS.start) as usize;
+
+/// Most listeners of a node for secure channels.
+pub const CHANNEL_LISTENERS_MAX: usize = (CHANNEL_BITS.end - CHANNEL_BITS.start) as usize;
+
+/// Most secure channels that are opened again whenever they end.
+pub const CHANNELS_MAX: usize = 1024;
 
 /// Most services of a node.
 pub const SERVICES_MAX: usize = 1024;
@@ -54,6 +72,29 @@ const FORMAT: Format = Format {
         CREATE TABLE transit (
             rule TEXT NOT NULL PRIMARY KEY
         ) STRICT;
+    ", "
+        ALTER TABLE setting ADD COLUMN initiated_flow_control TEXT    NOT NULL DEFAULT '';
+        ALTER TABLE setting ADD COLUMN last_channel_bit       INTEGER NOT NULL DEFAULT 32;
+        UPDATE setting SET initiated_flow_control = lower(hex(randomblob(16)));
+        CREATE TABLE channel_listener (
+            position     INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+            bit          INTEGER NOT NULL UNIQUE CHECK (bit BETWEEN 32 AND 62),
+            address      TEXT    NOT NULL UNIQUE,
+            flow_control TEXT    NOT NULL UNIQUE CHECK (length(flow_control) = 32),
+            identity     TEXT,
+            authorized   TEXT    NOT NULL
+        ) STRICT;
+        INSERT INTO channel_listener (bit, address, flow_control, authorized)
+            VALUES (32, 'api', lower(hex(randomblob(16))), '');
+        CREATE TABLE channel (
+            position   INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+            address    TEXT    NOT NULL UNIQUE CHECK (length(address) = 32),
+            route      TEXT    NOT NULL,
+            authorized TEXT    NOT NULL,
+            on_the_way TEXT    NOT NULL,
+            identity   TEXT    NOT NULL,
+            peer       TEXT    NOT NULL
+        ) STRICT;
     "],
 };
 
@@ -79,6 +120,39 @@ pub struct ListenerRow {
     pub flow_control: String,
 }
 
+/// A listener for secure channels that shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelListenerRow {
+    /// The flow control's bit in the engine.
+    pub bit: u8,
+    /// Its local address.
+    pub address: String,
+    /// The id of the flow control of what comes out of its channels, 32 hexadecimal digits. One that is made again has
+    /// another.
+    pub flow_control: String,
+    /// Who it says it is; the node's identity when absent.
+    pub identity: Option<Identifier>,
+    /// Of which the peer must have one; anyone's when empty.
+    pub authorized: Vec<Identifier>,
+}
+
+/// A secure channel that shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelRow {
+    /// The local address of its sending side, 32 hexadecimal digits.
+    pub address: String,
+    /// The route to the peer's listener, a MultiAddr.
+    pub route: String,
+    /// Of which the peer must have one; anyone's when empty.
+    pub authorized: Vec<Identifier>,
+    /// The same for each secure channel on the way.
+    pub on_the_way: Vec<Vec<Identifier>>,
+    /// Who this node says it is.
+    pub identity: Identifier,
+    /// Who the peer was when the channel was made.
+    pub peer: Identifier,
+}
+
 /// The file of one node.
 #[derive(Debug)]
 pub struct NodeStore {
@@ -94,8 +168,9 @@ impl NodeStore {
     pub fn open(dir: &NodeDir) -> Result<NodeStore, Error> {
         let path = dir.database();
         let connection = database::open_or_make(&path, &FORMAT, |connection| {
-            let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0)";
-            connection.execute(sql, params![crate::random::bytes::<32>(), crate::random::hex_id()])?;
+            let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0, ?3, 32)";
+            let [dialed, initiated] = [crate::random::hex_id(), crate::random::hex_id()];
+            connection.execute(sql, params![crate::random::bytes::<32>(), dialed, initiated])?;
             for service in [Service::Echo, Service::Uppercase] {
                 connection.execute("INSERT INTO service VALUES (?1, ?1)", [service.name()])?;
             }
@@ -158,6 +233,12 @@ impl NodeStore {
         self.sqlite(self.connection.query_row("SELECT dialed_flow_control FROM setting", [], |row| row.get(0)))
     }
 
+    /// The id of the flow control of channels that this node opens.
+    pub fn initiated_flow_control(&self) -> Result<String, Error> {
+        let sql = "SELECT initiated_flow_control FROM setting";
+        self.sqlite(self.connection.query_row(sql, [], |row| row.get(0)))
+    }
+
     /// Listeners, in the order of their creation.
     pub fn listeners(&self) -> Result<Vec<ListenerRow>, Error> {
         let rows = self.rows("SELECT bit, address, flow_control FROM listener ORDER BY position", |row| {
@@ -175,9 +256,8 @@ impl NodeStore {
     /// possible (links of a listener that is gone keep it). `None` when all that are neither taken nor in `avoid` are out.
     pub fn free_bit(&self, avoid: u64) -> Result<Option<u8>, Error> {
         let last: u8 = self.sqlite(self.connection.query_row("SELECT last_bit FROM setting", [], |row| row.get(0)))?;
-        let taken = self.listeners()?.iter().fold(avoid | 1 << FLOW_CONTROL_DIALED, |taken, row| taken | 1 << row.bit);
-        let candidates = (1..=FLOW_CONTROLS_MAX).map(|step| (last + step) % FLOW_CONTROLS_MAX);
-        Ok(candidates.into_iter().find(|bit| taken & (1 << bit) == 0))
+        let taken = self.listeners()?.iter().fold(avoid, |taken, row| taken | 1 << row.bit);
+        Ok(free_after(last, TCP_BITS, taken))
     }
 
     /// Adds a listener; what the links of the first one may reach, its links may, too.
@@ -199,6 +279,92 @@ impl NodeStore {
     pub fn remove_listener(&mut self, bit: u8) -> Result<(), Error> {
         self.execute("DELETE FROM consumer WHERE bit = ?1", params![bit])?;
         self.execute("DELETE FROM listener WHERE bit = ?1", params![bit])
+    }
+
+    /// Listeners for secure channels, in the order of their creation.
+    pub fn channel_listeners(&self) -> Result<Vec<ChannelListenerRow>, Error> {
+        let sql = "SELECT bit, address, flow_control, identity, authorized FROM channel_listener ORDER BY position";
+        let rows = self.rows(sql, |row| {
+            let texts = (row.get::<_, Option<String>>(3)?, row.get::<_, String>(4)?);
+            Ok((row.get::<_, u8>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, texts))
+        })?;
+        rows.into_iter()
+            .map(|(bit, address, flow_control, (identity, authorized))| {
+                let identity = identity.map(|text| self.identifier(&text)).transpose()?;
+                let authorized = self.identifiers(&authorized)?;
+                Ok(ChannelListenerRow { bit, address, flow_control, identity, authorized })
+            })
+            .collect()
+    }
+
+    /// A bit for a new listener for secure channels, as [`NodeStore::free_bit`].
+    pub fn free_channel_bit(&self, avoid: u64) -> Result<Option<u8>, Error> {
+        let sql = "SELECT last_channel_bit FROM setting";
+        let last: u8 = self.sqlite(self.connection.query_row(sql, [], |row| row.get(0)))?;
+        let taken = self.channel_listeners()?.iter().fold(avoid, |taken, row| taken | 1 << row.bit);
+        Ok(free_after(last, CHANNEL_BITS, taken))
+    }
+
+    /// Adds a listener for secure channels.
+    pub fn add_channel_listener(&mut self, row: &ChannelListenerRow) -> Result<(), Error> {
+        let sql = "INSERT INTO channel_listener (bit, address, flow_control, identity, authorized)
+                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        let identity = row.identity.as_ref().map(Identifier::to_string);
+        self.execute(sql, params![row.bit, row.address, row.flow_control, identity, joined(&row.authorized)])?;
+        self.execute("UPDATE setting SET last_channel_bit = ?1", params![row.bit])
+    }
+
+    /// Removes a listener for secure channels and what was added for its channels.
+    pub fn remove_channel_listener(&mut self, bit: u8) -> Result<(), Error> {
+        self.execute("DELETE FROM consumer WHERE bit = ?1", params![bit])?;
+        self.execute("DELETE FROM channel_listener WHERE bit = ?1", params![bit])
+    }
+
+    /// Secure channels, in the order of their creation.
+    pub fn channels(&self) -> Result<Vec<ChannelRow>, Error> {
+        let sql = "SELECT address, route, authorized, on_the_way, identity, peer FROM channel ORDER BY position";
+        let rows = self.rows(sql, |row| {
+            let texts: [String; 4] = [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?];
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, texts))
+        })?;
+        rows.into_iter()
+            .map(|(address, route, [authorized, on_the_way, identity, peer])| {
+                Ok(ChannelRow {
+                    address,
+                    route,
+                    authorized: self.identifiers(&authorized)?,
+                    on_the_way: match on_the_way.as_str() {
+                        "" => Vec::new(),
+                        lists => lists.split(',').map(|each| self.identifiers(each)).collect::<Result<_, _>>()?,
+                    },
+                    identity: self.identifier(&identity)?,
+                    peer: self.identifier(&peer)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Adds a secure channel.
+    pub fn add_channel(&mut self, row: &ChannelRow) -> Result<(), Error> {
+        let sql = "INSERT INTO channel (address, route, authorized, on_the_way, identity, peer)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let on_the_way: Vec<String> = row.on_the_way.iter().map(|each| joined(each)).collect();
+        let (identity, peer) = (row.identity.to_string(), row.peer.to_string());
+        let values = params![row.address, row.route, joined(&row.authorized), on_the_way.join(","), identity, peer];
+        self.execute(sql, values)
+    }
+
+    /// Removes a secure channel.
+    pub fn remove_channel(&mut self, address: &str) -> Result<(), Error> {
+        self.execute("DELETE FROM channel WHERE address = ?1", params![address])
+    }
+
+    fn identifier(&self, text: &str) -> Result<Identifier, Error> {
+        text.parse().map_err(|_| self.damaged("an identifier is none"))
+    }
+
+    fn identifiers(&self, text: &str) -> Result<Vec<Identifier>, Error> {
+        text.split_whitespace().map(|each| self.identifier(each)).collect()
     }
 
     /// Services by address.
@@ -266,6 +432,18 @@ impl NodeStore {
     fn damaged(&self, why: &str) -> Error {
         Error::Database { path: self.path.clone(), why: why.into() }
     }
+}
+
+/// The first bit of `range` after `last` that is not in `taken`.
+fn free_after(last: u8, range: Range<u8>, taken: u64) -> Option<u8> {
+    let count = range.end - range.start;
+    let last = if range.contains(&last) { last - range.start } else { count - 1 };
+    let candidates = (1..=count).map(|step| range.start + (last + step) % count);
+    candidates.into_iter().find(|bit| taken & (1 << bit) == 0)
+}
+
+fn joined(identifiers: &[Identifier]) -> String {
+    identifiers.iter().map(Identifier::to_string).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -342,5 +520,65 @@ mod tests {
             store.add_listener(&row(bit, 1000 + port)).unwrap();
         }
         assert_eq!(store.free_bit(0).unwrap(), None);
+    }
+
+    #[test]
+    fn channels_and_their_listeners_come_back() {
+        let (_temporary, dir, mut store) = store();
+        let ids = [Identifier([1; 32]), Identifier([2; 32])];
+        let api = store.channel_listeners().unwrap();
+        assert_eq!((api.len(), api[0].address.as_str(), api[0].bit), (1, "api", CHANNEL_BITS.start));
+        assert_eq!(store.free_channel_bit(0).unwrap(), Some(CHANNEL_BITS.start + 1));
+        let listener = ChannelListenerRow {
+            bit: CHANNEL_BITS.start + 1,
+            address: "other".into(),
+            flow_control: crate::random::hex_id(),
+            identity: Some(ids[0]),
+            authorized: ids.to_vec(),
+        };
+        let channel = ChannelRow {
+            address: crate::random::hex_id(),
+            route: "/service/api".into(),
+            authorized: vec![ids[1]],
+            on_the_way: vec![Vec::new(), ids.to_vec()],
+            identity: ids[0],
+            peer: ids[1],
+        };
+        let plain = ChannelRow { address: crate::random::hex_id(), on_the_way: Vec::new(), ..channel.clone() };
+        store.begin().unwrap();
+        store.add_channel_listener(&listener).unwrap();
+        store.add_consumer(listener.bit, "hop").unwrap();
+        store.add_channel(&channel).unwrap();
+        store.add_channel(&plain).unwrap();
+        store.commit().unwrap();
+        drop(store);
+
+        let mut store = NodeStore::open(&dir).unwrap();
+        assert_eq!(store.channel_listeners().unwrap()[1..], [listener.clone()]);
+        assert_eq!(store.channels().unwrap(), [channel.clone(), plain.clone()]);
+        assert_eq!(store.initiated_flow_control().unwrap().len(), 32);
+        store.remove_channel_listener(listener.bit).unwrap();
+        store.remove_channel(&channel.address).unwrap();
+        assert_eq!(store.channel_listeners().unwrap(), api);
+        assert_eq!((store.channels().unwrap(), store.consumers().unwrap()), (vec![plain], Vec::new()));
+        // The bit of one that is gone comes back as late as can be.
+        assert_eq!(store.free_channel_bit(0).unwrap(), Some(listener.bit + 1));
+    }
+
+    #[test]
+    fn a_file_of_the_version_before_gets_a_listener_for_channels() {
+        let (_temporary, dir, store) = store();
+        drop(store);
+        std::fs::remove_file(dir.database()).unwrap();
+        let before = Format { application_id: FORMAT.application_id, migrations: &[FORMAT.migrations[0]] };
+        let made = database::open_or_make(&dir.database(), &before, |connection| {
+            let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0)";
+            connection.execute(sql, params![[7; 32], crate::random::hex_id()]).map(drop)
+        });
+        drop(made.unwrap());
+        let store = NodeStore::open(&dir).unwrap();
+        assert_eq!(store.channel_listeners().unwrap()[0].address, "api");
+        assert_eq!(store.initiated_flow_control().unwrap().len(), 32);
+        assert_eq!(store.cookie_key().unwrap(), [7; 32]);
     }
 }

@@ -1,0 +1,195 @@
+//! Who this node is and who others are, for as long as its control lives: one connection to the shared database, keys
+//! kept once they were read. Everything here blocks.
+
+use super::unix_now;
+use crate::error::Error;
+use crate::home::{Home, NodeName};
+use crate::identities::Identities;
+use crate::store::SharedStore;
+use ockam_crypto::{ChangeHistory, Claim, Claimed, Identifier, Peer, X25519Key, encode_payload};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How long before the end of a key it is looked at anew, in seconds: by then there may be another one.
+const RENEW_BEFORE_SECS: u64 = 86_400;
+
+/// What this node shows of one of its identities.
+pub(super) struct Keys {
+    pub(super) identifier: Identifier,
+    pub(super) static_key: X25519Key,
+    /// The payload of its handshake messages.
+    pub(super) payload: Vec<u8>,
+    /// The last second for which the identity vouches for the key, in Unix time.
+    pub(super) expires_at: u64,
+    history: ChangeHistory,
+}
+
+/// Why a claim is not believed.
+pub(super) enum Doubt {
+    /// It is not well-formed.
+    Malformed,
+    /// It is not true, as the end of a sentence.
+    Untrue(String),
+    /// What is known could not be read or written.
+    Unreadable(Error),
+}
+
+pub(crate) struct Who {
+    home: Home,
+    node: NodeName,
+    /// Opened when first needed. One connection: closing a second one would take away the locks of the first.
+    identities: Mutex<Option<Identities>>,
+    keys: Mutex<HashMap<Identifier, Arc<Keys>>>,
+    own: Mutex<Option<Identifier>>,
+}
+
+impl Who {
+    pub(super) fn new(home: Home, node: NodeName) -> Who {
+        Who { home, node, identities: Mutex::default(), keys: Mutex::default(), own: Mutex::default() }
+    }
+
+    /// The node's identity, as far as it is known.
+    pub(super) fn own_if_known(&self) -> Option<Identifier> {
+        *lock(&self.own)
+    }
+
+    /// The node's identity. It is the home's default one from the first time on that it is needed, unless another was
+    /// decided on before; the default one is made if there is none.
+    ///
+    /// # Errors
+    /// Those of the store and the vaults.
+    pub(super) fn own(&self) -> Result<Identifier, Error> {
+        if let Some(own) = self.own_if_known() {
+            return Ok(own);
+        }
+        let mut identities = lock(&self.identities);
+        *identities = None;
+        let decided = SharedStore::open(&self.home)?.node_identity(&self.node)?;
+        let own = match decided {
+            Some(identifier) => identifier,
+            None => {
+                let identifier = Identities::open(&self.home)?.named_or_created(None)?.identifier;
+                SharedStore::open(&self.home)?.set_node_identity(&self.node, &identifier)?;
+                identifier
+            }
+        };
+        *lock(&self.own) = Some(own);
+        Ok(own)
+    }
+
+    /// The identity of ours with this name, or the node's.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchIdentity`], and as [`Who::own`].
+    pub(super) fn named(&self, name: Option<&str>) -> Result<Identifier, Error> {
+        match name {
+            Some(name) => self.with(|identities| identities.named(Some(name)).map(|row| row.identifier)),
+            None => self.own(),
+        }
+    }
+
+    /// What the identity shows; the node's when absent.
+    ///
+    /// # Errors
+    /// As [`Identities::channel_keys`] and [`Who::own`].
+    pub(super) fn keys(&self, identity: Option<Identifier>) -> Result<Arc<Keys>, Error> {
+        let identifier = identity.map_or_else(|| self.own(), Ok)?;
+        if let Some(keys) = lock(&self.keys).get(&identifier) {
+            return Ok(keys.clone());
+        }
+        let read = self.with(|identities| identities.channel_keys(&identifier, unix_now()))?;
+        let keys = Arc::new(Keys {
+            identifier,
+            payload: encode_payload(&read.history, &read.attestation, &[]),
+            static_key: read.static_key,
+            expires_at: read.expires_at,
+            history: read.history,
+        });
+        lock(&self.keys).insert(identifier, keys.clone());
+        Ok(keys)
+    }
+
+    /// Forgets keys that are no longer what the identity shows, and says which of `used` are no longer ours.
+    ///
+    /// # Errors
+    /// Those of the store: nothing is known then.
+    pub(super) fn deleted(&self, used: impl IntoIterator<Item = Identifier>) -> Result<Vec<Identifier>, Error> {
+        let mut deleted = Vec::new();
+        self.with(|identities| {
+            let mut keys = lock(&self.keys);
+            let mut all: Vec<Identifier> = used.into_iter().chain(keys.keys().copied()).collect();
+            all.sort();
+            all.dedup();
+            for identifier in all {
+                let is_ours = match identities.named(Some(&identifier.to_string())) {
+                    Ok(_) => true,
+                    Err(Error::NoSuchIdentity { .. } | Error::NoIdentities) => false,
+                    Err(error) => return Err(error),
+                };
+                let is_current = |keys: &Arc<Keys>| {
+                    let known = identities.known(&identifier)?;
+                    Ok::<_, Error>(known.as_ref() == Some(&keys.history) && unix_now() + RENEW_BEFORE_SECS < keys.expires_at)
+                };
+                match keys.get(&identifier) {
+                    Some(cached) if !is_ours || !is_current(cached)? => drop(keys.remove(&identifier)),
+                    _ => {}
+                }
+                if !is_ours {
+                    deleted.push(identifier);
+                }
+            }
+            Ok(())
+        })?;
+        let mut own = lock(&self.own);
+        if own.is_some_and(|own| deleted.contains(&own)) {
+            *own = None;
+        }
+        Ok(deleted)
+    }
+
+    /// Whether there are keys in memory.
+    pub(super) fn has_keys(&self) -> bool {
+        !lock(&self.keys).is_empty()
+    }
+
+    /// Decides whether a peer is who it says it is, and remembers what it showed (`wire.md` E.3, C.3).
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn judge(&self, claimed: &Claimed) -> Result<Peer, Doubt> {
+        let claim = Claim::parse(&claimed.payload).map_err(|_| Doubt::Malformed)?;
+        let judged = self.with(|identities| {
+            let known = identities.known(&claim.identifier())?;
+            let peer = match claim.authenticate(&claimed.static_key, known.as_ref(), unix_now()) {
+                Ok(peer) => peer,
+                Err(why) => return Ok(Err(why.to_string())),
+            };
+            if peer.is_news {
+                match identities.remember(&peer.history) {
+                    // Another process of this home learned more since.
+                    Err(error @ Error::HistoryRefused { .. }) => return Ok(Err(error.to_string())),
+                    remembered => remembered?,
+                }
+            }
+            Ok(Ok(peer))
+        });
+        judged.map_err(Doubt::Unreadable)?.map_err(Doubt::Untrue)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Identities) -> Result<T, Error>) -> Result<T, Error> {
+        let mut identities = lock(&self.identities);
+        if identities.is_none() {
+            *identities = Some(Identities::open(&self.home)?);
+        }
+        let worked = work(identities.as_mut().expect("it was opened"));
+        if matches!(worked, Err(Error::Database { .. } | Error::Storage { .. })) {
+            // The file may have been replaced: the next one opens what is there then.
+            *identities = None;
+        }
+        worked
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
