@@ -127,9 +127,11 @@ fn a_secure_channel_is_made_listed_shown_and_deleted() {
 #[test]
 fn a_listener_of_secure_channels_is_made_listed_shown_and_deleted() {
     let home = Home::new();
+    // The first identity is the default one, which nodes have when they are given no other.
+    assert_eq!(home.ok(&["identity", "create", "host"]).len(), 65);
+    home.ok(&["identity", "create", "alice"]);
     home.node("n1", &[]);
     home.node("n3", &[]);
-    assert_eq!(home.ok(&["identity", "create", "alice"]).len(), 65);
     let alice = home.json(&["identity", "show", "alice"])["identifier"].as_str().expect("an identifier").to_owned();
     let create = ["secure-channel-listener", "create", "friends", "--at", "n3", "--authorized", &alice];
     assert_eq!(home.ok(&create), "/service/friends");
@@ -142,7 +144,7 @@ fn a_listener_of_secure_channels_is_made_listed_shown_and_deleted() {
     let shown = home.json(&["secure-channel-listener", "show", "/service/friends", "--at", "n3"]);
     assert_eq!(shown["authorized"][0], alice.as_str(), "{shown}");
 
-    // The node's own identity is not hers; `message send` may be either.
+    // Neither the node nor the command is alice when nobody says so.
     let said = home.fails(77, &["secure-channel", "create", "--from", "n1", "--to", "/node/n3/service/friends"]);
     let node = home.json(&["node", "show", "n3"])["identifier"].as_str().expect("an identifier").to_owned();
     assert!(said.contains(&node), "{said} does not name {node}");
