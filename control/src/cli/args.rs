@@ -186,7 +186,7 @@ pub struct NodeCreate {
     /// Where to accept links [default: 127.0.0.1:0]; port 0 picks a free port, which is kept from then on
     #[arg(short, long, value_name = "HOST:PORT", value_parser = values::listen_address)]
     pub tcp_listener_address: Option<HostPort>,
-    /// The identity that it has in secure channels; the default one when left out
+    /// The identity that it has in secure channels, made if there is none of this name; the default one when left out
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,
     /// Stay in the foreground until a signal; logs go to stderr

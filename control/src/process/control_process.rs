@@ -10,7 +10,6 @@ use crate::resolve::{bind_listener, to_listen};
 use crate::store::{ListenerRow, NodeStore, SharedStore};
 use crate::supervisor::{Supervisor, adopt_or_spawn};
 use crate::{api_server, logging};
-use ockam_crypto::Identifier;
 use ockam_engine_abi::TransitRule;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{BufRead, Read, Write};
@@ -136,10 +135,6 @@ async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) 
         Some(options) => options.check()?,
         None => None,
     };
-    let identity = match start.create.as_ref().and_then(|options| options.identity.as_deref()) {
-        Some(name) => Some(identity_named(home, name)?),
-        None => None,
-    };
     let known = match SharedStore::open_existing(home)? {
         Some(store) => store.require(name),
         None => Err(crate::store::shared::no_node_at_all(name)),
@@ -180,8 +175,7 @@ async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) 
             }
         }
     }
-    let given = Given { rules, bound, identity };
-    let begun = begin_locked(home, &dir, start, given, is_new, place).await;
+    let begun = begin_locked(home, &dir, start, rules, bound, is_new, place).await;
     match begun {
         Ok((supervisor, listener)) => Ok(Control { supervisor, listener, _life: life, change: Some(change) }),
         Err(error) => {
@@ -213,26 +207,12 @@ async fn bind_first(options: &NodeOptions, is_new: bool) -> Result<Option<(Owned
     bind_listener(to_listen(address).await?).map(Some)
 }
 
-/// The identity that a node shall have.
-fn identity_named(home: &Home, name: &str) -> Result<Identifier, Error> {
-    match Identities::open_existing(home)? {
-        Some(identities) => Ok(identities.named(Some(name))?.identifier),
-        None => Err(Error::NoSuchIdentity { name: name.into(), near: Vec::new() }),
-    }
-}
-
-/// What options turned out to mean.
-struct Given {
-    rules: Option<Vec<TransitRule>>,
-    bound: Option<(OwnedFd, std::net::SocketAddr)>,
-    identity: Option<Identifier>,
-}
-
 async fn begin_locked(
     home: &Home,
     dir: &NodeDir,
     start: ControlStart,
-    given: Given,
+    rules: Option<Vec<TransitRule>>,
+    bound: Option<(OwnedFd, std::net::SocketAddr)>,
     is_new: bool,
     place: Place,
 ) -> Result<(Arc<Supervisor>, UnixListener), Error> {
@@ -251,15 +231,16 @@ async fn begin_locked(
     store.begin()?;
     let mut kept = None;
     if let Some(options) = &start.create {
-        kept = apply_options(&mut store, options, given.rules, given.bound)?;
+        kept = apply_options(&mut store, options, rules, bound)?;
     }
     if is_new {
         // Known before it has an engine: no engine ever runs for a node that nobody can see, wherever this is cut off.
         store.commit()?;
         SharedStore::open(home)?.add(dir.name())?;
     }
-    if let Some(identity) = &given.identity {
-        SharedStore::open(home)?.set_node_identity(dir.name(), identity)?;
+    if let Some(identity) = start.create.as_ref().and_then(|options| options.identity.as_deref()) {
+        let identity = Identities::open(home)?.named_or_created(Some(identity))?;
+        SharedStore::open(home)?.set_node_identity(dir.name(), &identity.identifier)?;
     }
     let node = Node::new(dir.clone(), store)?;
     if let Some((bit, socket)) = kept {

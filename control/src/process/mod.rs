@@ -32,7 +32,7 @@ pub struct NodeOptions {
     pub threads: Option<u8>,
     /// Pin threads to cores; no.
     pub pin: Option<bool>,
-    /// The identity that it has in secure channels, by name; the default one.
+    /// The identity that it has in secure channels, by name, made if there is none of this name; the default one.
     pub identity: Option<String>,
     /// Transit rules as typed ([`crate::transit`]), all of them; none.
     pub allow_transit: Option<Vec<String>>,
