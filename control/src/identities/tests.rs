@@ -431,3 +431,20 @@ fn a_database_of_the_version_before_is_migrated() {
     assert_eq!(store.node_identity(&"n1".parse().unwrap()), Ok(None));
     fixture.open().named_or_created(None).unwrap();
 }
+
+#[test]
+fn a_change_elsewhere_shows_in_the_generation() {
+    let fixture = fixture();
+    let (mut here, mut there) = (fixture.open(), fixture.open());
+    let alice = here.create(Some("alice"), None).unwrap();
+    let before = there.generation().unwrap();
+    assert_eq!(there.generation(), Ok(before));
+    here.rotate(Some("alice")).unwrap();
+    let after = there.generation().unwrap();
+    assert_ne!(after, before);
+    assert_eq!(there.known(&alice.identifier).unwrap().unwrap().changes().len(), 2);
+    assert_eq!(there.generation(), Ok(after), "reading changes nothing");
+    let before = here.generation().unwrap();
+    there.remember(&stranger(1)).unwrap();
+    assert_ne!(here.generation().unwrap(), before);
+}

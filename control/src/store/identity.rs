@@ -220,6 +220,12 @@ impl<'a> Tables<'a> {
         self.one("SELECT name FROM node WHERE identity = ?1 ORDER BY name LIMIT 1", &[&identifier.0], |row| row.get(0))
     }
 
+    /// Changes when another connection has committed something.
+    pub(crate) fn generation(&self) -> Result<u32, Error> {
+        let read = self.connection.pragma_query_value(None, "data_version", |row| row.get::<_, u32>(0));
+        read.map_err(|error| from_sqlite(self.path, &error))
+    }
+
     // ---- purpose keys
 
     pub(crate) fn purpose_key(&self, identifier: &Identifier) -> Result<Option<PurposeKeyRow>, Error> {
