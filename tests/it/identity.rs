@@ -258,7 +258,8 @@ fn no_secret_leaves_its_vault() {
     all.extend(secrets(&vault));
     all.sort();
     all.dedup();
-    assert!(all.len() >= 2, "{} keys", all.len());
+    assert!(printed.contains("/service/"), "no channel was opened: {printed}");
+    assert!(all.len() >= 3, "{} keys", all.len());
 
     let mut haystacks = vec![(PathBuf::from("output"), printed.into_bytes())];
     for process in Process::of_home(home.path()) {
@@ -344,4 +345,40 @@ fn processes_of_a_node_are_not_dumpable() {
     assert_eq!(nobody(&["ockam", "message", "send", "hi", "--to", "/node/n1/service/uppercase"]).ok(), "HI");
     nobody(&["ockam", "node", "delete", "n1", "--yes"]).ok();
     wait_until(|| Process::of_home(home.path()).is_empty(), || "processes are left".into());
+}
+
+/// Two homes, as two machines: the other one knows the old key, meets the new one, and takes the old one for nobody.
+#[test]
+fn a_node_keeps_its_identity_and_is_known_after_a_rotation() {
+    let (here, there) = (Home::new(), Home::new());
+    let identifier = here.ok(&["identity", "create", "alice"]);
+    here.ok(&["identity", "create", "spare"]);
+    let node = here.node("n1", &["--identity", "alice"]);
+    there.node("m1", &[]);
+    let to = format!("/ip4/127.0.0.1/tcp/{}/service/api", node.address.port());
+    let open = || there.run(&["secure-channel", "create", "--from", "m1", "--to", &to, "--authorized", &identifier]);
+    let channel = open().ok();
+    let old = there.ok(&["identity", "export", &identifier]);
+    assert_eq!(old, here.ok(&["identity", "export", "alice"]));
+
+    let said = here.fails(77, &["identity", "delete", "alice", "--yes"]);
+    assert!(said.contains("n1"), "{said}");
+    here.fails(77, &["vault", "delete", "--yes"]);
+    here.ok(&["identity", "delete", "spare", "--yes"]);
+
+    here.ok(&["identity", "rotate", "alice"]);
+    let new = here.ok(&["identity", "export", "alice"]);
+    // What is open stays open; from the next handshakes on the new key is shown, and remembered.
+    assert_eq!(there.send("hi", &format!("{channel}/service/uppercase"), &["--from", "m1"]), "HI");
+    wait_until(
+        || {
+            open().ok();
+            there.ok(&["identity", "export", &identifier]) == new
+        },
+        || "the new key is not shown".into(),
+    );
+    there.fails(77, &["identity", "import", &old]);
+    // A node that is gone needs nobody.
+    here.ok(&["node", "delete", "n1", "--yes"]);
+    here.ok(&["identity", "delete", "alice", "--yes"]);
 }
