@@ -376,7 +376,12 @@ impl Identities {
     /// # Errors
     /// [`Error::HistoryRefused`] for one that is older than the one that is known, or contradicts it.
     pub fn remember(&mut self, history: &ChangeHistory) -> Result<(), Error> {
-        self.store.change_identities(|tables| remember(tables, history))
+        if history.changes().len() > 1 {
+            return self.store.change_identities(|tables| remember(tables, history));
+        }
+        // Of an identity with one key the identifier alone says as much as the history, and anybody can make up new ones
+        // as fast as they can shake hands: the disk is not waited for.
+        self.store.note_identities(|tables| remember(tables, history))
     }
 
     /// The static key for secure channels of an identity of ours, and what proves it. It is made on first use, and anew

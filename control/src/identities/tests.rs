@@ -410,6 +410,22 @@ fn strangers_make_room_for_strangers() {
     identities.channel_keys(&own.identifier, now().unwrap()).unwrap();
 }
 
+/// What is noted without waiting for the disk leaves everything else as durable as before.
+#[test]
+fn only_strangers_with_one_key_are_noted_lightly() {
+    let fixture = fixture();
+    let mut identities = fixture.open();
+    let synchronous = |identities: &Identities| identities.store.synchronous();
+    let full = synchronous(&identities);
+    identities.remember(&stranger(1)).unwrap();
+    assert_eq!(synchronous(&identities), full);
+    let refused = rotated(&stranger(1), 1, 2);
+    identities.remember(&refused).unwrap();
+    assert!(identities.remember(&stranger(1)).is_err());
+    assert_eq!(synchronous(&identities), full);
+    assert_eq!(full, 2, "FULL");
+}
+
 #[test]
 fn a_database_of_the_version_before_is_migrated() {
     let fixture = fixture();

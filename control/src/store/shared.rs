@@ -192,6 +192,26 @@ impl SharedStore {
         Ok(changed)
     }
 
+    /// The same, without waiting for the disk: for what may be forgotten when the machine loses power.
+    pub(crate) fn note_identities(
+        &mut self,
+        change: impl FnOnce(&Tables<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.set_synchronous("NORMAL")?;
+        let changed = self.change_identities(change);
+        self.set_synchronous("FULL")?;
+        changed
+    }
+
+    #[cfg(test)]
+    pub(crate) fn synchronous(&self) -> u8 {
+        self.connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+    }
+
+    fn set_synchronous(&self, mode: &str) -> Result<(), Error> {
+        self.connection.pragma_update(None, "synchronous", mode).map_err(|error| self.failed(&error))
+    }
+
     fn failed(&self, error: &rusqlite::Error) -> Error {
         from_sqlite(&self.path, error)
     }
