@@ -22,9 +22,15 @@ impl Secret {
 
     /// Moves the bytes out of `source` and wipes it.
     pub fn take(source: &mut [u8; 32]) -> Self {
+        let secret = Secret::copy_of(source);
+        source.zeroize();
+        secret
+    }
+
+    /// Copies the bytes to where they stay, without another copy on the way. `source` is its owner's to wipe.
+    pub fn copy_of(source: &[u8; 32]) -> Self {
         let mut bytes = Box::new(Zeroizing::new([0; 32]));
         bytes.copy_from_slice(source);
-        source.zeroize();
         Secret(bytes)
     }
 

@@ -443,7 +443,7 @@ impl Attendant {
         let egress = self.link_at(&way.first);
         // What the handshake was admitted to, its channel is.
         let serial = self.addresses.remove(&decryptor.0).map_or_else(|| self.number(), |address| address.serial);
-        let secret = |key: &ockam_engine_abi::Key| Secret::new(*key.expose());
+        let secret = |key: &ockam_engine_abi::Key| Secret::copy_of(key.expose());
         let channel = Arc::new(Channel::new(
             number,
             (encryptor.0.into(), decryptor.0.into()),

@@ -531,6 +531,82 @@ on_both_drivers! {
     }
 }
 
+/// How often a needle is in the memory that a process can write.
+fn occurrences(pid: u32, needle: &[u8]) -> usize {
+    use std::os::unix::fs::FileExt;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut found = 0;
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).unwrap());
+        // The pools of slots are gigabytes of address space, in which nothing but frames ever is.
+        if to - from > 64 << 20 {
+            continue;
+        }
+        let mut chunk = vec![0; 1 << 20];
+        let mut at = from;
+        while at < to {
+            let wanted = chunk.len().min((to - at) as usize);
+            let Ok(count) = memory.read_at(&mut chunk[..wanted], at) else { break };
+            // A needle that lies across two chunks is found in the second, which begins before the end of the first.
+            found += chunk[..count].windows(needle.len()).filter(|window| *window == needle).count();
+            if count <= needle.len() || at + count as u64 >= to {
+                break;
+            }
+            at += (count - needle.len() + 1) as u64;
+        }
+    }
+    found
+}
+
+/// Reliability K2: a channel that is gone leaves none of its keys in the engine's memory.
+#[test]
+fn keys_are_wiped() {
+    for driver in ["uring", "epoll"] {
+        let mut engine = Engine::start(driver, 2);
+        let at = engine.listen(1, FLOW);
+        engine.set("echo", Target::Echo, 1 << FLOW | 1 << CHANNEL_FLOW);
+        let mut peer = Peer::connect(at);
+        peer.send(&frame(&["echo"], &["me"], b"up"));
+        peer.receive();
+        let (_, link) = link_of(&mut engine, peer.stream.local_addr().unwrap());
+        let key = |seed| <[u8; 32]>::try_from(noise(32, seed)).unwrap();
+        let (inward, outward) = (key(77), key(99));
+        let mut command = install(&mut engine, 1, &[&link, PEERS], None);
+        if let Command::InstallChannel { sealing_key, opening_key, .. } = &mut command {
+            (*sealing_key, *opening_key) = (Key::new(&outward), Key::new(&inward));
+        }
+        installed(&mut engine, command);
+        let pid = engine.child.id();
+        // An expanded key begins with the key; nothing else has it.
+        assert_eq!([occurrences(pid, &inward), occurrences(pid, &outward)], [1, 1], "{driver}");
+        let mut end =
+            End { sealer: Sealer::new(Secret::new(inward)), opener: Opener::new(Secret::new(outward)), ..End::new(1) };
+        // Over the first change of keys and the second, so that the first are used and gone.
+        for round in 0..70 {
+            peer.send(&end.frame(&["echo"], &["me"], &[round; 10]));
+            assert_eq!(end.receive(&mut peer).2, [round; 10]);
+        }
+        assert_eq!([occurrences(pid, &inward), occurrences(pid, &outward)], [0, 0], "{driver}");
+
+        let mut command = install(&mut engine, 2, &[&link, PEERS], None);
+        if let Command::InstallChannel { sealing_key, opening_key, .. } = &mut command {
+            (*sealing_key, *opening_key) = (Key::new(&outward), Key::new(&inward));
+        }
+        installed(&mut engine, command);
+        let request = engine.request();
+        engine.send(Command::RetireChannel { request, channel: 2, close: true }, None);
+        engine.applied(request);
+        // The close comes from the keys, so they were there; a core may still hold the channel for this tick.
+        peer.receive();
+        peer.send(&frame(&["echo"], &["me"], b"later"));
+        peer.receive();
+        engine.set("other", Target::Echo, 0);
+        assert_eq!([occurrences(pid, &inward), occurrences(pid, &outward)], [0, 0], "{driver}");
+    }
+}
+
 /// A peer's end of channel 1 that has sealed `count` messages.
 fn end_at(count: u32) -> End {
     let mut end = End::new(1);
