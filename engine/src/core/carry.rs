@@ -12,7 +12,7 @@ use super::link::{Link, Waiting};
 use super::mesh::FromCore;
 use super::{Blocker, Core};
 use crate::config::{
-    LAYERS_MAX, NOTICE_BURST, NOTICE_QUEUE, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST,
+    LAYERS_MAX, NOTICE_BURST, NOTICE_QUEUE, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST, PUNT_SMALL,
     PUNTS_PER_SECOND,
 };
 use crate::io::driver::Driver;
@@ -273,16 +273,23 @@ impl<D: Driver> Core<D> {
     /// Hands a message to control, as far as whoever sent it may still have that done.
     fn punt(&mut self, arrival: &Arrival<'_>, layer: &Layer, message: &Message<'_>, walk: &Walk<'_>, body: Body<'_>) {
         let now_ms = self.now_ms;
-        let admitted = match (&layer.channel, arrival.source) {
-            (Some(channel), _) => channel.opening().punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
-            (None, Some(source)) => self.links[source.link.index()].punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
-            (None, None) => true,
-        };
-        if self.outbox.len() > NOTICE_QUEUE || !admitted {
+        let link = arrival.source.map(|source| source.link);
+        // When many want something of control at once, each still gets a word in.
+        let is_first = link.is_some_and(|link| self.links[link.index()].punts_waiting == 0);
+        let has_room = self.outbox.len() <= NOTICE_QUEUE || (is_first && message.payload.len() <= PUNT_SMALL);
+        let admitted = has_room
+            && match (&layer.channel, link) {
+                (Some(channel), _) => channel.opening().punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
+                (None, Some(link)) => self.links[link.index()].punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
+                (None, None) => true,
+            };
+        if !admitted {
             return self.refuse(arrival, layer, message, DropReason::PuntLimit, 1);
         }
         self.counters.add(Counter::Punts, 1);
-        let link = arrival.source.map(|source| source.link);
+        if let Some(link) = link {
+            self.links[link.index()].punts_waiting += 1;
+        }
         let channel = layer.channel.as_ref().map(|channel| channel.number);
         let message = punted(message, walk, body);
         self.say(FromCore::Notice(Notice::Punt { link, channel, message: message.into() }));

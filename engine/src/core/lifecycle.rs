@@ -130,6 +130,7 @@ impl<D: Driver> Core<D> {
             replies: Replies::new(),
             transit: Vec::new(),
             punts: Bucket::new(PUNT_BURST, now_ms),
+            punts_waiting: 0,
             notices: Bucket::new(NOTICE_BURST, now_ms),
             attended: false,
         });

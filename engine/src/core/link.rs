@@ -213,6 +213,8 @@ pub struct Link {
     pub transit: Vec<LinkId>,
     /// What it may punt.
     pub punts: Bucket,
+    /// What it punted and control has not been given yet.
+    pub punts_waiting: u32,
     /// What it may be told.
     pub notices: Bucket,
     /// Whether it is on the list of links that have a deadline.

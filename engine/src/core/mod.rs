@@ -33,7 +33,7 @@ use crate::io::pool::{Geometry, Pool, Slot};
 use crate::path::tables::{Replies, Tables};
 use link::Link;
 use mesh::{Cross, FromCore, Mesh};
-use ockam_engine_abi::{Counter, LinkId};
+use ockam_engine_abi::{Counter, LinkId, Notice};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -301,9 +301,16 @@ impl<D: Driver> Core<D> {
         }
         let mut said = false;
         while let Some(notice) = self.outbox.pop_front() {
+            let punted_by = match &notice {
+                FromCore::Notice(Notice::Punt { link, .. }) => *link,
+                _ => None,
+            };
             if let Err(notice) = self.mesh.notices.push(notice) {
                 self.outbox.push_front(notice);
                 break;
+            }
+            if let Some(link) = punted_by.and_then(|link| self.links.get_mut(link.index(), link.generation())) {
+                link.punts_waiting -= 1;
             }
             said = true;
         }
