@@ -382,3 +382,27 @@ fn a_node_keeps_its_identity_and_is_known_after_a_rotation() {
     here.ok(&["node", "delete", "n1", "--yes"]);
     here.ok(&["identity", "delete", "alice", "--yes"]);
 }
+
+/// The controller of real Ockam has a key of P-256 (`wire.md` K.1): it is verified, kept and shown like any other.
+#[test]
+fn a_history_with_a_key_of_p_256_is_verified() {
+    let home = Home::new();
+    let history = concat!(
+        "81825858830101585385f6820181584104ebf9d78281a04f180029c12a74e994386c7c9fee24903f3bfe351497a99527",
+        "58ee5f4b57d7ed6236ab5082ed85e1ae8c07d5600e0587f652d36727904b3e310df41a656a365d1a7836395d82018158",
+        "4050bf79071ecaf08a966228c712295a17da53994dc781a22103602afe656276ef83ba83a1004845b1e979e0944abff3",
+        "cd8c7ceef834a8f5eeeca0e8f720fa38f4",
+    );
+    let identifier = "I84502ce0d9a0a91bae29026b84e19be69fb4203a6bdd1424c85a43c812772a00";
+    assert_eq!(home.ok(&["identity", "import", history, "controller"]), identifier);
+    assert_eq!(home.ok(&["identity", "export", "controller"]), history);
+    let full = home.json(&["identity", "show", "controller", "--full"]);
+    assert_eq!(text(&full["changes"][0], "key_type"), "P-256");
+    // Any bit of its signature counts.
+    let mut forged = history.to_owned();
+    let last = if forged.pop() == Some('0') { "1" } else { "0" };
+    home.fails(64, &["identity", "import", &(forged + last)]);
+    // Its key is in no vault of ours.
+    home.ok(&["vault", "create"]);
+    home.fails(78, &["identity", "import", history, "--vault", "default"]);
+}
