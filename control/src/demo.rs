@@ -1,6 +1,6 @@
-//! `ockam demo`: three nodes in a temporary home, messages routed through them by the commands that a user would type,
-//! then a measurement over the same nodes. Whatever happens (an error, a closed pipe, Ctrl-C), nodes and home are gone
-//! at the end.
+//! `ockam demo`: three nodes in a temporary home, messages routed through them and sealed end to end by the commands
+//! that a user would type, then a measurement over the same nodes, in clear text and sealed. Whatever happens (an error,
+//! a closed pipe, Ctrl-C), nodes and home are gone at the end.
 
 use crate::cli::args::Demo;
 use crate::cli::show::{Output, Terminal, bytes};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -64,8 +65,7 @@ pub fn run(arguments: &Demo, terminal: &Terminal) -> Result<(), Error> {
         }
         let path = temporary.path().to_owned();
         temporary.close().map_err(|error| Error::storage("remove", path, &error))?;
-        let measured = played?;
-        stage.finish(&measured)
+        stage.finish(&played?)
     })
 }
 
@@ -93,6 +93,15 @@ struct Measured {
     round_trip_us: f64,
 }
 
+/// All that was measured.
+#[derive(Debug, Serialize)]
+struct Results {
+    /// Through n1 and n2 to n3 and back, as everybody on the way can read it.
+    measured: Measured,
+    /// The same through a secure channel of n1 to n3.
+    sealed: Measured,
+}
+
 /// Where the demo plays: the home, how commands are run there, who hears of it.
 struct Stage {
     terminal: Terminal,
@@ -103,17 +112,23 @@ struct Stage {
 }
 
 impl Stage {
-    async fn play(&mut self, arguments: &Demo) -> Result<Measured, Error> {
-        let ports = free_ports()?;
-        let [first, second, third] = ports;
+    async fn play(&mut self, arguments: &Demo) -> Result<Results, Error> {
+        let mut ports = free_ports()?;
         self.say("# Three nodes, each a control process and an engine")?;
-        for (number, port) in (1..).zip(ports) {
-            let name = format!("n{number}");
-            let address = format!("127.0.0.1:{port}");
-            self.expect(&["node", "create", &name, "--tcp-listener-address", &address], exit::OK, &name).await?;
+        for (number, port) in ports.iter_mut().enumerate() {
+            let name = format!("n{}", number + 1);
+            let mut line = self.create(&name, *port).await?;
+            if line.exit == exit::CANNOT_CREATE {
+                // Somebody took the port since: another demo, most likely.
+                *port = free_ports()?[number];
+                line = self.create(&name, *port).await?;
+            }
+            self.say(&format!("$ {}\n{}", line.command, line.stdout.trim_end()))?;
+            self.keep(line, exit::OK, Some(&name))?;
         }
+        let [first, second, third] = ports.map(|port| format!("/ip4/127.0.0.1/tcp/{port}"));
         self.say("\n# A message through n1 and n2 to a service of n3")?;
-        let by_address = format!("/ip4/127.0.0.1/tcp/{second}/ip4/127.0.0.1/tcp/{third}/service/uppercase");
+        let by_address = format!("{second}{third}/service/uppercase");
         let send = ["message", "send", "hello", "--from", "n1", "--to"];
         self.expect(&[&send[..], &[&by_address]].concat(), exit::OK, "HELLO").await?;
         self.say("\n# The same by name")?;
@@ -124,29 +139,87 @@ impl Stage {
         self.say("\n# What cannot be delivered fails at once, and says what, where and why")?;
         self.expect(&[&send[..], &["/node/n2/node/n3/service/upercase"]].concat(), exit::UNKNOWN, "").await?;
 
+        self.say("\n# A secure channel: n1 and n3 prove who they are, and what n2 forwards is sealed")?;
+        for to in [format!("{second}{third}/service/api"), "/node/n2/node/n3/service/api".into()] {
+            let create = ["secure-channel", "create", "--from", "n1", "--to", &to];
+            self.expect_of_pipe(&create, &[&send[..], &["-/service/uppercase"]].concat(), "HELLO").await?;
+        }
+        self.say("\n# A channel for one message, opened on its way")?;
+        let on_the_way = "/node/n2/node/n3/secure/api/service/uppercase";
+        self.expect(&[&send[..], &[on_the_way]].concat(), exit::OK, "HELLO").await?;
+
         let bytes = arguments.message_bytes as usize;
+        let time = Duration::from_secs(arguments.seconds.into());
         self.say(&format!(
             "\n# Measuring for {} s: messages of {bytes} bytes through n1 and n2 to the echo service of n3 and back",
             arguments.seconds
         ))?;
-        let text =
-            format!("/ip4/127.0.0.1/tcp/{first}/ip4/127.0.0.1/tcp/{second}/ip4/127.0.0.1/tcp/{third}/service/echo");
-        let multiaddr = text.parse().map_err(|error| Error::internal(format!("{text}: {error}")))?;
-        let route = Route::new(&multiaddr, "demo")?;
-        self.measure(route, bytes, Duration::from_secs(arguments.seconds.into())).await
+        let measured = self.measure(&format!("{first}{second}{third}/service/echo"), bytes, time).await?;
+        self.progress("");
+        self.say(&told(&measured))?;
+
+        self.say(&format!(
+            "\n# And for {} s sealed: n1 puts them into a channel to n3, to which `hop` gives the measurement access",
+            arguments.seconds
+        ))?;
+        self.expect(&["service", "start", "hop", "--at", "n1"], exit::OK, "/service/hop").await?;
+        let to = format!("{second}{third}/service/api");
+        let create = ["secure-channel", "create", "--from", "n1", "--to", &to];
+        let channel = self.succeed(&create).await?;
+        let sealed = self.measure(&format!("{first}/service/hop{channel}/service/echo"), bytes, time).await?;
+        self.progress("");
+        self.say(&told(&sealed))?;
+        Ok(Results { measured, sealed })
+    }
+
+    async fn create(&self, name: &str, port: u16) -> Result<Line, Error> {
+        let address = format!("127.0.0.1:{port}");
+        let create = ["node", "create", name, "--tcp-listener-address", &address];
+        self.command(&create, typed(&create), "").await
     }
 
     /// Runs a command as typed and checks how it ends and what it prints.
     async fn expect(&mut self, arguments: &[&str], exit: u8, stdout: &str) -> Result<(), Error> {
-        let command = format!("ockam {}", arguments.join(" "));
+        let command = typed(arguments);
         self.say(&format!("$ {command}"))?;
-        let line = self.command(arguments, command).await?;
+        let line = self.command(arguments, command, "").await?;
         let shown = if line.exit == exit::OK { &line.stdout } else { &line.stderr };
         self.say(shown.trim_end())?;
-        let as_expected = line.exit == exit && (exit != exit::OK || line.stdout == stdout);
+        self.keep(line, exit, Some(stdout))
+    }
+
+    /// Runs two commands as typed, the first one's output into the second one, and checks what that prints.
+    async fn expect_of_pipe(&mut self, first: &[&str], second: &[&str], stdout: &str) -> Result<(), Error> {
+        self.say(&format!("$ {} |\n    {}", typed(first), typed(second)))?;
+        let piped = self.command(first, typed(first), "").await?;
+        let input = piped.stdout.clone();
+        self.keep(piped, exit::OK, None)?;
+        let line = self.command(second, typed(second), &input).await?;
+        self.say(line.stdout.trim_end())?;
+        self.keep(line, exit::OK, Some(stdout))
+    }
+
+    /// Runs a command as typed, which must succeed, and gives what it prints.
+    async fn succeed(&mut self, arguments: &[&str]) -> Result<String, Error> {
+        let command = typed(arguments);
+        self.say(&format!("$ {command}"))?;
+        let line = self.command(arguments, command, "").await?;
+        let stdout = line.stdout.trim_end().to_owned();
+        self.say(&stdout)?;
+        self.keep(line, exit::OK, None)?;
+        Ok(stdout)
+    }
+
+    /// Keeps a command in the transcript, which ends here if it did not end as it should.
+    fn keep(&mut self, line: Line, exit: u8, stdout: Option<&str>) -> Result<(), Error> {
+        let as_expected = line.exit == exit && (exit != exit::OK || stdout.is_none_or(|stdout| line.stdout == stdout));
         let failure = format!(
-            "`{}` ended with {} and printed {:?} instead of {stdout:?} and {exit}; {}",
-            line.command, line.exit, line.stdout, line.stderr
+            "`{}` ended with {} and printed {:?} instead of {:?} and {exit}; {}",
+            line.command,
+            line.exit,
+            line.stdout,
+            stdout.unwrap_or("anything"),
+            line.stderr
         );
         self.transcript.push(line);
         if as_expected { Ok(()) } else { Err(Error::internal(failure)) }
@@ -154,21 +227,25 @@ impl Stage {
 
     /// Runs this program. It has a process group of its own, so that Ctrl-C reaches the demo alone; a message that is
     /// under way then is ended, while a command that changes nodes is waited for: `clear` must find what it made.
-    async fn command(&self, arguments: &[&str], command: String) -> Result<Line, Error> {
+    async fn command(&self, arguments: &[&str], command: String, stdin: &str) -> Result<Line, Error> {
         let child = tokio::process::Command::new(&self.program)
             .args(arguments)
             .env("OCKAM_HOME", &self.home)
             .env_remove("QUIET")
-            .stdin(Stdio::null())
+            .stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
-        let child = child.map_err(|error| Error::CannotStart {
+        let mut child = child.map_err(|error| Error::CannotStart {
             path: self.program.clone(),
             errno: error.raw_os_error().unwrap_or(0),
         })?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // It fits into the pipe; a command that ended before it read has its say below.
+            let _ = pipe.write_all(stdin.as_bytes()).await;
+        }
         let ended = child.wait_with_output();
         let output = if arguments[0] == "message" {
             tokio::select! {
@@ -187,7 +264,9 @@ impl Stage {
         })
     }
 
-    async fn measure(&self, route: Route, message_bytes: usize, time: Duration) -> Result<Measured, Error> {
+    async fn measure(&self, route: &str, message_bytes: usize, time: Duration) -> Result<Measured, Error> {
+        let multiaddr = route.parse().map_err(|error| Error::internal(format!("{route}: {error}")))?;
+        let route = Route::new(&multiaddr, "demo")?;
         let interrupt = Arc::clone(&self.interrupt);
         let received = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&received);
@@ -245,35 +324,46 @@ impl Stage {
         if !Path::new(&self.home).exists() {
             return Ok(());
         }
-        let line = self.command(&["node", "delete", "--all", "--yes"], "ockam node delete --all --yes".into()).await?;
+        let delete = ["node", "delete", "--all", "--yes"];
+        let line = self.command(&delete, typed(&delete), "").await?;
         match line.exit {
             exit::OK => Ok(()),
             exit => Err(Error::internal(format!("`{}` ended with {exit}: {}", line.command, line.stderr.trim()))),
         }
     }
 
-    fn finish(&self, measured: &Measured) -> Result<(), Error> {
+    fn finish(&self, results: &Results) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Played<'a> {
             transcript: &'a [Line],
-            measured: &'a Measured,
+            #[serde(flatten)]
+            results: &'a Results,
         }
         if self.terminal.is_json() {
-            let played = Played { transcript: &self.transcript, measured };
+            let played = Played { transcript: &self.transcript, results };
             return self.terminal.print(Output::new(&played, String::new));
         }
-        self.say(&format!(
-            "{} messages ({} of payload each way) came back in {:.1} s, every byte as it was sent:\n  \
-             {:.0} messages/s, {:.2} Gbit/s in each direction, {:.0} us for a single round trip\n\
-             The nodes and their home are gone.",
-            measured.messages,
-            bytes(measured.messages * measured.message_bytes as u64),
-            measured.seconds,
-            measured.messages_per_second,
-            measured.bits_per_second / 1e9,
-            measured.round_trip_us
-        ))
+        self.say("\nThe nodes and their home are gone.")
     }
+}
+
+/// A command as it is typed.
+fn typed(arguments: &[&str]) -> String {
+    format!("ockam {}", arguments.join(" "))
+}
+
+/// What was measured, for people.
+fn told(measured: &Measured) -> String {
+    format!(
+        "{} messages ({} of payload each way) came back in {:.1} s, every byte as it was sent:\n  \
+         {:.0} messages/s, {:.2} Gbit/s in each direction, {:.0} us for a single round trip",
+        measured.messages,
+        bytes(measured.messages * measured.message_bytes as u64),
+        measured.seconds,
+        measured.messages_per_second,
+        measured.bits_per_second / 1e9,
+        measured.round_trip_us
+    )
 }
 
 /// The ports of the tutorials, or three free ones.

@@ -36,10 +36,15 @@ fn it_routes_messages_and_measures() {
         "/ip4/127.0.0.1/tcp/",
         "/node/n2/node/n3/service/uppercase",
         "HELLO",
+        "ockam secure-channel create",
+        "--to -/service/uppercase",
+        "/secure/api",
+        "And for 1 s sealed",
         "/s",
     ] {
         assert!(shown.contains(part), "the demo does not show {part:?}:\n{shown}");
     }
+    assert_eq!(shown.matches("every byte as it was sent").count(), 2, "{shown}");
     assert!(!shown.contains('\x1b'), "colours in a pipe");
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "it leaves files behind");
     assert_eq!(left(&temporary), []);
