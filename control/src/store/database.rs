@@ -4,10 +4,12 @@ use crate::error::Error;
 use crate::home::open_private_file;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long one process waits for another that writes.
@@ -15,6 +17,9 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 /// At least what SQLite allocates at once: a piece of its index of the log.
 const PROBE_BYTES: usize = 64 * 1024;
+
+/// The files whose header this process has read and found right: device, inode, application id.
+static LOOKED_AT: Mutex<BTreeSet<(u64, u64, u32)>> = Mutex::new(BTreeSet::new());
 
 /// What tells a kind of file from others.
 #[derive(Debug)]
@@ -34,22 +39,28 @@ impl Format {
 /// Opens a file that exists; `None` when there is none.
 ///
 /// The file's header is read before SQLite sees it, so that a file of somebody else is not touched, not even by a
-/// recovery. (That read takes no lock, but closing the descriptor would release locks that a second connection of the
-/// same process holds: a process opens a file once.)
+/// recovery. That happens once in a process: closing that descriptor later would release the locks of connections that
+/// the process has by then, and another process could take the log away from under them.
 ///
 /// # Errors
 /// [`Error::ForeignDatabase`], [`Error::NewerDatabase`], [`Error::Database`], [`Error::OpenToOthers`],
 /// [`Error::NotOurs`], [`Error::WrongKind`], [`Error::Storage`].
 pub fn open(path: &Path, format: &Format) -> Result<Option<Connection>, Error> {
-    match fs::symlink_metadata(path) {
+    let metadata = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::storage("open", path, &error)),
         Ok(metadata) if metadata.is_file() && metadata.mode() & 0o077 != 0 => {
             return Err(Error::OpenToOthers { path: path.into(), mode: metadata.mode() & 0o7777 });
         }
-        Ok(_) => {}
+        Ok(metadata) => metadata,
+    };
+    let looked_at = (metadata.dev(), metadata.ino(), format.application_id);
+    let mut all = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !all.contains(&looked_at) {
+        check_header(path, format)?;
+        all.insert(looked_at);
     }
-    check_header(path, format)?;
+    drop(all);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| from_sqlite(path, &error))?;
     configure(&connection).map_err(|error| from_sqlite(path, &error))?;
@@ -233,6 +244,21 @@ mod tests {
         drop(connection);
         assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1, "a draft was left");
         assert!(matches!(open(&path, &ONE), Err(Error::NewerDatabase { found: 2, known: 1, .. })));
+    }
+
+    /// As the kernel sees them: the locks of the first connection are still there.
+    #[test]
+    fn a_second_connection_takes_no_lock_away_from_the_first() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("a.db");
+        let first = open_or_make(&path, &ONE, |_| Ok(())).unwrap();
+        first.query_row("SELECT count(*) FROM a", [], |row| row.get::<_, i64>(0)).unwrap();
+        let inode = format!(":{} ", fs::metadata(&path).unwrap().ino());
+        let locks = || fs::read_to_string("/proc/locks").unwrap().lines().filter(|line| line.contains(&inode)).count();
+        let before = locks();
+        assert!(before > 0, "the kernel shows no lock of the file");
+        drop(open(&path, &ONE).unwrap().unwrap());
+        assert_eq!(locks(), before);
     }
 
     #[test]
