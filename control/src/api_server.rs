@@ -535,8 +535,12 @@ async fn workers(State(api): State<Api>) -> Answer<Vec<WorkerInfo>> {
     let links = desired.listeners.iter().map(|row| (row.bit, &row.flow_control));
     let channels = desired.channel_listeners.iter().map(|row| (row.bit, &row.flow_control));
     let initiated = (FLOW_CONTROL_INITIATED, &node.initiated_flow_control);
-    let all: Vec<(u8, &String)> =
-        [(FLOW_CONTROL_DIALED, &node.dialed_flow_control)].into_iter().chain(links).chain(channels).chain([initiated]).collect();
+    let all: Vec<(u8, &String)> = [(FLOW_CONTROL_DIALED, &node.dialed_flow_control)]
+        .into_iter()
+        .chain(links)
+        .chain(channels)
+        .chain([initiated])
+        .collect();
     let reachable_from =
         |mask: u64| all.iter().filter(|(bit, _)| mask & 1 << bit != 0).map(|(_, id)| (*id).clone()).collect();
     let addresses = dump.addresses.iter().map(|found| WorkerInfo {

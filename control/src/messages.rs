@@ -242,12 +242,7 @@ impl Request {
     ///
     /// # Errors
     /// [`Error::Unresolved`], and as [`Node::dial`].
-    pub(crate) async fn dial(
-        &mut self,
-        hop: &Hop,
-        cookie: &Cookie,
-        deadline: Instant,
-    ) -> Result<DialedLink, Error> {
+    pub(crate) async fn dial(&mut self, hop: &Hop, cookie: &Cookie, deadline: Instant) -> Result<DialedLink, Error> {
         let link = dial(&self.node, &self.engine, hop, cookie, deadline).await?;
         self.link = Some(link.link);
         if let Some(waiter) = self.node.waiting.requests().get_mut(&self.reply_to) {
@@ -275,7 +270,12 @@ impl Request {
     ///
     /// # Errors
     /// As [`Request::send`].
-    pub(crate) async fn send_plainly(&self, onward: &[Address], payload: &[u8], patience: &Patience) -> Result<(), Error> {
+    pub(crate) async fn send_plainly(
+        &self,
+        onward: &[Address],
+        payload: &[u8],
+        patience: &Patience,
+    ) -> Result<(), Error> {
         self.transmit(onward, payload, None, patience).await
     }
 

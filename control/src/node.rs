@@ -17,8 +17,8 @@ use crate::store::node::{
 };
 use crate::store::{ChannelListenerRow, ChannelRow, ListenerRow, NodeStore};
 use crate::supervisor::EngineProcess;
-use ockam_engine_abi::{CloseReason, Command, FLOW_CONTROL_DIALED, LinkId, Notice, Refusal, Target, TransitRule};
 use ockam_crypto::Identifier;
+use ockam_engine_abi::{CloseReason, Command, FLOW_CONTROL_DIALED, LinkId, Notice, Refusal, Target, TransitRule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -213,12 +213,7 @@ impl Node {
     /// # Errors
     /// The engine refuses or ends; on the node's start its first listener cannot listen. Other listeners that cannot are
     /// noted as down.
-    pub(crate) async fn reconcile(
-        self: &Arc<Self>,
-        link: &EngineLink,
-        has: Dump,
-        is_start: bool,
-    ) -> Result<(), Error> {
+    pub(crate) async fn reconcile(self: &Arc<Self>, link: &EngineLink, has: Dump, is_start: bool) -> Result<(), Error> {
         let store = self.store.lock().await;
         let desired = Desired::load(&store)?;
         let channel_links = self.channels.adopt(self, link, &has).await;
@@ -844,69 +839,9 @@ fn check_local_address(address: &str) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::api::{MessageBody, NodeInfo, SendMessage};
-    use crate::home::Home;
-    use crate::supervisor::{Start, Started, Supervisor};
-    use crate::testing::{FakeEngine, Peer};
+    use crate::testing::{Peer, World, run};
     use ockam_engine_abi::{DropReason, Target};
     use std::net::TcpStream;
-
-    /// A node whose engines are stand-ins: each start takes the next one.
-    struct World {
-        _temporary: tempfile::TempDir,
-        dir: NodeDir,
-        loopback: SocketAddr,
-        engines: Arc<Mutex<Vec<FakeEngine>>>,
-        started: Arc<Mutex<usize>>,
-    }
-
-    impl World {
-        fn new(engines: usize) -> World {
-            let temporary = tempfile::tempdir().unwrap();
-            let home = Home::at(temporary.path().join("home"));
-            home.prepare().unwrap();
-            let dir = home.node(&"n1".parse().unwrap());
-            dir.prepare().unwrap();
-            let mut store = NodeStore::open(&dir).unwrap();
-            let [a, b] = crate::random::bytes::<2>();
-            // Its own loopback address: no other test can take a port that is free for a moment.
-            let loopback: SocketAddr = ([127, 100, a, b], 0).into();
-            let address = bind_listener(loopback).unwrap().1;
-            store.add_listener(&ListenerRow { bit: 1, address, flow_control: crate::random::hex_id() }).unwrap();
-            let engines = (0..engines).map(|_| FakeEngine::start()).collect();
-            World {
-                _temporary: temporary,
-                dir,
-                loopback,
-                engines: Arc::new(Mutex::new(engines)),
-                started: Arc::default(),
-            }
-        }
-
-        /// A control process; `adopts` the engine that was started last.
-        async fn control(&self, adopts: bool) -> (Arc<Node>, Arc<Supervisor>) {
-            let node = Node::new(self.dir.clone(), NodeStore::open(&self.dir).unwrap()).unwrap();
-            let (engines, started) = (self.engines.clone(), self.started.clone());
-            let adopt = Mutex::new(adopts);
-            let start: Start = Box::new(move |_, _| {
-                let adopted = std::mem::take(&mut *lock(&adopt));
-                let mut started = lock(&started);
-                *started += usize::from(!adopted);
-                let engine = &lock(&engines)[*started - 1];
-                Ok(Started { socket: engine.connect(), process: engine.process(), child: None, adopted })
-            });
-            let supervisor = Supervisor::new(node.clone(), start);
-            supervisor.bring_up().await.unwrap();
-            (node, supervisor)
-        }
-
-        fn tables<T>(&self, engine: usize, look: impl FnOnce(&mut crate::testing::Tables) -> T) -> T {
-            look(&mut lock(&lock(&self.engines)[engine].tables))
-        }
-    }
-
-    fn run(test: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
-    }
 
     fn text(route: &str) -> SendMessage {
         SendMessage {
@@ -931,7 +866,7 @@ mod tests {
             world.tables(0, |tables| {
                 assert_eq!(tables.listeners.keys().copied().collect::<Vec<_>>(), [1, u32::from(second.bit)]);
                 let (target, reachable, _) = &tables.addresses[&b"hop"[..]];
-                assert_eq!((*target, *reachable), (Target::Hop, u64::MAX));
+                assert_eq!((*target, *reachable), (Target::Hop, !CHANNELS_MASK));
             });
 
             // The engine refuses: nothing changed, and the port is free again.
@@ -1020,7 +955,7 @@ mod tests {
                 assert_eq!(tables.listeners.keys().copied().collect::<Vec<_>>(), [1, u32::from(second.bit)]);
                 assert_eq!(
                     tables.addresses.keys().map(Vec::as_slice).collect::<Vec<_>>(),
-                    [&b"echo"[..], b"uppercase"]
+                    [&b"api"[..], b"echo", b"uppercase"]
                 );
                 let echo = &tables.addresses[&b"echo"[..]];
                 assert_eq!(node.cookies.open(&echo.2), Some(Cookie::Service));
@@ -1077,7 +1012,9 @@ mod tests {
             let engine = node.engine().await.unwrap();
             while !engine.link.dump().await.unwrap().links.is_empty() {}
             let left = engine.link.dump().await.unwrap();
-            assert!(left.addresses.iter().all(|found| found.target != Target::Control));
+            let is_control = |found: &&crate::engine_link::DumpedAddress| found.target == Target::Control;
+            let left: Vec<&[u8]> = left.addresses.iter().filter(is_control).map(|it| it.address.as_slice()).collect();
+            assert_eq!(left, [b"api"]);
         });
     }
 

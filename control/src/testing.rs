@@ -1,5 +1,18 @@
-//! A stand-in for the engine process in tests: it speaks `engine/abi` over a socket pair, keeps tables like an engine's,
-//! and opens no connection.
+//! Stand-ins for tests. For the engine process: it speaks `engine/abi` over a socket pair, keeps tables like an engine's,
+//! and opens no connection. For the node at the other end of every link: it answers as it is told to, and is a real end of
+//! secure channels, keys and all. And a node around them.
+
+use crate::home::{Home, NodeDir};
+use crate::node::Node;
+use crate::resolve::bind_listener;
+use crate::store::{ListenerRow, NodeStore, SharedStore};
+use crate::supervisor::{Start, Started, Supervisor};
+use ockam_crypto::{
+    Attestation, ChangeHistory, ExpectMessage3, Identifier, PurposePublicKey, Secret, SigningKey, Validity, X25519Key,
+    accept, encode_payload,
+};
+use ockam_engine_abi::ChannelEnd;
+use ockam_engine_abi::notice::ChannelTraffic;
 
 use ockam_engine_abi::counter::BLOCK_WORDS;
 use ockam_engine_abi::notice::Traffic;
@@ -34,20 +47,83 @@ pub(crate) struct Tables {
     pub(crate) refuse: Option<Refusal>,
     /// What links do with messages: `None` drops them.
     pub(crate) peer: Option<Peer>,
+    pub(crate) channels: BTreeMap<u32, Channel>,
+    /// Channels that were retired, whether the peer was told.
+    pub(crate) retired: Vec<(u32, bool)>,
+    /// Messages that control sent over links.
+    pub(crate) sent: Vec<Vec<u8>>,
+    /// The handshake at the other end: the address of its receiving side, and where it stands.
+    handshake: Option<(Vec<u8>, ExpectMessage3)>,
+    /// What the other end of the last handshake has: its keys for opening and sealing, and who is here.
+    pub(crate) established: Option<([u8; 32], [u8; 32], Vec<u8>)>,
     dialed: u32,
     draining: bool,
     connection: Option<Arc<OwnedFd>>,
 }
 
+/// A secure channel.
+#[derive(Clone)]
+pub(crate) struct Channel {
+    pub(crate) decryptor: Vec<u8>,
+    pub(crate) encryptor: Vec<u8>,
+    pub(crate) sealing_key: [u8; 32],
+    pub(crate) opening_key: [u8; 32],
+    pub(crate) way: Vec<u8>,
+    pub(crate) follows_peer: bool,
+    pub(crate) flow_control: u8,
+    pub(crate) expires_in_ms: Option<u64>,
+    pub(crate) cookie: Vec<u8>,
+}
+
 /// What the peer behind every link does with a message.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) enum Peer {
+    /// Is a node with this identity and a listener for secure channels. What comes through a channel is echoed, unless it
+    /// refuses channels.
+    Node(Arc<PeerIdentity>, Manner),
     /// Answers with the payload.
     Echo,
     /// Says that it is undeliverable, with one address left.
     Undeliverable(DropReason),
     /// Closes the link.
     Close,
+}
+
+/// How a node takes secure channels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// All of them.
+    Accepts,
+    /// None, and says so.
+    Refuses,
+    /// None, and says nothing.
+    Silent,
+    /// Answers message 1 with something else.
+    Garbage,
+}
+
+/// An identity of somebody else.
+pub(crate) struct PeerIdentity {
+    pub(crate) history: ChangeHistory,
+    pub(crate) static_key: X25519Key,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl PeerIdentity {
+    pub(crate) fn new() -> Arc<PeerIdentity> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let key = SigningKey::new(Secret::new(crate::random::bytes()));
+        let history = ChangeHistory::create(&key, Validity { from: now, until: now + 3600 }).unwrap();
+        let static_key = X25519Key::new(Secret::new(crate::random::bytes()));
+        let purpose = PurposePublicKey::SecureChannel(*static_key.public());
+        let attestation = Attestation::create(&history, &key, purpose, now, now + 1800).unwrap();
+        let payload = encode_payload(&history, &attestation, &[]);
+        Arc::new(PeerIdentity { history, static_key, payload })
+    }
+
+    pub(crate) fn identifier(&self) -> Identifier {
+        self.history.identifier()
+    }
 }
 
 pub(crate) struct FakeEngine {
@@ -146,6 +222,7 @@ impl Tables {
             | Command::RemoveListener { request, .. }
             | Command::Dial { request, .. }
             | Command::Transmit { request, .. }
+            | Command::InstallChannel { request, .. }
                 if self.refuse.is_some() =>
             {
                 refused(request, self.refuse.take().unwrap())
@@ -191,6 +268,43 @@ impl Tables {
                 let answer = (!undelivered).then_some(Notice::Applied { request });
                 answer.into_iter().chain(said).map(|notice| (notice, None)).collect()
             }
+            Command::InstallChannel {
+                request,
+                channel,
+                decryptor,
+                encryptor,
+                sealing_key,
+                opening_key,
+                way,
+                follows_peer,
+                flow_control,
+                expires_in_ms,
+                cookie,
+                ..
+            } => {
+                assert_eq!(self.addresses.remove(&decryptor.0).map(|found| found.0), Some(Target::Handshake));
+                assert!(self.channels.values().all(|other| other.encryptor != encryptor.0));
+                let installed = Channel {
+                    decryptor: decryptor.0,
+                    encryptor: encryptor.0,
+                    sealing_key: *sealing_key.expose(),
+                    opening_key: *opening_key.expose(),
+                    way: way.0,
+                    follows_peer,
+                    flow_control,
+                    expires_in_ms,
+                    cookie: cookie.0,
+                };
+                assert!(self.channels.insert(channel, installed).is_none(), "channel {channel} twice");
+                applied(request)
+            }
+            Command::RetireChannel { request, channel, close } => match self.channels.remove(&channel) {
+                Some(_) => {
+                    self.retired.push((channel, close));
+                    applied(request)
+                }
+                None => refused(request, Refusal::Unknown),
+            },
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, .. } => {
                 self.draining = true;
@@ -199,31 +313,87 @@ impl Tables {
         }
     }
 
-    fn deliver(&mut self, request: u64, message: &[u8]) -> Option<Notice> {
-        let message = Message::parse(message).unwrap();
+    fn deliver(&mut self, request: u64, encoded: &[u8]) -> Option<Notice> {
+        let message = Message::parse(encoded).unwrap();
         let first = message.onward.first().unwrap();
         let left = message.onward.len() as u8;
         let link = self.links.keys().copied().find(|link| link_address(*link) == first.name);
+        let channel = self.channels.iter().find(|(_, channel)| channel.encryptor == first.name);
+        if let Some((&number, channel)) = channel {
+            return match &self.peer {
+                Some(Peer::Node(_, Manner::Accepts)) => {
+                    let (opens, seals, _) = self.established.as_ref().expect("a handshake at the other end");
+                    assert_eq!((&channel.sealing_key, &channel.opening_key), (opens, seals));
+                    Some(punt(None, Some(number), &message, message.payload, None))
+                }
+                Some(Peer::Node(_, Manner::Refuses)) => {
+                    self.channels.remove(&number);
+                    Some(Notice::ChannelClosed { channel: number, reason: ChannelEnd::ByPeer })
+                }
+                _ => None,
+            };
+        }
         let Some(link) = link else {
             let reason = DropReason::NoSuchAddress;
             return match self.addresses.get(first.name) {
-                Some((Target::Echo, ..)) => Some(punt(None, &message, message.payload, None)),
+                Some((Target::Echo, ..)) => Some(punt(None, None, &message, message.payload, None)),
                 _ => Some(Notice::Undelivered { request, reason, left }),
             };
         };
-        match self.peer? {
-            Peer::Echo => Some(punt(Some(link), &message, message.payload, None)),
+        self.sent.push(encoded.to_vec());
+        match self.peer.clone()? {
+            Peer::Node(identity, manner) => self.peer_node(link, &message, &identity, manner),
+            Peer::Echo => Some(punt(Some(link), None, &message, message.payload, None)),
             Peer::Undeliverable(reason) => {
                 let offer = ockam_wire::undeliverable::Offer::parse(message.tracing?)?;
                 let notice =
                     ockam_wire::undeliverable::Notice { token: offer.token, reason: reason as u8, left: 1 }.text();
-                Some(punt(Some(link), &message, b"", Some(&notice)))
+                Some(punt(Some(link), None, &message, b"", Some(&notice)))
             }
             Peer::Close => {
                 self.links.remove(&link);
                 Some(Notice::LinkDown { link, reason: CloseReason::PeerClosed })
             }
         }
+    }
+
+    /// The node behind a link: its end of a handshake.
+    fn peer_node(
+        &mut self,
+        link: LinkId,
+        message: &Message<'_>,
+        identity: &PeerIdentity,
+        manner: Manner,
+    ) -> Option<Notice> {
+        let (_, onward) = message.onward.split_first().unwrap();
+        let to = onward.iter().last().unwrap();
+        if to.name == b"api" {
+            if manner == Manner::Garbage {
+                return Some(punt(Some(link), None, message, b"what is this?", None));
+            }
+            let ready = accept(message.payload).unwrap();
+            let ephemeral = Secret::new(crate::random::bytes());
+            let (message_2, expect) = ready.write(&identity.static_key, ephemeral, &identity.payload).unwrap();
+            let decryptor = crate::random::hex_id().into_bytes();
+            let back =
+                [AddressRef::local(&link_address(link)), AddressRef::local(&decryptor)].map(AddressRef::to_address);
+            self.handshake = Some((decryptor, expect));
+            let back = back.each_ref().map(ockam_wire::Address::as_ref);
+            let outgoing = Outgoing {
+                onward: RouteParts { front: &[], rest: message.return_route },
+                return_route: RouteParts::new(&back),
+                payload_len: message_2.len(),
+                tracing: None,
+            };
+            let message = outgoing.to_frame(&message_2)[4..].to_vec().into();
+            return Some(Notice::Punt { link: Some(link), channel: None, message });
+        }
+        // Messages 2 of the node are for who asked for them.
+        let (_, expect) = self.handshake.take_if(|(decryptor, _)| *decryptor == to.name)?;
+        let (claimed, established) = expect.read(message.payload).expect("message 3 is genuine");
+        let keys = (*established.opening_key.expose(), *established.sealing_key.expose());
+        self.established = Some((keys.0, keys.1, claimed.payload));
+        None
     }
 
     fn dump(&self, request: u64) -> Vec<(Notice, Option<OwnedFd>)> {
@@ -252,18 +422,91 @@ impl Tables {
             let (address, cookie) = (Bytes(address.clone()), cookie.clone().into());
             notices.push((Notice::Address { request, address, target: *target, reachable: *reachable, cookie }, None));
         }
+        for (&number, channel) in &self.channels {
+            let notice = Notice::Channel {
+                request,
+                channel: number,
+                decryptor: channel.decryptor.clone().into(),
+                encryptor: channel.encryptor.clone().into(),
+                way: channel.way.clone().into(),
+                flow_control: channel.flow_control,
+                expires_in_ms: channel.expires_in_ms,
+                traffic: ChannelTraffic::default(),
+                cookie: channel.cookie.clone().into(),
+            };
+            notices.push((notice, None));
+        }
         notices.push((Notice::DumpEnd { request }, None));
         notices
     }
 }
 
-fn link_address(link: LinkId) -> Vec<u8> {
+pub(crate) fn link_address(link: LinkId) -> Vec<u8> {
     format!("{:032x}", link.0).into_bytes()
 }
 
-fn punt(link: Option<LinkId>, request: &Message<'_>, payload: &[u8], tracing: Option<&str>) -> Notice {
+fn punt(
+    link: Option<LinkId>,
+    channel: Option<u32>,
+    request: &Message<'_>,
+    payload: &[u8],
+    tracing: Option<&str>,
+) -> Notice {
     let onward = RouteParts { front: &[], rest: request.return_route };
     let back = [AddressRef::local(b"from")];
     let outgoing = Outgoing { onward, return_route: RouteParts::new(&back), payload_len: payload.len(), tracing };
-    Notice::Punt { link, message: outgoing.to_frame(payload)[4..].to_vec().into() }
+    Notice::Punt { link, channel, message: outgoing.to_frame(payload)[4..].to_vec().into() }
+}
+
+/// A node whose engines are stand-ins: each start takes the next one.
+pub(crate) struct World {
+    _temporary: tempfile::TempDir,
+    pub(crate) dir: NodeDir,
+    pub(crate) loopback: SocketAddr,
+    pub(crate) engines: Arc<Mutex<Vec<FakeEngine>>>,
+    started: Arc<Mutex<usize>>,
+}
+
+impl World {
+    pub(crate) fn new(engines: usize) -> World {
+        let temporary = tempfile::tempdir().unwrap();
+        let home = Home::at(temporary.path().join("home"));
+        home.prepare().unwrap();
+        let dir = home.node(&"n1".parse().unwrap());
+        dir.prepare().unwrap();
+        SharedStore::open(&home).unwrap().add(dir.name()).unwrap();
+        let mut store = NodeStore::open(&dir).unwrap();
+        let [a, b] = crate::random::bytes::<2>();
+        // Its own loopback address: no other test can take a port that is free for a moment.
+        let loopback: SocketAddr = ([127, 100, a, b], 0).into();
+        let address = bind_listener(loopback).unwrap().1;
+        store.add_listener(&ListenerRow { bit: 1, address, flow_control: crate::random::hex_id() }).unwrap();
+        let engines = (0..engines).map(|_| FakeEngine::start()).collect();
+        World { _temporary: temporary, dir, loopback, engines: Arc::new(Mutex::new(engines)), started: Arc::default() }
+    }
+
+    /// A control process; `adopts` the engine that was started last.
+    pub(crate) async fn control(&self, adopts: bool) -> (Arc<Node>, Arc<Supervisor>) {
+        let node = Node::new(self.dir.clone(), NodeStore::open(&self.dir).unwrap()).unwrap();
+        let (engines, started) = (self.engines.clone(), self.started.clone());
+        let adopt = Mutex::new(adopts);
+        let start: Start = Box::new(move |_, _| {
+            let adopted = std::mem::take(&mut *adopt.lock().unwrap());
+            let mut started = started.lock().unwrap();
+            *started += usize::from(!adopted);
+            let engine = &engines.lock().unwrap()[*started - 1];
+            Ok(Started { socket: engine.connect(), process: engine.process(), child: None, adopted })
+        });
+        let supervisor = Supervisor::new(node.clone(), start);
+        supervisor.bring_up().await.unwrap();
+        (node, supervisor)
+    }
+
+    pub(crate) fn tables<T>(&self, engine: usize, look: impl FnOnce(&mut Tables) -> T) -> T {
+        look(&mut self.engines.lock().unwrap()[engine].tables.lock().unwrap())
+    }
+}
+
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }

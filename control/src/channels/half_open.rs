@@ -153,7 +153,8 @@ impl HalfOpen {
         let oldest = if mine >= PER_SOURCE_MAX {
             self.by_source[&handshake.source].first().copied()
         } else if self.entries.len() >= HALF_OPEN_MAX {
-            let biggest = self.by_source.values().max_by_key(|numbers| (numbers.len(), std::cmp::Reverse(numbers.first())));
+            let biggest =
+                self.by_source.values().max_by_key(|numbers| (numbers.len(), std::cmp::Reverse(numbers.first())));
             biggest.and_then(|numbers| numbers.first().copied())
         } else {
             None
@@ -276,7 +277,8 @@ impl HalfOpen {
     /// What became of the handshakes at a listener, and how many are under way.
     pub(super) fn of_listener(&self, listener: &ChannelListenerRow) -> (Counts, u64) {
         let counts = self.counts.get(&listener.flow_control).cloned().unwrap_or_default();
-        let under_way = self.entries.values().filter(|entry| entry.handshake.listener.flow_control == listener.flow_control);
+        let under_way =
+            self.entries.values().filter(|entry| entry.handshake.listener.flow_control == listener.flow_control);
         (counts, under_way.count() as u64)
     }
 
@@ -336,7 +338,13 @@ mod tests {
 
     fn listener() -> Arc<ChannelListenerRow> {
         let flow_control = "0".repeat(32);
-        Arc::new(ChannelListenerRow { bit: 32, address: "api".into(), flow_control, identity: None, authorized: vec![] })
+        Arc::new(ChannelListenerRow {
+            bit: 32,
+            address: "api".into(),
+            flow_control,
+            identity: None,
+            authorized: vec![],
+        })
     }
 
     fn link(index: u32) -> Source {

@@ -242,7 +242,8 @@ fn judge(
         return Err(Error::PeerNotAuthorized { listener, identifier: identifier.to_string() });
     }
     let written = ready.write(&keys.static_key, &keys.payload);
-    let (message_3, established) = written.map_err(|error| misbehaved(format!("sent keys that are no keys: {error}")))?;
+    let (message_3, established) =
+        written.map_err(|error| misbehaved(format!("sent keys that are no keys: {error}")))?;
     Ok(Judged { message_3, established, peer: identifier, expires_at: peer.expires_at.min(keys.expires_at) })
 }
 

@@ -285,30 +285,29 @@ impl Channels {
                     }
                     state.living.values().map(|living| living.own).collect()
                 };
-                let who = channels.who.clone();
-                let deleted = match blocking(move || who.deleted(used)).await {
-                    Ok(deleted) => deleted,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot look whether identities are still there");
-                        continue;
-                    }
-                };
-                if deleted.is_empty() {
-                    continue;
-                }
-                let Some(engine) = node.engine_now() else { continue };
-                let (ending, gone) = {
-                    let mut state = channels.state();
-                    let gone = state.half_open.withdraw(|row| row.identity.is_none_or(|own| !deleted.contains(&own)));
-                    (state.those(|living| deleted.contains(&living.own)), gone)
-                };
-                clear(&engine.link, gone);
-                for number in ending {
-                    tracing::warn!(number, "ending a secure channel whose identity was deleted");
-                    channels.retire(&engine.link, number).await;
+                if let Err(error) = node.channels.check_identities(&node, used).await {
+                    tracing::warn!(%error, "cannot look whether identities are still there");
                 }
             }
         });
+    }
+
+    /// Ends what depended on identities that are gone.
+    async fn check_identities(&self, node: &Node, used: HashSet<Identifier>) -> Result<(), Error> {
+        let who = self.who.clone();
+        let deleted = blocking(move || who.deleted(used)).await?;
+        let Some(engine) = node.engine_now().filter(|_| !deleted.is_empty()) else { return Ok(()) };
+        let (ending, gone) = {
+            let mut state = self.state();
+            let gone = state.half_open.withdraw(|row| row.identity.is_none_or(|own| !deleted.contains(&own)));
+            (state.those(|living| deleted.contains(&living.own)), gone)
+        };
+        clear(&engine.link, gone);
+        for number in ending {
+            tracing::warn!(number, "ending a secure channel whose identity was deleted");
+            self.retire(&engine.link, number).await;
+        }
+        Ok(())
     }
 
     // ---- what there is
@@ -479,7 +478,8 @@ fn clear(engine: &EngineLink, gone: Vec<Gone>) {
         for Gone { decryptor } in gone {
             let address = decryptor.into_bytes();
             // One for which message 2 was never written has no address yet.
-            if let Err(error) = engine.apply(|request| Command::ClearAddress { request, address: address.into() }).await {
+            if let Err(error) = engine.apply(|request| Command::ClearAddress { request, address: address.into() }).await
+            {
                 tracing::trace!(%error, "no address to clear");
             }
         }
@@ -505,3 +505,6 @@ fn lifetime_ms(expires_at: u64) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

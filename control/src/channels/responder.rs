@@ -8,9 +8,7 @@ use crate::engine_link::cookie::{Cookie, Purpose};
 use crate::engine_link::{CommandError, EngineLink};
 use crate::node::Node;
 use crate::store::ChannelListenerRow;
-use ockam_crypto::{
-    CLOSE, Claim, Established, ExpectMessage3, Identifier, RECORD_OVERHEAD, Sealer, Secret, accept,
-};
+use ockam_crypto::{CLOSE, Claim, Established, ExpectMessage3, Identifier, RECORD_OVERHEAD, Sealer, Secret, accept};
 use ockam_engine_abi::{Command, Key, Refusal, Target};
 use ockam_wire::{AddressRef, Message, Outgoing, RouteParts};
 use rustix::time::{ClockId, clock_gettime};
@@ -164,7 +162,8 @@ fn run(who: &Who, listener: &ChannelListenerRow, job: Job) -> Done {
         }
     };
     // Who is not on the list need not be verified to be refused.
-    let is_welcome = |identifier: &Identifier| listener.authorized.is_empty() || listener.authorized.contains(identifier);
+    let is_welcome =
+        |identifier: &Identifier| listener.authorized.is_empty() || listener.authorized.contains(identifier);
     let refuse = |why, established: Established| Done::Refuse { why, sealing_key: established.sealing_key };
     match Claim::parse(&claimed.payload) {
         Err(_) => return refuse(End::Malformed, established),
@@ -305,12 +304,7 @@ fn act(node: &Arc<Node>, engine: &EngineLink, number: u64, handshake: Handshake,
 }
 
 /// Makes the address where message 3 comes, and sends message 2.
-async fn answer(
-    node: &Node,
-    engine: &EngineLink,
-    handshake: &Handshake,
-    message: &[u8],
-) -> Result<(), CommandError> {
+async fn answer(node: &Node, engine: &EngineLink, handshake: &Handshake, message: &[u8]) -> Result<(), CommandError> {
     let set = |request| Command::SetAddress {
         request,
         address: handshake.decryptor.clone().into_bytes().into(),

@@ -89,8 +89,7 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateSecureChannel) -> Re
     tracing::info!(channel = row.address, peer = %row.peer, route = row.route, "a secure channel is open");
     let task = tokio::spawn(supervise(Arc::downgrade(node), row.clone(), Some(ended)));
     let status = ChannelStatus::Open;
-    let supervised =
-        Supervised { row: row.clone(), status, error: None, reopened: 0, task: Some(task.abort_handle()) };
+    let supervised = Supervised { row: row.clone(), status, error: None, reopened: 0, task: Some(task.abort_handle()) };
     lock(&node.channels.supervised).insert(row.address.clone(), supervised);
     infos(&node.channels, node, &Dump::default())
         .into_iter()

@@ -128,7 +128,9 @@ impl Who {
                 };
                 let is_current = |keys: &Arc<Keys>| {
                     let known = identities.known(&identifier)?;
-                    Ok::<_, Error>(known.as_ref() == Some(&keys.history) && unix_now() + RENEW_BEFORE_SECS < keys.expires_at)
+                    Ok::<_, Error>(
+                        known.as_ref() == Some(&keys.history) && unix_now() + RENEW_BEFORE_SECS < keys.expires_at,
+                    )
                 };
                 match keys.get(&identifier) {
                     Some(cached) if !is_ours || !is_current(cached)? => drop(keys.remove(&identifier)),

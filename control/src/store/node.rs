@@ -44,7 +44,8 @@ pub const TRANSIT_RULES_MAX: usize = 256;
 
 const FORMAT: Format = Format {
     application_id: 0x4f43_4b4e, // OCKN
-    migrations: &["
+    migrations: &[
+        "
         CREATE TABLE setting (
             one                 INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
             driver              TEXT    NOT NULL,
@@ -72,7 +73,8 @@ const FORMAT: Format = Format {
         CREATE TABLE transit (
             rule TEXT NOT NULL PRIMARY KEY
         ) STRICT;
-    ", "
+    ",
+        "
         ALTER TABLE setting ADD COLUMN initiated_flow_control TEXT    NOT NULL DEFAULT '';
         ALTER TABLE setting ADD COLUMN last_channel_bit       INTEGER NOT NULL DEFAULT 32;
         UPDATE setting SET initiated_flow_control = lower(hex(randomblob(16)));
@@ -95,7 +97,8 @@ const FORMAT: Format = Format {
             identity   TEXT    NOT NULL,
             peer       TEXT    NOT NULL
         ) STRICT;
-    "],
+    ",
+    ],
 };
 
 /// How the engine of a node is started.
@@ -554,7 +557,7 @@ mod tests {
         drop(store);
 
         let mut store = NodeStore::open(&dir).unwrap();
-        assert_eq!(store.channel_listeners().unwrap()[1..], [listener.clone()]);
+        assert_eq!(store.channel_listeners().unwrap()[1..], *std::slice::from_ref(&listener));
         assert_eq!(store.channels().unwrap(), [channel.clone(), plain.clone()]);
         assert_eq!(store.initiated_flow_control().unwrap().len(), 32);
         store.remove_channel_listener(listener.bit).unwrap();
@@ -570,10 +573,10 @@ mod tests {
         let (_temporary, dir, store) = store();
         drop(store);
         std::fs::remove_file(dir.database()).unwrap();
-        let before = Format { application_id: FORMAT.application_id, migrations: &[FORMAT.migrations[0]] };
+        let before = Format { application_id: FORMAT.application_id, migrations: &FORMAT.migrations[..1] };
         let made = database::open_or_make(&dir.database(), &before, |connection| {
             let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0)";
-            connection.execute(sql, params![[7; 32], crate::random::hex_id()]).map(drop)
+            connection.execute(sql, params![[7_u8; 32], crate::random::hex_id()]).map(drop)
         });
         drop(made.unwrap());
         let store = NodeStore::open(&dir).unwrap();
