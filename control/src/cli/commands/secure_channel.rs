@@ -35,7 +35,13 @@ fn create(arguments: SecureChannelCreate, session: &mut Session) -> Result<(), E
     let SecureChannelCreate { from, to, trust, timeout } = arguments;
     // What is wrong with the route shows before a node is made for it.
     let typed = to.resolve("--to", stdin::read_line)?;
-    let planned = plan::resolve(&typed, "--to", |name| session.listener_of(name))?;
+    let planned = plan::resolve(&typed, "--to", |name| session.listener_of(name)).map_err(|error| match error {
+        // What answers to a channel is a listener.
+        Error::BadArgument { argument, value, why, fix } => {
+            Error::BadArgument { argument, value, why, fix: fix.replace("/service/echo", "/service/api") }
+        }
+        other => other,
+    })?;
     let mut admitted = session.admitted(&planned.ends, &trust.authorized)?;
     let request = CreateSecureChannel {
         route: planned.multiaddr.to_string(),

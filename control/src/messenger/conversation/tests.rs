@@ -125,7 +125,7 @@ impl Peer {
             accept(&message.payload).unwrap().write(&keys.static_key, ephemeral, &payload).unwrap();
         self.waiting.insert(here.name.clone(), (waiting, remote.clone(), within));
         // Garbage in front of the genuine message changes nothing.
-        self.say(within, &remote, &[here.clone()], b"garbage", None);
+        self.say(within, &remote, std::slice::from_ref(&here), b"garbage", None);
         self.say(within, &remote, &[here], &message_2, None);
     }
 
