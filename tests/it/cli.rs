@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
-/// One of every command, in an order in which each has something to show. `LISTENER`, `LINK` and `FLOW` stand for what
-/// earlier ones made.
-const COMMANDS: [&str; 39] = [
+/// One of every command, in an order in which each has something to show. `LISTENER`, `LINK`, `CHANNEL` and `FLOW` stand
+/// for what earlier ones made.
+const COMMANDS: [&str; 48] = [
     "vault create",
     "vault list",
     "vault show default",
@@ -45,9 +45,18 @@ const COMMANDS: [&str; 39] = [
     "flow-control add-consumer FLOW hop --at n1",
     "message send hello --to /node/n1/service/uppercase",
     "message send 00ff --hex --from n1 --to /node/n2/service/echo",
+    "secure-channel create --from n1 --to /node/n2/service/api",
+    "secure-channel list --at n1",
+    "secure-channel show CHANNEL --at n1",
+    "secure-channel-listener create friends --at n2",
+    "secure-channel-listener list --at n2",
+    "secure-channel-listener show friends --at n2",
+    "message send hello --from n1 --to /node/n2/secure/friends/service/uppercase",
     "engine show",
     "engine stats --at n2 --all",
     "environment",
+    "secure-channel delete CHANNEL --at n1 --yes",
+    "secure-channel-listener delete friends --at n2 --yes",
     "tcp-connection delete LINK --at n1 --yes",
     "tcp-listener delete LISTENER --at n1 --yes",
     "engine restart --at n2",
@@ -60,6 +69,7 @@ fn filled(line: &str, home: &Home) -> Vec<String> {
         "LISTENER" => last("address"),
         "FLOW" => last("flow_control_id"),
         "LINK" => home.json(&["tcp-connection", "list", "--at", "n1"])[0]["address"].as_str().unwrap().to_owned(),
+        "CHANNEL" => home.json(&["secure-channel", "list", "--at", "n1"])[0]["address"].as_str().unwrap().to_owned(),
         "PEER" => home.show("n2").address.to_string(),
         word => word.to_owned(),
     };
@@ -348,6 +358,8 @@ fn bad_input_names_its_argument_and_changes_nothing() {
         "/node/a b/service/echo",
         "/node/../service/echo",
         "/project/default/service/echo",
+        "/node/n1/secure/api",
+        "/secure/api/node/n1",
         "-/-",
         &deep,
         &longer,
@@ -363,6 +375,26 @@ fn bad_input_names_its_argument_and_changes_nothing() {
         let send = ["message", "send", "hello", "--to", "/node/n1/service/echo", "--timeout", timeout];
         cases.push((64, send.to_vec(), "--timeout"));
     }
+    for to in ["/node/n1", "/node/n1/secure/api", "api", "-/-"] {
+        cases.push((64, vec!["secure-channel", "create", "--from", "n1", "--to", to], "--to"));
+    }
+    let create = ["secure-channel", "create", "--from", "n1", "--to", "/node/n1/service/api"];
+    cases.push((64, [&create[..], &["--authorized", "alice"]].concat(), "--authorized"));
+    cases.push((64, [&create[..], &["--timeout", "0"]].concat(), "--timeout"));
+    cases.push((68, [&create[..], &["--identity", "nobody"]].concat(), "nobody"));
+    let nowhere = ["secure-channel", "create", "--from", "n1", "--to", "/node/n1/service/nowhere"];
+    cases.push((68, nowhere.to_vec(), "/service/nowhere"));
+    cases.push((64, vec!["secure-channel", "show", "api", "--at", "n1"], "CHANNEL"));
+    cases.push((68, vec!["secure-channel", "show", &flow, "--at", "n1"], &flow));
+    cases.push((68, vec!["secure-channel", "delete", &flow, "--at", "n1", "--yes"], &flow));
+    cases.push((64, vec!["secure-channel-listener", "create", "a/b", "--at", "n1"], "ADDRESS"));
+    cases.push((64, vec!["secure-channel-listener", "create", "a", "-a", "I00", "--at", "n1"], "--authorized"));
+    cases.push((68, vec!["secure-channel-listener", "create", "a", "--identity", "nobody", "--at", "n1"], "nobody"));
+    for taken in ["api", "echo"] {
+        cases.push((73, vec!["secure-channel-listener", "create", taken, "--at", "n1"], taken));
+    }
+    cases.push((68, vec!["secure-channel-listener", "show", "friends", "--at", "n1"], "friends"));
+    cases.push((68, vec!["secure-channel-listener", "delete", "friends", "--at", "n1", "--yes"], "friends"));
     // A local route has nowhere to start without a node.
     cases.push((64, vec!["message", "send", "hello", "--to", "/service/echo"], "--from"));
     // The rest.
