@@ -1,9 +1,10 @@
 //! Handshakes of those who mean harm: what is half open is bounded and shared fairly, honest ones come through during and
 //! after, and nothing of it is felt by what is established (D1, D2, D3).
 
+use ockam_crypto::CLOSE;
 use ockam_tests::{
-    Channel, Home, Identity, Initiator, Node, Peer, Traffic, addresses, frame, frame_to, noise, on_both_drivers,
-    wait_until,
+    Channel, Home, Identity, Initiator, Node, Peer, Through, Traffic, addresses, frame, frame_to, noise,
+    on_both_drivers, wait_until,
 };
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use serde_json::Value;
@@ -40,7 +41,12 @@ impl Target {
         // Warm: identities exist, both cores have served someone.
         for _ in 0..8 {
             let mut peer = Peer::connect(node.address);
-            Initiator::open(&mut peer, &["api"], &Identity::new()).echoes(&mut peer, &noise(200_000, 3));
+            let mut channel = Initiator::open(&mut peer, &["api"], &Identity::new());
+            channel.echoes(&mut peer, &noise(200_000, 3));
+            // Otherwise it would wait for its peer to come by another link.
+            let close = channel.seal_text(&CLOSE);
+            peer.send(&channel.frame(&close));
+            peer.echoes(b"it is closed");
         }
         let mut target = Target { engine_bytes: 0, control_bytes: 0, descriptors: (0, 0), home, node };
         target.comes_to_rest();
@@ -429,6 +435,29 @@ fn handshakes_of_links_that_leave_are_forgotten() {
     assert!(target.half_open() <= HALF_OPEN_MAX);
     target.admits();
     // Channels whose link is gone wait for their peer for a while, and end then.
+    wait_until(|| target.listener()["channels"] == 0, || target.listener().to_string());
+    target.recovers();
+}
+
+/// What a peer opened inside of a channel has no way once that one is gone, however it went.
+#[test]
+fn channels_in_a_channel_end_with_it() {
+    let target = Target::new("uring");
+    let identity = Identity::new();
+    for number in 0..20 {
+        let mut peer = Peer::connect(target.node.address);
+        let mut outer = Initiator::open(&mut peer, &["api"], &identity);
+        let mut through = Through { carrier: &mut peer, channel: &mut outer };
+        let mut inner = Initiator::open(&mut through, &["api"], &identity);
+        let mut innermost = Through { carrier: &mut through, channel: &mut inner };
+        Initiator::open(&mut innermost, &["api"], &identity).echoes(&mut innermost, b"three deep");
+        if number % 2 == 0 {
+            let close = outer.seal_text(&CLOSE);
+            peer.send(&outer.frame(&close));
+            peer.echoes(b"it is closed");
+        }
+    }
+    // The others wait for their peer for a while before that.
     wait_until(|| target.listener()["channels"] == 0, || target.listener().to_string());
     target.recovers();
 }

@@ -229,7 +229,8 @@ on_both_drivers! {
         assert_eq!(met.channel.receive_message(&mut met.peer).payload, noise(32, 5));
         met.lives();
         assert_eq!(met.dropped() - before, sent, "each of them was counted once");
-        assert!(met.reasons(&["not_genuine"]) >= sent * 9 / 10);
+        // But for those whose number was changed, and is too far away or known.
+        assert!(met.reasons(&["not_genuine"]) >= sent - 3 * 64 - 1);
     }
 
     // P4: every length but the right one.
@@ -489,6 +490,7 @@ on_both_drivers! {
         let (handshake, message_2) = Initiator::new().exchange(&mut peer, &["api"]);
         let decryptor = handshake.decryptor.clone();
         let (message_3, mut channel) = handshake.finish(message_2, &Identity::new());
+        let before = met.home.counter("n1", "counters", "records_parked");
         let control = Stopped::new(met.node.control);
         let mut bytes = frame_to(&channel.way, &addresses(&[&decryptor]), &message_3);
         for number in 0..100_u8 {
@@ -503,7 +505,7 @@ on_both_drivers! {
             assert!(message.payload == noise(1 + usize::from(number) * 20, number.into()), "message {number}");
         }
         channel.echoes(&mut peer, b"and so on");
-        assert_eq!(met.home.counter("n1", "counters", "records_parked"), 100);
+        assert_eq!(met.home.counter("n1", "counters", "records_parked") - before, 100);
         assert_eq!(met.reasons(&["parked_limit"]), 0);
     }
 
@@ -722,12 +724,16 @@ fn nobody_is_taken_for_somebody_else_by_who_opens_a_channel() {
         let served = std::thread::spawn(move || {
             // It need not come to message 3, so that a whole handshake cannot be waited for.
             let mut peer = served.link();
-            Responder::answer(&mut peer, &liar);
+            let message_1 = peer.receive();
+            Responder::answer(&mut peer, message_1, &liar);
             let more = peer.receive_or_end();
             assert_eq!(more, None, "a liar gets no message 3");
         });
-        let said = cannot_create(&home, 77, "n1", &route, &[]);
-        assert!(!said.contains(&victim.identifier()) || said.contains("not"), "{why}: {said}");
+        // 77 is for lies, 76 for what is no claim at all.
+        let failed = home.run(&["secure-channel", "create", "--from", "n1", "--to", &route]);
+        let code = failed.code.filter(|code| [76, 77].contains(code)).unwrap_or(77);
+        let said = failed.fails(code);
+        assert!(said.contains("malformed") || code == 77, "{why}: {said}");
         served.join().expect("the handshake ends there");
     }
     let served = Responder::new().start(victim, Manner::Serves);
@@ -971,7 +977,10 @@ fn a_refusal_is_told_from_silence() {
 fn who_stands_between_is_seen() {
     let home = Home::new();
     home.node("n1", &[]);
-    let three = home.node("n3", &[]);
+    // The first one is that of n1.
+    home.ok(&["identity", "create", "first"]);
+    home.ok(&["identity", "create", "third"]);
+    let three = home.node("n3", &["--identity", "third"]);
     let genuine = create(&home, "n1", "/node/n3/service/api", &[]);
     let list = home.json(&["secure-channel", "list", "--at", "n1"]).to_string();
     let mut direct = Peer::connect(three.address);
@@ -1005,7 +1014,7 @@ fn an_initiator_accepts_what_is_genuine_and_new() {
     let (mut peer, mut channel) = std::thread::scope(|scope| {
         let responder = scope.spawn(|| {
             let mut peer = responder.link();
-            let mut channel = Responder::accept(&mut peer, &identity);
+            let mut channel = Responder::accept(&mut peer, &identity).expect("a handshake to its end");
             // It asks whether it is welcome.
             let asked = channel.receive_message(&mut peer);
             assert_eq!(asked.onward, addresses(&["echo"]));

@@ -247,8 +247,11 @@ impl Channel {
     pub fn receive(&mut self, carrier: &mut impl Carrier) -> Inner {
         let received = carrier.receive();
         assert_eq!(received.onward, addresses(&[&self.decryptor]), "this is not for this channel");
-        assert_eq!(received.back, [], "a sealed frame shows no return route");
-        self.open(&received.payload).unwrap_or_else(|error| panic!("the node sealed what does not open: {error}"))
+        let inner = self.open(&received.payload);
+        let inner = inner.unwrap_or_else(|error| panic!("the node sealed what does not open: {error}"));
+        // The way back is inside. A Close may say where it came from, as those of real nodes do (`wire.md` E.5).
+        assert!(received.back.is_empty() || inner == Inner::Close, "a sealed frame shows a return route");
+        inner
     }
 
     /// The next message that comes out of this channel.
@@ -369,10 +372,13 @@ impl Responder {
         Peer::on(self.listener.accept().expect("a connection").0)
     }
 
-    /// Answers message 1, which must come next: what waits for message 3, this end's name, and the way back.
+    /// Answers message 1: what waits for message 3, this end's name, and the way back.
     #[track_caller]
-    pub fn answer(carrier: &mut impl Carrier, identity: &Identity) -> (ExpectMessage3, String, Vec<Address>) {
-        let message_1 = carrier.receive();
+    pub fn answer(
+        carrier: &mut impl Carrier,
+        message_1: Received,
+        identity: &Identity,
+    ) -> (ExpectMessage3, String, Vec<Address>) {
         assert_eq!(message_1.onward.last(), addresses(&["api"]).last(), "message 1 goes to the listener");
         let ready = accept(&message_1.payload).expect("message 1");
         let payload = &identity.payload;
@@ -382,14 +388,15 @@ impl Responder {
         (state, decryptor, message_1.back)
     }
 
-    /// Answers a whole handshake and gives this end of the channel.
+    /// Answers a whole handshake and gives this end of the channel; `None` when the initiator left before its end.
     #[track_caller]
-    pub fn accept(carrier: &mut impl Carrier, identity: &Identity) -> Channel {
-        let (state, decryptor, way) = Responder::answer(carrier, identity);
-        let message_3 = carrier.receive();
+    pub fn accept(peer: &mut Peer, identity: &Identity) -> Option<Channel> {
+        let message_1 = peer.receive_or_end()?;
+        let (state, decryptor, way) = Responder::answer(peer, message_1, identity);
+        let message_3 = peer.receive_or_end()?;
         assert_eq!(message_3.onward, addresses(&[&decryptor]), "message 3 goes to where message 2 came from");
         let (claimed, established) = state.read(&message_3.payload).expect("message 3 answers message 2");
-        Channel::new(decryptor, way, &claimed, established)
+        Some(Channel::new(decryptor, way, &claimed, established))
     }
 
     /// Serves each connection in a thread of its own, one channel on each. Says the identifier of each peer whose
@@ -414,8 +421,9 @@ fn serve(stream: TcpStream, identity: &Identity, manner: Manner, tell: &mpsc::Se
     let mut peer = Peer::on(stream);
     // It waits for as long as the other side likes.
     peer.stream.set_read_timeout(None).expect("a timeout can be removed");
-    if manner != Manner::IsDead {
-        let mut channel = Responder::accept(&mut peer, identity);
+    if manner != Manner::IsDead
+        && let Some(mut channel) = Responder::accept(&mut peer, identity)
+    {
         // Nobody may want to know.
         let _ = tell.send(channel.peer.clone());
         match manner {
