@@ -684,6 +684,14 @@ impl Node {
         if !crate::text::is_hex_id(address) {
             return Ok(());
         }
+        if self.channels.has_address(address) {
+            return Err(Error::BadArgument {
+                argument: "address".into(),
+                value: address.into(),
+                why: "is the address of a secure channel".into(),
+                fix: "Let peers forward by a hop service in front of it: `ockam service start hop`.".into(),
+            });
+        }
         let dump = engine.link.dump().await.map_err(|error| self.command_failed("say what it has", error))?;
         if dump.links.iter().any(|link| link.address == address.as_bytes()) {
             return Err(Error::BadArgument {

@@ -125,6 +125,14 @@ impl Channels {
         self.who.own_if_known().map(|identifier| identifier.to_string())
     }
 
+    /// Decides who the node is, if nobody has yet. When that cannot be done now, the first handshake tries again.
+    pub(crate) async fn introduce(&self) {
+        let who = self.who.clone();
+        if let Err(error) = blocking(move || who.own()).await {
+            tracing::warn!(%error, "the node has no identity yet");
+        }
+    }
+
     // ---- what the engine says
 
     /// A message came for an address of control. Says whether it belongs to a handshake that a peer began.

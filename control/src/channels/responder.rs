@@ -60,7 +60,9 @@ fn begin(
     let channels = &node.channels;
     let onward = RouteParts { front: &[], rest: message.return_route };
     let way = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: 0, tracing: None };
-    let is_way = message.return_route.first().is_some() && way.body_len() <= WAY_BYTES_MAX;
+    // Where it came in is in front already; behind that the peer must have said where it is.
+    let least = if source == Source::Inside { 1 } else { 2 };
+    let is_way = message.return_route.len() >= least && way.body_len() <= WAY_BYTES_MAX;
     let ready = accept(message.payload).ok().filter(|_| is_way);
     let mut state = channels.state();
     let Some(ready) = ready else {

@@ -37,8 +37,9 @@ pub(super) enum Doubt {
 pub(crate) struct Who {
     home: Home,
     node: NodeName,
-    /// Opened when first needed. One connection: closing a second one would take away the locks of the first.
-    identities: Mutex<Option<Identities>>,
+    /// Opened when first needed, and its generation for which `keys` is right. One connection: closing a second one would
+    /// take away the locks of the first.
+    identities: Mutex<Option<(Identities, Option<u32>)>>,
     keys: Mutex<HashMap<Identifier, Arc<Keys>>>,
     own: Mutex<Option<Identifier>>,
 }
@@ -83,7 +84,7 @@ impl Who {
     /// [`Error::NoSuchIdentity`], and as [`Who::own`].
     pub(super) fn named(&self, name: Option<&str>) -> Result<Identifier, Error> {
         match name {
-            Some(name) => self.with(|identities| identities.named(Some(name)).map(|row| row.identifier)),
+            Some(name) => self.with(|identities, _| identities.named(Some(name)).map(|row| row.identifier)),
             None => self.own(),
         }
     }
@@ -94,19 +95,28 @@ impl Who {
     /// As [`Identities::channel_keys`] and [`Who::own`].
     pub(super) fn keys(&self, identity: Option<Identifier>) -> Result<Arc<Keys>, Error> {
         let identifier = identity.map_or_else(|| self.own(), Ok)?;
-        if let Some(keys) = lock(&self.keys).get(&identifier) {
-            return Ok(keys.clone());
-        }
-        let read = self.with(|identities| identities.channel_keys(&identifier, unix_now()))?;
-        let keys = Arc::new(Keys {
-            identifier,
-            payload: encode_payload(&read.history, &read.attestation, &[]),
-            static_key: read.static_key,
-            expires_at: read.expires_at,
-            history: read.history,
-        });
-        lock(&self.keys).insert(identifier, keys.clone());
-        Ok(keys)
+        self.with(|identities, checked| {
+            let mut all = lock(&self.keys);
+            // Another process may have changed the identity since.
+            let generation = Some(identities.generation()?);
+            if *checked != generation {
+                forget_stale(&mut all, identities)?;
+                *checked = generation;
+            }
+            if let Some(keys) = all.get(&identifier) {
+                return Ok(keys.clone());
+            }
+            let read = identities.channel_keys(&identifier, unix_now())?;
+            let keys = Arc::new(Keys {
+                identifier,
+                payload: encode_payload(&read.history, &read.attestation, &[]),
+                static_key: read.static_key,
+                expires_at: read.expires_at,
+                history: read.history,
+            });
+            all.insert(identifier, keys.clone());
+            Ok(keys)
+        })
     }
 
     /// Forgets keys that are no longer what the identity shows, and says which of `used` are no longer ours.
@@ -114,33 +124,14 @@ impl Who {
     /// # Errors
     /// Those of the store: nothing is known then.
     pub(super) fn deleted(&self, used: impl IntoIterator<Item = Identifier>) -> Result<Vec<Identifier>, Error> {
-        let mut deleted = Vec::new();
-        self.with(|identities| {
-            let mut keys = lock(&self.keys);
-            let mut all: Vec<Identifier> = used.into_iter().chain(keys.keys().copied()).collect();
-            all.sort();
-            all.dedup();
-            for identifier in all {
-                let is_ours = match identities.named(Some(&identifier.to_string())) {
-                    Ok(_) => true,
-                    Err(Error::NoSuchIdentity { .. } | Error::NoIdentities) => false,
-                    Err(error) => return Err(error),
-                };
-                let is_current = |keys: &Arc<Keys>| {
-                    let known = identities.known(&identifier)?;
-                    Ok::<_, Error>(
-                        known.as_ref() == Some(&keys.history) && unix_now() + RENEW_BEFORE_SECS < keys.expires_at,
-                    )
-                };
-                match keys.get(&identifier) {
-                    Some(cached) if !is_ours || !is_current(cached)? => drop(keys.remove(&identifier)),
-                    _ => {}
-                }
-                if !is_ours {
+        let deleted = self.with(|identities, _| {
+            let mut deleted = forget_stale(&mut lock(&self.keys), identities)?;
+            for identifier in used {
+                if !deleted.contains(&identifier) && !is_ours(identities, &identifier)? {
                     deleted.push(identifier);
                 }
             }
-            Ok(())
+            Ok(deleted)
         })?;
         let mut own = lock(&self.own);
         if own.is_some_and(|own| deleted.contains(&own)) {
@@ -160,7 +151,7 @@ impl Who {
     /// Why not.
     pub(super) fn judge(&self, claimed: &Claimed) -> Result<Peer, Doubt> {
         let claim = Claim::parse(&claimed.payload).map_err(|_| Doubt::Malformed)?;
-        let judged = self.with(|identities| {
+        let judged = self.with(|identities, _| {
             let known = identities.known(&claim.identifier())?;
             let peer = match claim.authenticate(&claimed.static_key, known.as_ref(), unix_now()) {
                 Ok(peer) => peer,
@@ -178,17 +169,43 @@ impl Who {
         judged.map_err(Doubt::Unreadable)?.map_err(Doubt::Untrue)
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Identities) -> Result<T, Error>) -> Result<T, Error> {
-        let mut identities = lock(&self.identities);
-        if identities.is_none() {
-            *identities = Some(Identities::open(&self.home)?);
+    fn with<T>(&self, work: impl FnOnce(&mut Identities, &mut Option<u32>) -> Result<T, Error>) -> Result<T, Error> {
+        let mut opened = lock(&self.identities);
+        if opened.is_none() {
+            *opened = Some((Identities::open(&self.home)?, None));
         }
-        let worked = work(identities.as_mut().expect("it was opened"));
+        let (identities, checked) = opened.as_mut().expect("it was opened");
+        let worked = work(identities, checked);
         if matches!(worked, Err(Error::Database { .. } | Error::Storage { .. })) {
             // The file may have been replaced: the next one opens what is there then.
-            *identities = None;
+            *opened = None;
         }
         worked
+    }
+}
+
+/// Forgets keys that are not what their identity shows now. Gives those whose identity is gone.
+fn forget_stale(keys: &mut HashMap<Identifier, Arc<Keys>>, identities: &Identities) -> Result<Vec<Identifier>, Error> {
+    let mut gone = Vec::new();
+    let mut stale = Vec::new();
+    for (identifier, keys) in keys.iter() {
+        if !is_ours(identities, identifier)? {
+            gone.push(*identifier);
+        } else if identities.known(identifier)?.as_ref() != Some(&keys.history)
+            || unix_now() + RENEW_BEFORE_SECS >= keys.expires_at
+        {
+            stale.push(*identifier);
+        }
+    }
+    keys.retain(|identifier, _| !gone.contains(identifier) && !stale.contains(identifier));
+    Ok(gone)
+}
+
+fn is_ours(identities: &Identities, identifier: &Identifier) -> Result<bool, Error> {
+    match identities.named(Some(&identifier.to_string())) {
+        Ok(_) => Ok(true),
+        Err(Error::NoSuchIdentity { .. } | Error::NoIdentities) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -254,8 +254,10 @@ async fn begin_locked(
         Ok(listener) => node.store().await.commit().map(|()| listener),
         Err(error) => Err(error),
     };
-    if finished.is_err() {
-        supervisor.stop().await;
+    match &finished {
+        // So that others can say by its name whom they want to meet.
+        Ok(_) => node.channels.introduce().await,
+        Err(_) => drop(supervisor.stop().await),
     }
     finished.map(|listener| (supervisor, listener))
 }
