@@ -1,5 +1,6 @@
 //! `ockam secure-channel`.
 
+use super::engine::duration;
 use super::{Session, texts};
 use crate::api::{ChannelRole, ChannelStatus, CreateSecureChannel, SecureChannelInfo, path};
 use crate::cli::args::{SecureChannelArg, SecureChannelCommand, SecureChannelCreate, SecureChannelDelete};
@@ -8,6 +9,7 @@ use crate::cli::show::{Output, table};
 use crate::cli::{plan, stdin};
 use crate::error::Error;
 use crate::home::NodeName;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs a command.
 ///
@@ -133,7 +135,8 @@ fn describe(it: &SecureChannelInfo) -> String {
     }
     line("flow control", it.flow_control_id.clone());
     if it.expires_at != 0 {
-        line("key ends", format!("{} s after 1970", it.expires_at));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        line("ends in", duration(it.expires_at.saturating_sub(now)));
     }
     line("received", format!("{} messages, {} refused", it.opened, it.refused));
     line("sent", format!("{} messages", it.sealed));
@@ -169,7 +172,7 @@ mod tests {
         for part in ["Iaa", "Ibb", "/tcp/6003/service/api", "stopped: identity changed", "1 refused", "3 times"] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        assert!(!text.contains("1970"), "{text}");
+        assert!(!text.contains("ends in"), "{text}");
         let table = channels_table(&[channel], "none");
         assert!(table.contains("/service/0123456789abcdef") && table.contains("4 / 5"), "{table}");
         assert_eq!(channels_table(&[], "none"), "none");
