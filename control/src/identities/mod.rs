@@ -137,7 +137,8 @@ impl Identities {
         path: Option<&Path>,
         passphrase_file: Option<&Path>,
     ) -> Result<VaultRow, Error> {
-        let (old, new) = self.store.change_identities(|tables| {
+        let mut copied = None;
+        let moved = self.store.change_identities(|tables| {
             let old = find_vault(tables, Some(name))?;
             let mut new = old.clone();
             if let Some(file) = passphrase_file {
@@ -147,11 +148,18 @@ impl Identities {
             if let Some(path) = path {
                 new.place.path = absolute(path)?;
                 free_place(tables, &new.place.path)?;
-                Vault::relocate(&old.place.path, &new.place.path)?;
+                Vault::copy(&old.place.path, &new.place.path)?;
+                copied = Some(new.place.path.clone());
             }
             tables.place_vault(name, &new.place)?;
             Ok((old, new))
-        })?;
+        });
+        if moved.is_err()
+            && let Some(copied) = copied
+        {
+            remove_file(&copied)?;
+        }
+        let (old, new) = moved?;
         if old.place.path != new.place.path {
             remove_file(&old.place.path)?;
         }
@@ -299,7 +307,7 @@ impl Identities {
 
     fn rotate_at(&mut self, name: Option<&str>, now: u64) -> Result<(IdentityRow, ChangeHistory), Error> {
         let row = self.named(name)?;
-        let (place, old, new) = self.store.change_identities(|tables| {
+        let (old, new) = self.store.change_identities(|tables| {
             let place = find_vault(tables, Some(&row.vault))?.place;
             let old = own_history(tables, &row)?;
             let new = Vault::update(&place, |vault| {
@@ -309,12 +317,14 @@ impl Identities {
             })?;
             tables.put_history(&new)?;
             make_channel_keys(tables, &row, &new, &place, now)?;
-            Ok((place, old, new))
+            Ok((old, new))
         })?;
         let olds: Vec<_> = old.changes().iter().filter_map(|change| bytes(&change.key)).collect();
-        Vault::update(&place, |vault| {
-            vault.remove(&olds);
-            Ok(())
+        self.store.change_identities(|tables| {
+            Vault::update(&find_vault(tables, Some(&row.vault))?.place, |vault| {
+                vault.remove(&olds);
+                Ok(())
+            })
         })?;
         Ok((row, new))
     }

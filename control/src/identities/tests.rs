@@ -292,7 +292,7 @@ fn histories_go_from_home_to_home_as_hexadecimal() {
     let without = theirs.import(&history, None, Some("empty")).unwrap_err();
     assert!(matches!(without, Error::IdentityUnusable { .. }), "{without}");
     let copy = there.home.path().join("copy");
-    Vault::relocate(&ours.vault(None).unwrap().place.path, &copy).unwrap();
+    Vault::copy(&ours.vault(None).unwrap().place.path, &copy).unwrap();
     theirs.create_vault(Some("copy"), Some(&copy), None).unwrap();
     let own = theirs.import(&history, Some("alice"), Some("copy")).unwrap();
     assert_eq!((own.name.as_deref(), own.vault.as_deref()), (Some("alice"), Some("copy")));

@@ -13,11 +13,13 @@
 
 use crate::error::Error;
 use crate::home::open_private_file;
+use crate::text::is_hex_id;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use ockam_crypto::{PublicKey, Secret, SigningKey, X25519Key};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -46,7 +48,7 @@ const PASSPHRASE_BYTES_MAX: usize = 1024;
 const COSTS: Costs = Costs { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
 
 /// What a file may ask for before anything in it is known to be true.
-const COSTS_MAX: Costs = Costs { memory_kib: 1024 * 1024, passes: 16, lanes: 16 };
+const COSTS_MAX: Costs = Costs { memory_kib: 256 * 1024, passes: 16, lanes: 16 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Costs {
@@ -123,17 +125,18 @@ impl Vault {
     /// As [`Vault::open`], and those of `change`.
     pub fn update<T>(place: &Place, change: impl FnOnce(&mut Vault) -> Result<T, Error>) -> Result<T, Error> {
         let _lock = lock(&place.path)?;
+        remove_drafts(&place.path)?;
         let mut vault = Vault::open(place)?;
         let changed = change(&mut vault)?;
         vault.write(&place.path, Put::Over)?;
         Ok(changed)
     }
 
-    /// Moves the file as it is, encrypted or not.
+    /// Copies the file as it is, encrypted or not.
     ///
     /// # Errors
     /// [`Error::Storage`] with `EEXIST` when there is a file already.
-    pub fn relocate(from: &Path, to: &Path) -> Result<(), Error> {
+    pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
         let _lock = lock(from)?;
         write_file(to, &read_private_file(from)?, Put::New)
     }
@@ -189,14 +192,14 @@ impl Vault {
 
     fn secret(&self, kind: Kind, public: &[u8; 32]) -> Option<Secret> {
         let key = self.keys.iter().find(|key| key.kind == kind && key.public == *public)?;
-        Some(copy(key.secret.expose()))
+        Some(secret_of(key.secret.expose()))
     }
 
     fn add(&mut self, kind: Kind, public: [u8; 32], secret: &Secret, path: &Path) -> Result<(), Error> {
         if self.keys.len() == KEYS_MAX {
             return Err(damaged(path, format!("it already has {KEYS_MAX} keys")));
         }
-        self.keys.push(Key { kind, public, secret: copy(secret.expose()) });
+        self.keys.push(Key { kind, public, secret: secret_of(secret.expose()) });
         Ok(())
     }
 
@@ -304,7 +307,7 @@ fn write_file(path: &Path, bytes: &[u8], put: Put) -> Result<(), Error> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::WrongKind { path: path.into(), found: "a directory", wanted: "a file" });
     };
-    let draft = directory.join(format!(".{}.{}", name.to_string_lossy(), crate::random::hex_id()));
+    let draft = directory.join(format!("{}{}", draft_prefix(name), crate::random::hex_id()));
     let write = || {
         let mut file = open_private_file(&draft, OpenOptions::new().write(true).create_new(true))
             .map_err(|error| at_path(error, path))?;
@@ -322,6 +325,24 @@ fn write_file(path: &Path, bytes: &[u8], put: Put) -> Result<(), Error> {
         // Most often it was not even made, or has its own name by now.
         let _ = fs::remove_file(&draft);
     })
+}
+
+fn draft_prefix(name: &OsStr) -> String {
+    format!(".{}.", name.to_string_lossy())
+}
+
+/// Removes what a process left that was ended while it wrote: keys that the vault may have forgotten since. Whoever
+/// calls holds the lock.
+fn remove_drafts(path: &Path) -> Result<(), Error> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let prefix = draft_prefix(name);
+    let entries = fs::read_dir(directory).map_err(|error| Error::storage("read", directory, &error))?;
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().and_then(|name| name.strip_prefix(&prefix)).is_some_and(is_hex_id) {
+            fs::remove_file(entry.path()).map_err(|error| Error::storage("remove", entry.path(), &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// An error about a draft names the file that was asked for.
@@ -453,8 +474,10 @@ fn derive_key(passphrase: &[u8], salt: &[u8], costs: Costs, path: &Path) -> Resu
     }
     let params = Params::new(memory_kib, passes, lanes, Some(32)).map_err(|error| damaged(path, error.to_string()))?;
     let mut key = Zeroizing::new([0; 32]);
+    // The key follows from the last of the memory.
+    let mut memory = Zeroizing::new(vec![Block::default(); params.block_count()]);
     let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let hashed = hasher.hash_password_into(passphrase, salt, &mut key[..]);
+    let hashed = hasher.hash_password_into_with_memory(passphrase, salt, &mut key[..], &mut memory[..]);
     hashed.map_err(|error| damaged(path, error.to_string()))?;
     Ok(Secret::take(&mut key))
 }
@@ -475,7 +498,7 @@ fn parse_keys(bytes: &[u8]) -> Option<Vec<Key>> {
             _ => return None,
         };
         let public = key[1..33].try_into().expect("32 bytes");
-        Some(Key { kind, public, secret: copy(key[33..].try_into().expect("32 bytes")) })
+        Some(Key { kind, public, secret: secret_of(key[33..].try_into().expect("32 bytes")) })
     };
     keys.iter().map(parse).collect()
 }
@@ -484,7 +507,7 @@ fn fresh_secret() -> Secret {
     Secret::take(&mut Zeroizing::new(crate::random::bytes()))
 }
 
-fn copy(secret: &[u8; 32]) -> Secret {
+fn secret_of(secret: &[u8; 32]) -> Secret {
     Secret::take(&mut Zeroizing::new(*secret))
 }
 
@@ -587,7 +610,7 @@ mod tests {
         let done = Vault::create(&place).and_then(|()| {
             let made = fs::metadata(&place.path).unwrap().mode() & 0o7777;
             let moved = directory.path().join("moved");
-            Vault::relocate(&place.path, &moved)?;
+            Vault::copy(&place.path, &moved)?;
             Vault::update(&place, |vault| vault.make_channel_key(&place.path).map(drop))?;
             let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
             Ok((made, mode(&place.path), mode(&moved)))
@@ -733,6 +756,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = plain(&directory);
+        Vault::create(&place).unwrap();
+        let id = "0123456789abcdef0123456789abcdef";
+        let [left, other, odd] = [format!(".a.vault.{id}"), format!(".b.vault.{id}"), ".a.vault.mine".into()]
+            .map(|name| directory.path().join(name));
+        for path in [&left, &other, &odd] {
+            put(path, b"keys", 0o600);
+        }
+        add(&place).unwrap();
+        assert_eq!((left.exists(), other.exists(), odd.exists()), (false, true, true));
+    }
+
+    #[test]
     fn a_change_that_fails_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let place = plain(&directory);
@@ -746,8 +784,8 @@ mod tests {
         assert_eq!(fs::read(&place.path).unwrap(), before);
         // Nor does one whose file cannot be written.
         let nowhere = directory.path().join("no/where");
-        assert!(matches!(Vault::relocate(&place.path, &nowhere), Err(Error::Storage { path, .. }) if path == nowhere));
-        assert!(matches!(Vault::relocate(&place.path, &place.path), Err(Error::Storage { .. })));
+        assert!(matches!(Vault::copy(&place.path, &nowhere), Err(Error::Storage { path, .. }) if path == nowhere));
+        assert!(matches!(Vault::copy(&place.path, &place.path), Err(Error::Storage { .. })));
         assert_eq!(fs::read(&place.path).unwrap(), before);
     }
 }
