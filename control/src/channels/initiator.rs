@@ -8,7 +8,7 @@
 //! ```
 
 use super::who::Doubt;
-use super::{Channels, Living, WAY_BYTES_MAX, blocking, lifetime_ms};
+use super::{Living, WAY_BYTES_MAX, blocking, lifetime_ms};
 use crate::engine_link::EngineLink;
 use crate::engine_link::cookie::{Cookie, Purpose};
 use crate::error::Error;
@@ -179,7 +179,7 @@ pub(crate) async fn open(
     let number = node.channels.state().admit(living).ok_or_else(limit)?;
     node.channels.watch_identities(node);
     // From here on whatever ends this ends the channel.
-    let channel = OpenChannel {
+    let mut channel = OpenChannel {
         node: node.clone(),
         engine: engine.link.clone(),
         number,
@@ -209,14 +209,13 @@ pub(crate) async fn open(
     request.send_plainly(&onward, &message_3, patience).await?;
     // The address is the channel's now, and so is the link.
     request.keep();
-    confirm(node, engine, &channel, patience).await.map_err(|error| match error {
-        Unconfirmed::Refused => {
-            Error::ChannelRefused { listener: listener.clone(), identifier: peer.to_string(), own: own.to_string() }
+    match confirm(node, engine, &mut channel, patience).await? {
+        Ok(()) => Ok(channel),
+        Err(Outcome::ChannelEnded(ChannelEnd::ByPeer)) => {
+            Err(Error::ChannelRefused { listener, identifier: peer.to_string(), own: own.to_string() })
         }
-        Unconfirmed::Failed(outcome) => failed(outcome),
-        Unconfirmed::Error(error) => error,
-    })?;
-    Ok(channel)
+        Err(other) => Err(failed(other)),
+    }
 }
 
 /// The public-key work.
@@ -247,62 +246,46 @@ fn judge(
     Ok(Judged { message_3, established, peer: identifier, expires_at: peer.expires_at.min(keys.expires_at) })
 }
 
-/// Why it is not known that a channel was accepted.
-enum Unconfirmed {
-    Refused,
-    Failed(Outcome),
-    Error(Error),
-}
-
-/// Asks through the channel whether it was accepted. Whatever is said through it says yes, even that there is no `echo`.
+/// Waits until it is known that a channel was accepted. Whatever is said through it says so, even that there is no `echo`.
 async fn confirm(
     node: &Arc<Node>,
     engine: &Arc<Engine>,
-    channel: &OpenChannel,
+    channel: &mut OpenChannel,
     patience: &Patience,
-) -> Result<(), Unconfirmed> {
-    let begun = Request::begin(node, engine, ReplyAddress::of_message()).await;
-    let mut question = begun.map_err(Unconfirmed::Error)?;
-    question.follow(channel.number);
-    if !node.channels.state().living.contains_key(&channel.number) {
-        // Its end came before anybody listened for it.
-        return Err(Unconfirmed::Refused);
-    }
-    let onward = [Address::local(channel.address.clone()), Address::local(&b"echo"[..])];
-    question.send(&onward, QUESTION, patience).await.map_err(Unconfirmed::Error)?;
-    match question.outcome(patience).await.map_err(Unconfirmed::Error)? {
-        Outcome::Reply(_) => Ok(()),
-        Outcome::Undelivered(DropReason::ChannelClosed, _) | Outcome::ChannelEnded(ChannelEnd::ByPeer) => {
-            Err(Unconfirmed::Refused)
-        }
-        Outcome::Undelivered(reason, _) if is_answer(reason) => Ok(()),
-        other => Err(Unconfirmed::Failed(other)),
+) -> Result<Result<(), Outcome>, Error> {
+    let asked = ask(node, engine, channel.number, &channel.address, patience).await?;
+    match (asked, &mut channel.ended) {
+        // The channel is not there any more: why, its end says.
+        (Err(Outcome::Undelivered(..)), Some(ended)) => match tokio::time::timeout_at(patience.deadline, ended).await {
+            Ok(Ok(reason)) => Ok(Err(Outcome::ChannelEnded(reason))),
+            Ok(Err(_)) => Ok(Err(Outcome::ChannelEnded(ChannelEnd::ByControl))),
+            Err(_) => Err(patience.over()),
+        },
+        (asked, _) => Ok(asked),
     }
 }
 
-impl Channels {
-    /// Asks through a channel whether the peer is still there, as [`open`] does at its beginning.
-    pub(super) async fn answers(
-        node: &Arc<Node>,
-        engine: &Arc<Engine>,
-        number: u32,
-        address: &str,
-        patience: &Patience,
-    ) -> Result<bool, Error> {
-        let mut question = Request::begin(node, engine, ReplyAddress::of_message()).await?;
-        question.follow(number);
-        let onward = [Address::local(address), Address::local(&b"echo"[..])];
-        question.send(&onward, QUESTION, patience).await?;
-        match question.outcome(patience).await {
-            Ok(Outcome::Reply(_)) => Ok(true),
-            Ok(Outcome::Undelivered(reason, _)) => Ok(is_answer(reason)),
-            Ok(Outcome::LinkDown(_) | Outcome::ChannelEnded(_)) | Err(Error::NoReply { .. }) => Ok(false),
-            Err(error) => Err(error),
+/// Asks through a channel whether somebody is there. Gives what became of the question, if it was not answered.
+///
+/// # Errors
+/// [`Error::NoReply`], and those of the engine.
+pub(super) async fn ask(
+    node: &Arc<Node>,
+    engine: &Arc<Engine>,
+    number: u32,
+    address: &str,
+    patience: &Patience,
+) -> Result<Result<(), Outcome>, Error> {
+    let mut question = Request::begin(node, engine, ReplyAddress::of_message()).await?;
+    question.follow(number);
+    let onward = [Address::local(address), Address::local(&b"echo"[..])];
+    question.send(&onward, QUESTION, patience).await?;
+    match question.outcome(patience).await? {
+        Outcome::Reply(_) => Ok(Ok(())),
+        // Of the whole route the last address was left: it was the peer who looked for it.
+        Outcome::Undelivered(DropReason::NoSuchAddress | DropReason::NotAdmitted | DropReason::NotDelivered, 0 | 1) => {
+            Ok(Ok(()))
         }
+        other => Ok(Err(other)),
     }
-}
-
-/// Whether only the peer can have said this of what came through the channel.
-fn is_answer(reason: DropReason) -> bool {
-    matches!(reason, DropReason::NoSuchAddress | DropReason::NotAdmitted | DropReason::NotDelivered)
 }

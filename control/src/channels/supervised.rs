@@ -305,8 +305,9 @@ async fn is_there(node: &Weak<Node>, address: &str, ended: &mut oneshot::Receive
     let Some(number) = node.channels.numbered(address.as_bytes()) else { return false };
     let Some(engine) = node.engine_now() else { return false };
     let Ok(patience) = Patience::new(PROBE_LIMIT_MS, address) else { return false };
-    match Channels::answers(&node, &engine, number, address, &patience).await {
-        Ok(answers) => answers,
+    match initiator::ask(&node, &engine, number, address, &patience).await {
+        Ok(answered) => answered.is_ok(),
+        Err(Error::NoReply { .. }) => false,
         Err(error) => {
             // It says nothing of the peer; when the engine is gone, so is the channel.
             tracing::debug!(channel = address, %error, "a peer cannot be asked");
