@@ -107,24 +107,33 @@ impl Load {
         load
     }
 
-    /// Handshakes on one connection, so many at once. Each channel answers one message and is closed.
-    pub fn handshakes(address: SocketAddr, identities: Vec<Identity>, at_once: usize) -> io::Result<Load> {
-        let mut opener = Opener::new(link(address)?, identities);
+    /// Handshakes on so many connections, so many at once on each. Each channel answers one message and is closed. The
+    /// identities are dealt out to the connections.
+    pub fn handshakes(
+        address: SocketAddr,
+        mut identities: Vec<Identity>,
+        links: usize,
+        at_once: usize,
+    ) -> io::Result<Load> {
         let mut load = Load::new();
-        load.thread(move |frames, stop| {
-            loop {
-                while !stop.load(Ordering::Relaxed) && opener.under_way() < at_once {
-                    opener.begin()?;
+        for left in (1..=links).rev() {
+            let dealt = identities.split_off(identities.len() - identities.len() / left);
+            let mut opener = Opener::new(link(address)?, dealt);
+            load.thread(move |frames, stop| {
+                loop {
+                    while !stop.load(Ordering::Relaxed) && opener.under_way() < at_once {
+                        opener.begin()?;
+                    }
+                    if opener.under_way() == 0 {
+                        return opener.flush();
+                    }
+                    for (_, channel) in opener.receive()? {
+                        opener.close(channel);
+                        frames.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
-                if opener.under_way() == 0 {
-                    return opener.flush();
-                }
-                for (_, channel) in opener.receive()? {
-                    opener.close(channel);
-                    frames.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
+            });
+        }
         Ok(load)
     }
 

@@ -21,14 +21,18 @@ const LARGE: [(usize, &str); 3] = [(16 * 1024, "16 KiB"), (64 * 1024, "64 KiB"),
 const LARGE_IN_FLIGHT: u64 = 16;
 /// Of the bare cipher's speed.
 const CIPHER_SHARE: f64 = 0.85;
-/// Handshakes at once, and the goal per CPU-second of both ends.
-const AT_ONCE: usize = 16;
+/// Links that handshakes come over (a node hears a few hundred per second and link), how many are under way on each, and
+/// the goal per CPU-second of both ends.
+const LINKS: usize = 16;
+const AT_ONCE: usize = 2;
 const HANDSHAKES: f64 = 2500.0;
 /// Of a new identity each, as many as can be wanted in a second.
 const STRANGERS_PER_S: f64 = 3000.0;
-/// Idle channels, the links that they share, and the goal per channel.
+/// Idle channels, the links that they share, how many are opened on one before the next one's turn, and the goal per
+/// channel.
 const IDLE: usize = 10_000;
-const IDLE_LINKS: usize = 16;
+const IDLE_LINKS: usize = 50;
+const IDLE_TURN: usize = 10;
 const IDLE_BYTES_MAX: f64 = 4096.0;
 
 fn sealed<'a>(system: &'a System, payload_len: usize, in_flight: u64) -> Contender<'a> {
@@ -164,7 +168,7 @@ pub fn handshakes(setup: &Setup) -> Result<Section, Failed> {
     let mut section = Section::new(
         "handshakes",
         format!(
-            "Handshakes with `api` over one link, {AT_ONCE} at once, identities made before, mutual authentication, no \
+            "Handshakes with `api` over {LINKS} links, {AT_ONCE} at once on each, identities made before, mutual authentication, no \
              resumption. Each ends with a message through the channel and its answer, and with the channel's end. \
              Processor time of node and load together: the load is the initiator."
         ),
@@ -174,10 +178,10 @@ pub fn handshakes(setup: &Setup) -> Result<Section, Failed> {
     let load = |count: usize| -> Loader<'_> {
         Box::new(move |system| {
             let identities = (0..count).map(|_| Identity::new()).collect::<std::io::Result<_>>()?;
-            Load::handshakes(system.address, identities, AT_ONCE)
+            Load::handshakes(system.address, identities, LINKS, AT_ONCE)
         })
     };
-    let contenders = [1, strangers].map(|count| Contender { system: &uring, load: load(count) });
+    let contenders = [LINKS, strangers].map(|count| Contender { system: &uring, load: load(count) });
     let measured = interleave(setup, "handshakes", &contenders)?;
     for (what, measured) in ["of acquaintances", "of strangers"].into_iter().zip(&measured) {
         let both = column(measured, |it| 1e9 / (1e9 / it.per_cpu_s + it.load_ns));
@@ -230,8 +234,11 @@ pub fn idle(setup: &Setup) -> Result<Section, Failed> {
     let memory = |pid: u32| -> Result<Memory, Failed> { Ok(machine::memory(pid)?) };
     let before: Vec<Memory> = system.pids.iter().map(|pid| memory(*pid)).collect::<Result<_, _>>()?;
     let start = Instant::now();
-    for (opener, channels) in openers.iter_mut().zip(&mut channels) {
-        channels.extend(opener.open(IDLE / IDLE_LINKS - 1, AT_ONCE).map_err(void)?);
+    while channels.iter().map(Vec::len).sum::<usize>() < IDLE {
+        for (opener, channels) in openers.iter_mut().zip(&mut channels) {
+            let count = IDLE_TURN.min(IDLE / IDLE_LINKS - channels.len());
+            channels.extend(opener.open(count, count).map_err(void)?);
+        }
     }
     let elapsed = start.elapsed().as_secs_f64();
     // Memory that was used only while channels came up is given back by then.
