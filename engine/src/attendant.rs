@@ -106,7 +106,9 @@ struct Installed {
     serial: u64,
     cookie: Bytes,
     expires_ms: Option<u64>,
-    /// Since when the link that its way begins with is gone.
+    /// Whether its way begins with another channel.
+    is_carried: bool,
+    /// Since when what its way begins with is gone.
     orphaned_ms: Option<u64>,
 }
 
@@ -129,7 +131,9 @@ enum Parted {
 impl Installed {
     /// When it ends, by the clock.
     fn ends_ms(&self) -> Option<u64> {
-        let patience = if self.channel.follows_peer { ORPHAN_LIMIT.as_millis() as u64 } else { 0 };
+        // A peer that came by a link may come by another; one inside a channel cannot.
+        let may_move = self.channel.follows_peer && !self.is_carried;
+        let patience = if may_move { ORPHAN_LIMIT.as_millis() as u64 } else { 0 };
         let abandoned = self.orphaned_ms.map(|since| since + patience);
         self.expires_ms.into_iter().chain(abandoned).min()
     }
@@ -360,9 +364,10 @@ impl Attendant {
                     let serial = self.number();
                     self.addresses.insert(address.0.clone(), Address { target, reachable, serial, cookie });
                     let address: Arc<[u8]> = address.0.into();
+                    let handshake = (target == Target::Handshake).then(Arc::default);
                     self.order_all(request, |request| {
-                        let address = address.clone();
-                        ToCore::Set { request, address, target, reachable, serial }
+                        let (address, handshake) = (address.clone(), handshake.clone());
+                        ToCore::Set { request, address, target, reachable, serial, handshake }
                     });
                 }
             }
@@ -459,10 +464,12 @@ impl Attendant {
         self.channel_names.insert(channel.encryptor.clone(), number);
         self.channel_names.insert(channel.decryptor.clone(), number);
         self.next_end_ms = self.next_end_ms.min(expires_ms.unwrap_or(u64::MAX));
-        let installed = Installed { channel: channel.clone(), serial, cookie, expires_ms, orphaned_ms: None };
+        let is_carried = self.channel_names.contains_key(&channel.sealing().way.first);
+        let installed =
+            Installed { channel: channel.clone(), serial, cookie, expires_ms, is_carried, orphaned_ms: None };
         self.channels.insert(number, installed);
         self.mesh.channels.fetch_add(1, Ordering::SeqCst);
-        // The link may have closed before anybody looked for this channel.
+        // What its way begins with may have gone before anybody looked for this channel.
         self.mesh.link_closed();
         let asked = self.expect(request, self.mesh.cores.len());
         self.pending.get_mut(&asked).expect("it was just put there").install = Some(number);
@@ -476,6 +483,8 @@ impl Attendant {
         let Some(Installed { channel, serial, .. }) = self.channels.remove(&number) else { return };
         self.channel_names.remove(&channel.encryptor);
         self.channel_names.remove(&channel.decryptor);
+        // Those that it carried end with it.
+        self.mesh.link_closed();
         self.mesh.channels.fetch_sub(1, Ordering::SeqCst);
         if close {
             let core = channel.egress().map_or(0, |link| link.core());
@@ -492,11 +501,15 @@ impl Attendant {
             return;
         }
         if links_closed {
-            let directory = self.mesh.directory.read().expect("no writer panics");
-            for installed in self.channels.values_mut().filter(|installed| installed.channel.egress().is_some()) {
-                let way_first = installed.channel.sealing().way.first.clone();
-                let lives = <&[u8; 32]>::try_from(&*way_first).is_ok_and(|address| directory.contains_key(address));
-                installed.orphaned_ms = (!lives).then(|| installed.orphaned_ms.unwrap_or(now_ms));
+            let gone: Vec<u32> = self
+                .channels
+                .values()
+                .filter(|installed| !self.leads_on(&installed.channel))
+                .map(|installed| installed.channel.number)
+                .collect();
+            for installed in self.channels.values_mut() {
+                let is_gone = gone.binary_search(&installed.channel.number).is_ok();
+                installed.orphaned_ms = is_gone.then(|| installed.orphaned_ms.unwrap_or(now_ms));
             }
         }
         let over: Vec<(u32, ChannelEnd)> = self
@@ -509,10 +522,9 @@ impl Attendant {
             })
             .collect();
         for (number, reason) in over {
-            // Its way may lead by another link since it was looked at.
-            let found = self.channels.get_mut(&number).expect("it was just looked at");
-            let way_first = found.channel.sealing().way.first.clone();
-            if reason == ChannelEnd::LinkGone && self.link_at(&way_first).is_some() {
+            // It may lead on by another link since it was looked at.
+            let channel = self.channels[&number].channel.clone();
+            if reason == ChannelEnd::LinkGone && self.leads_on(&channel) {
                 self.channels.get_mut(&number).expect("it was just looked at").orphaned_ms = None;
                 continue;
             }
@@ -527,6 +539,13 @@ impl Attendant {
             self.retire(NOBODY, number, reason == ChannelEnd::Expired);
             self.tell(&Notice::ChannelClosed { channel: number, reason }, None);
         }
+    }
+
+    /// Whether there is something at the address that a channel's way begins with.
+    fn leads_on(&self, channel: &Channel) -> bool {
+        let sealing = channel.sealing();
+        let first = &*sealing.way.first;
+        self.link_at(first).is_some() || self.channel_names.contains_key(first) || self.addresses.contains_key(first)
     }
 
     /// The link with this local address.

@@ -4,7 +4,7 @@
 mod support;
 
 use ockam_crypto::{CLOSE, Opener, OutgoingPlaintext, Plaintext, RECORD_OVERHEAD, Sealer, Secret};
-use ockam_engine_abi::{ChannelEnd, Command, Counter, DropReason, Key, LinkId, Notice, Refusal, Target};
+use ockam_engine_abi::{ChannelEnd, CloseReason, Command, Counter, DropReason, Key, LinkId, Notice, Refusal, Target};
 use ockam_wire::undeliverable::{self, Offer};
 use ockam_wire::{Address, AddressRef, Outgoing, RouteParts};
 use std::net::SocketAddr;
@@ -385,6 +385,59 @@ on_both_drivers! {
         installed(&mut engine, command);
         drop(peer);
         assert_eq!(closed(&mut engine, 2), ChannelEnd::LinkGone);
+    }
+
+    a_channel_whose_way_is_gone_before_its_install_ends(engine) {
+        let (at, ..) = channel(&mut engine);
+        let mut peer = Peer::connect(at);
+        peer.send(&frame(&["echo"], &["me"], b"up"));
+        peer.receive();
+        let (_, link) = link_of(&mut engine, peer.stream.local_addr().unwrap());
+        peer.stream.shutdown(std::net::Shutdown::Both).unwrap();
+        engine.reaches(CloseReason::PeerClosed, 1);
+        let mut command = install(&mut engine, 2, &[&link, PEERS], None);
+        if let Command::InstallChannel { follows_peer, .. } = &mut command {
+            *follows_peer = false;
+        }
+        installed(&mut engine, command);
+        assert_eq!(closed(&mut engine, 2), ChannelEnd::LinkGone);
+    }
+
+    what_a_channel_carries_ends_with_it(engine) {
+        let (_, mut peer, mut end) = channel(&mut engine);
+        for number in [2, 3] {
+            let carrier = name(ENCRYPTOR, number - 1);
+            let command = install(&mut engine, number, &[&carrier, PEERS], None);
+            installed(&mut engine, command);
+        }
+        let record = end.seal(&CLOSE);
+        peer.send(&frame(&[&end.decryptor], &[], &record));
+        assert_eq!(closed(&mut engine, 1), ChannelEnd::ByPeer);
+        assert_eq!(closed(&mut engine, 2), ChannelEnd::LinkGone);
+        assert_eq!(closed(&mut engine, 3), ChannelEnd::LinkGone);
+    }
+
+    records_that_come_by_another_link_wait_for_the_install_too(engine) {
+        let (at, ..) = channel(&mut engine);
+        engine.set(&name(DECRYPTOR, 2), Target::Handshake, 1 << FLOW);
+        let mut end = End::new(2);
+        let mut first = Peer::connect(at);
+        first.send(&frame(&[&end.decryptor], &["me"], b"message 3"));
+        engine.reaches(Counter::Punts, 1);
+        // On two cores one of these is on the other one.
+        let mut others: Vec<Peer> = (0..2).map(|_| Peer::connect(at)).collect();
+        for (number, other) in others.iter_mut().enumerate() {
+            other.send(&end.frame(&["echo"], &["me"], &[number as u8; 9]));
+            engine.reaches(Counter::RecordsParked, number as u64 + 1);
+        }
+        first.send(&frame(&["echo"], &["me"], b"up"));
+        first.receive();
+        let (_, link) = link_of(&mut engine, first.stream.local_addr().unwrap());
+        let command = install(&mut engine, 2, &[&link, PEERS], None);
+        installed(&mut engine, command);
+        let mut answers: Vec<Vec<u8>> = (0..2).map(|_| end.receive(&mut first).2).collect();
+        answers.sort();
+        assert_eq!(answers, [vec![0; 9], vec![1; 9]]);
     }
 
     messages_pass_through_from_one_channel_into_another(engine) {

@@ -27,7 +27,6 @@ use ockam_wire::{FRAME_MAX, Measured, Message, Outgoing, Route, RouteParts};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// What the frames of one chunk have in common.
 pub(super) struct Source {
@@ -244,24 +243,13 @@ impl<D: Driver> Core<D> {
             }
             Verdict::Punt { body: answer } => self.punt(arrival, layer, &message, &walk, answer),
             Verdict::Park { decryptor } => {
-                let Some(handshake) = self.tables.handshakes.get_mut(decryptor) else { return Ok(Outcome::Done) };
-                if !std::mem::replace(&mut handshake.begun, true) {
+                let Some(handshake) = self.tables.handshakes.get(decryptor) else { return Ok(Outcome::Done) };
+                if handshake.begins() {
                     self.punt(arrival, layer, &message, &walk, Body::Same);
-                    return Ok(Outcome::Done);
-                }
-                let room = PARKED_BYTES_MAX.saturating_sub(self.mesh.parked_bytes.load(Ordering::Relaxed));
-                let before = handshake.bytes;
-                let parked = handshake.park(body, PARKED_BYTES.min(before + room));
-                match parked {
-                    Ok(()) => {
-                        self.mesh.parked_bytes.fetch_add(body.len(), Ordering::Relaxed);
-                        self.counters.add(Counter::RecordsParked, 1);
-                    }
-                    Err(_) => {
-                        handshake.bytes = 0;
-                        self.mesh.parked_bytes.fetch_sub(before, Ordering::Relaxed);
-                        self.refuse(arrival, layer, &message, DropReason::ParkedLimit, 1);
-                    }
+                } else if handshake.park(body, PARKED_BYTES, &self.mesh.parked_bytes, PARKED_BYTES_MAX).is_ok() {
+                    self.counters.add(Counter::RecordsParked, 1);
+                } else {
+                    self.refuse(arrival, layer, &message, DropReason::ParkedLimit, 1);
                 }
             }
             Verdict::Heartbeat => self.counters.add(Counter::Heartbeats, 1),

@@ -16,14 +16,13 @@ use super::{Blocker, Core};
 use crate::config::{COPY_MAX, FORGED_RECORDS_MAX, HEAD_BYTES_MAX, LAYERS_MAX};
 use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
-use crate::path::channel::{Channel, Handshake, Sealing};
+use crate::path::channel::{Channel, Sealing};
 use crate::path::tables::{Place, ReplyKey};
 use ockam_crypto::{CLOSE, NO_PADDING, NONCE_LEN, OpenError, PAYLOAD_HEAD, PlaintextKind, RECORD_OVERHEAD, TAG_LEN};
 use ockam_engine_abi::{ChannelEnd, Counter, DropReason, LinkId};
 use ockam_wire::{AddressRef, FRAME_MAX, Measured, Message, Outgoing, RouteParts};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Longest prefix of a text that is sealed in place; others are copied.
 const PREFIX_MAX: usize = 1024;
@@ -370,21 +369,17 @@ impl<D: Driver> Core<D> {
 
     /// A channel takes its addresses; what waited for it comes first. False when too much had waited.
     pub(super) fn install(&mut self, channel: &Arc<Channel>, reachable: u64, serial: u64) -> bool {
-        let waited = self.tables.install(channel, reachable, serial).unwrap_or_default();
-        self.mesh.parked_bytes.fetch_sub(waited.bytes, Ordering::Relaxed);
-        if waited.void {
-            self.tables.clear(&channel.decryptor);
-            self.tables.clear(&channel.encryptor);
-            return false;
-        }
-        waited.parked.iter().for_each(|message| self.carry_copy(message));
-        true
-    }
-
-    /// What waited for an address that is cleared is dropped.
-    pub(super) fn forget_parked(&mut self, waited: Option<Handshake>) {
-        if let Some(waited) = waited {
-            self.mesh.parked_bytes.fetch_sub(waited.bytes, Ordering::Relaxed);
+        let Some(handshake) = self.tables.install(channel, reachable, serial) else { return true };
+        match handshake.take(&self.mesh.parked_bytes) {
+            Ok(parked) => {
+                parked.iter().for_each(|message| self.carry_copy(message));
+                true
+            }
+            Err(_) => {
+                self.tables.clear(&channel.decryptor);
+                self.tables.clear(&channel.encryptor);
+                false
+            }
         }
     }
 

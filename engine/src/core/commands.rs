@@ -39,13 +39,19 @@ impl<D: Driver> Core<D> {
                 self.answer(request, index.is_some());
             }
             ToCore::Resolved { link, addresses } => self.on_resolved(link, addresses),
-            ToCore::Set { request, address, target, reachable, serial } => {
+            ToCore::Set { request, address, target, reachable, serial, handshake } => {
                 self.tables.set(&address, target, reachable, serial);
+                match handshake {
+                    Some(handshake) => drop(self.tables.handshakes.insert((*address).into(), handshake)),
+                    None => drop(self.tables.handshakes.remove(&*address)),
+                }
                 self.say(FromCore::Applied { request });
             }
             ToCore::Clear { request, address, serial } => {
-                let waited = self.tables.clear(&address);
-                self.forget_parked(waited);
+                if let Some(handshake) = self.tables.clear(&address) {
+                    // Nobody will have it.
+                    let _ = handshake.take(&self.mesh.parked_bytes);
+                }
                 self.links.iter_mut().for_each(|link| link.replies.forget(ReplyKey::Set(serial)));
                 self.say(FromCore::Applied { request });
             }

@@ -6,7 +6,7 @@
 use crate::config::{CROSS_QUEUE, LINKS_MAX, NOTICE_QUEUE};
 use crate::io::pool::Segment;
 use crate::io::waker::Waker;
-use crate::path::channel::Channel;
+use crate::path::channel::{Channel, Handshake};
 use crate::path::tables::{Directory, ReplyKey};
 use crossbeam_queue::ArrayQueue;
 use foldhash::{HashMap, HashMapExt};
@@ -64,8 +64,15 @@ pub enum ToCore {
     Close { request: u64, link: LinkId },
     /// A name is resolved.
     Resolved { link: LinkId, addresses: Vec<SocketAddr> },
-    /// Set an address.
-    Set { request: u64, address: Arc<[u8]>, target: Target, reachable: u64, serial: u64 },
+    /// Set an address. With it, if it is a handshake's, where what comes for it waits.
+    Set {
+        request: u64,
+        address: Arc<[u8]>,
+        target: Target,
+        reachable: u64,
+        serial: u64,
+        handshake: Option<Arc<Handshake>>,
+    },
     /// Clear an address.
     Clear { request: u64, address: Arc<[u8]>, serial: u64 },
     /// A channel is ready. `serial` stands for its decryptor.

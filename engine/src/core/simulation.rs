@@ -390,9 +390,18 @@ impl World {
     }
 
     fn set(&mut self, name: &str, target: Target) {
+        let handshake = (target == Target::Handshake).then(Arc::default);
         for core in 0..self.cores.len() {
             let address: Arc<[u8]> = name.as_bytes().into();
-            self.order(core, |request| ToCore::Set { request, address, target, reachable: 0b10, serial: request });
+            let handshake = handshake.clone();
+            self.order(core, |serial| ToCore::Set {
+                request: serial,
+                address,
+                target,
+                reachable: 0b10,
+                serial,
+                handshake,
+            });
         }
     }
 
@@ -855,7 +864,7 @@ fn simulate(seed: u64, trace: bool) -> u64 {
         assert_eq!(core.pool.large_used(), 0, "seed {seed}: large slots are lost");
     }
     assert_eq!(world.mesh.assembly_bytes.load(std::sync::atomic::Ordering::Relaxed), 0, "seed {seed}");
-    let waiting: usize = world.cores.iter().flat_map(|core| core.tables.handshakes.values()).map(|one| one.bytes).sum();
+    let waiting: usize = world.cores[0].tables.handshakes.values().map(|handshake| handshake.bytes()).sum();
     assert_eq!(world.mesh.parked_bytes.load(std::sync::atomic::Ordering::Relaxed), waiting, "seed {seed}");
     world.cores.iter().map(|core| core.counters.get(Counter::Pauses)).sum()
 }

@@ -9,7 +9,7 @@ use crate::path::tables::{Name, Replies, ReplyKey};
 use ockam_crypto::{Opener, Sealer};
 use ockam_engine_abi::LinkId;
 use ockam_wire::{AddressRef, FixedHead, LOCAL, Message, Route, RouteParts};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// See the module.
@@ -200,33 +200,68 @@ impl Opening {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMuch;
 
-/// Messages that came for a channel which is not installed yet.
+/// Messages that came for a channel which is not installed yet, on whatever core.
 #[derive(Debug, Default)]
-pub struct Handshake {
+pub struct Handshake(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
     /// The message of the handshake came already.
-    pub begun: bool,
+    begun: bool,
     /// Too much came: the handshake is void.
-    pub void: bool,
+    void: bool,
     /// What came behind it, in order: messages without their length.
-    pub parked: Vec<Box<[u8]>>,
+    parked: Vec<Box<[u8]>>,
     /// Bytes of that.
-    pub bytes: usize,
+    bytes: usize,
 }
 
 impl Handshake {
-    /// Keeps a message.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().expect("no holder panics")
+    }
+
+    /// Whether this is the first message that came: the handshake's own.
+    pub fn begins(&self) -> bool {
+        !std::mem::replace(&mut self.waiting().begun, true)
+    }
+
+    /// Keeps a message. `all` counts the bytes that wait for all channels.
     ///
     /// # Errors
-    /// [`TooMuch`], when `limit` bytes are not enough; nothing is kept from then on.
-    pub fn park(&mut self, message: &[u8], limit: usize) -> Result<(), TooMuch> {
-        self.void |= self.bytes + message.len() > limit;
-        if self.void {
-            self.parked.clear();
+    /// [`TooMuch`], when there are more than `limit` bytes of this channel, or than `limit_of_all`; nothing is kept from
+    /// then on.
+    pub fn park(&self, message: &[u8], limit: usize, all: &AtomicUsize, limit_of_all: usize) -> Result<(), TooMuch> {
+        let mut waiting = self.waiting();
+        let length = message.len();
+        let fits = waiting.bytes + length <= limit && all.load(Ordering::Relaxed) + length <= limit_of_all;
+        if waiting.void || !fits {
+            waiting.void = true;
+            waiting.parked.clear();
+            all.fetch_sub(std::mem::take(&mut waiting.bytes), Ordering::Relaxed);
             return Err(TooMuch);
         }
-        self.bytes += message.len();
-        self.parked.push(message.into());
+        waiting.bytes += length;
+        all.fetch_add(length, Ordering::Relaxed);
+        waiting.parked.push(message.into());
         Ok(())
+    }
+
+    /// Gives what is kept and keeps it no longer.
+    ///
+    /// # Errors
+    /// [`TooMuch`], when too much had come.
+    pub fn take(&self, all: &AtomicUsize) -> Result<Vec<Box<[u8]>>, TooMuch> {
+        let mut waiting = self.waiting();
+        all.fetch_sub(std::mem::take(&mut waiting.bytes), Ordering::Relaxed);
+        let parked = std::mem::take(&mut waiting.parked);
+        if waiting.void { Err(TooMuch) } else { Ok(parked) }
+    }
+
+    /// Bytes that wait.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.waiting().bytes
     }
 }
 

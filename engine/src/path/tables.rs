@@ -101,8 +101,8 @@ pub struct Tables {
     named: HashMap<Name, Entry>,
     /// What has a longer one.
     long: HashMap<Box<[u8]>, Entry>,
-    /// What this core was sent for channels that are being made, by their decryptor's name.
-    pub handshakes: HashMap<Box<[u8]>, Handshake>,
+    /// What came for channels that are being made, by their decryptor's name. All cores have the same.
+    pub handshakes: HashMap<Box<[u8]>, Arc<Handshake>>,
     /// Links of all cores.
     directory: Arc<Directory>,
     /// Which TCP addresses are dialed for whom.
@@ -165,21 +165,17 @@ impl Tables {
 
     /// Control set or replaced an address.
     pub fn set(&mut self, name: &[u8], target: Target, reachable: u64, serial: u64) {
-        self.handshakes.remove(name);
-        if target == Target::Handshake {
-            self.handshakes.insert(name.into(), Handshake::default());
-        }
         self.put(name, Entry::Target { target, reachable, serial });
     }
 
     /// Control cleared an address. Gives what waited for it.
-    pub fn clear(&mut self, name: &[u8]) -> Option<Handshake> {
+    pub fn clear(&mut self, name: &[u8]) -> Option<Arc<Handshake>> {
         self.take(name);
         self.handshakes.remove(name)
     }
 
     /// A channel takes its two addresses. `serial` stands for the decryptor. Gives what waited for it.
-    pub fn install(&mut self, channel: &Arc<Channel>, reachable: u64, serial: u64) -> Option<Handshake> {
+    pub fn install(&mut self, channel: &Arc<Channel>, reachable: u64, serial: u64) -> Option<Arc<Handshake>> {
         let decryptor = Entry::Decryptor { channel: channel.clone(), reachable, serial };
         self.put(&channel.decryptor, decryptor);
         self.put(&channel.encryptor, Entry::Encryptor(channel.clone()));
