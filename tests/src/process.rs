@@ -11,24 +11,36 @@ use std::path::Path;
 pub struct Process(pub u32);
 
 impl Process {
-    /// All that live with this `OCKAM_HOME`, whoever their parents are. A test has its home for itself, so these are its
-    /// own processes and nobody else's.
+    /// All that live for this home, whoever their parents are: by the environment that they were started with, or, where
+    /// only root may read that of processes which leave no core dump, by a path in their arguments. A test has its home
+    /// for itself, so these are its own processes and nobody else's.
     pub fn of_home(home: &Path) -> Vec<Process> {
-        Process::with_variable("OCKAM_HOME", home.as_os_str())
+        let variable = [b"OCKAM_HOME=", home.as_os_str().as_encoded_bytes()].concat();
+        let path = home.as_os_str().as_encoded_bytes();
+        Process::all(|number| {
+            let texts = |file: &str| fs::read(format!("/proc/{number}/{file}")).unwrap_or_default();
+            // Both are empty for a process that has ended.
+            texts("environ").split(|byte| *byte == 0).any(|text| text == variable)
+                || texts("cmdline").split(|byte| *byte == 0).skip(1).any(|text| {
+                    text.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/nodes/"))
+                })
+        })
     }
 
     /// All that live with this variable in the environment that they were started with.
     pub fn with_variable(name: &str, value: &OsStr) -> Vec<Process> {
         let wanted = [name.as_bytes(), b"=", value.as_encoded_bytes()].concat();
+        Process::all(|number| {
+            let environment = fs::read(format!("/proc/{number}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == wanted)
+        })
+    }
+
+    fn all(which: impl Fn(u32) -> bool) -> Vec<Process> {
         let this = std::process::id();
-        let numbers = fs::read_dir("/proc").expect("/proc is mounted").filter_map(|entry| {
-            let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            // The environment of a process that has ended is empty.
-            let environment = fs::read(format!("/proc/{number}/environ")).ok()?;
-            let has_it = environment.split(|byte| *byte == 0).any(|variable| variable == wanted);
-            (has_it && number != this).then_some(Process(number))
-        });
-        numbers.collect()
+        let numbers = fs::read_dir("/proc").expect("/proc is mounted");
+        let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        numbers.filter(|number| *number != this && which(*number)).map(Process).collect()
     }
 
     /// Its arguments, for messages.
@@ -73,9 +85,16 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
     }
 
-    /// How many descriptors it has open.
+    /// How many descriptors it has open; 0, and a skip, where only root may see that.
     pub fn descriptors(self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.0)).expect("the process lives").count()
+        match fs::read_dir(format!("/proc/{}/fd", self.0)) {
+            Ok(open) => open.count(),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                crate::skip("the descriptors of a process that leaves no core dump are for root to see");
+                0
+            }
+            Err(error) => panic!("{} does not live: {error}", self.0),
+        }
     }
 
     /// CPU time that it has used, in clock ticks of which a second has 100.

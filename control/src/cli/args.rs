@@ -813,6 +813,9 @@ pub struct Demo {
 /// Arguments of the control process.
 #[derive(Args, Debug)]
 pub struct ControlProcess {
+    /// The directory of all state, here so that a list of processes shows whose they are
+    #[arg(long)]
+    pub home: PathBuf,
     /// The node
     #[arg(long, value_parser = values::node_name)]
     pub node: NodeName,

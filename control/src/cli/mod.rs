@@ -11,6 +11,7 @@ pub mod values;
 
 use crate::api::{ErrorBody, ErrorReport};
 use crate::error::{Error, exit};
+use crate::home::Home;
 use crate::process::{LogOptions, control_process};
 use args::{Cli, Command};
 use clap::error::ErrorKind;
@@ -70,7 +71,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<(), Error> {
         Command::Environment => commands::environment::run(session),
         Command::Completion(arguments) => commands::completion::run(&arguments),
         Command::Demo(arguments) => crate::demo::run(&arguments, &terminal),
-        Command::ControlProcess(arguments) => control_process::run(session.home()?, &arguments.node),
+        Command::ControlProcess(arguments) => control_process::run(&Home::at(arguments.home), &arguments.node),
         Command::EngineProcess(arguments) => {
             let config = ockam_engine::Config {
                 node_dir: arguments.node_dir,

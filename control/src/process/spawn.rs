@@ -38,7 +38,8 @@ pub fn start_control(home: &Home, name: &NodeName, start: &ControlStart) -> Resu
     let program = program();
     let spawned = Command::new(&program)
         .arg0("ockam")
-        .args([CONTROL_SUBCOMMAND, "--node", name.as_str()])
+        .args([CONTROL_SUBCOMMAND, "--node", name.as_str(), "--home"])
+        .arg(home.path())
         .env("OCKAM_HOME", home.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
