@@ -176,27 +176,28 @@ impl HalfOpen {
         self.by_decryptor.contains_key(decryptor)
     }
 
-    /// A message came for the decryptor of a handshake: message 3, or garbage, which ends it.
+    /// A message came for the decryptor of a handshake: message 3, or garbage, which ends it. One that comes while the
+    /// handshake waits for nothing is dropped.
     pub(super) fn message_3(&mut self, decryptor: &str, message: &[u8]) -> Option<Gone> {
         let number = *self.by_decryptor.get(decryptor)?;
+        let entry = self.entries.get_mut(&number)?;
+        if !matches!(entry.state, State::Waiting(_)) {
+            return None;
+        }
         if message.len() < MESSAGE_3_MIN || message.len() > ockam_crypto::HANDSHAKE_MESSAGE_MAX {
             return self.end(number, End::Malformed);
         }
         if self.waiting_bytes + message.len() > WAITING_BYTES_MAX {
             return self.end(number, End::Shed);
         }
-        let entry = self.entries.get_mut(&number)?;
-        match std::mem::replace(&mut entry.state, State::AtWork) {
-            State::Waiting(expect) => {
-                entry.state = State::Ready(expect, message.to_vec());
-                let source = entry.handshake.source;
-                self.waiting_bytes += message.len();
-                self.queue(source, number);
-                None
-            }
-            // Before it was asked for.
-            _ => self.end(number, End::Malformed),
-        }
+        let State::Waiting(expect) = std::mem::replace(&mut entry.state, State::AtWork) else {
+            unreachable!("it was just looked at");
+        };
+        entry.state = State::Ready(expect, message.to_vec());
+        let source = entry.handshake.source;
+        self.waiting_bytes += message.len();
+        self.queue(source, number);
+        None
     }
 
     /// The next job: the sources take turns.
@@ -441,16 +442,20 @@ mod tests {
         let [short, early, late, slow] = std::array::from_fn(|_| world.begin(link(1)).0);
         assert_eq!(world.answer(), short);
         assert_eq!(world.table.message_3(&short, &[0; MESSAGE_3_MIN - 1]), Some(Gone { decryptor: short }));
-        assert_eq!(world.table.message_3(&early, &[0; 387]), Some(Gone { decryptor: early }));
+        // Before it was asked for, and again while it waits for its turn.
+        assert_eq!(world.table.message_3(&early, &[0; 387]), None);
+        assert_eq!(world.answer(), early);
+        assert_eq!(world.table.message_3(&early, &[0; 387]), None);
+        assert_eq!(world.table.message_3(&early, b"garbage"), None);
         assert_eq!(world.answer(), late);
         assert_eq!(world.table.message_3("nobody", &[0; 387]), None);
         assert_eq!(world.table.message_3(&late, &[0; 65_536]), Some(Gone { decryptor: late }));
-        assert_eq!(world.ended(End::Malformed), 3);
+        assert_eq!(world.ended(End::Malformed), 2);
         assert_eq!(world.table.deadline(), Some(world.now + HANDSHAKE_LIMIT));
         let late = world.now + HANDSHAKE_LIMIT;
         assert_eq!(world.table.expire(late - Duration::from_nanos(1)), []);
-        assert_eq!(world.table.expire(late), [Gone { decryptor: slow }]);
-        assert_eq!((world.ended(End::Expired), world.table.deadline()), (1, None));
+        assert_eq!(world.table.expire(late), [Gone { decryptor: early }, Gone { decryptor: slow }]);
+        assert_eq!((world.ended(End::Expired), world.table.deadline()), (2, None));
         assert!(world.table.is_empty() && world.table.take().is_none());
     }
 

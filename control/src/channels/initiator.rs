@@ -8,7 +8,7 @@
 //! ```
 
 use super::who::Doubt;
-use super::{Living, WAY_BYTES_MAX, blocking, lifetime_ms};
+use super::{Channels, Living, WAY_BYTES_MAX, blocking, lifetime_ms};
 use crate::engine_link::EngineLink;
 use crate::engine_link::cookie::{Cookie, Purpose};
 use crate::error::Error;
@@ -176,7 +176,10 @@ pub(crate) async fn open(
         ended: Some(tell),
     };
     let limit = || Error::Limit { node: node.name(), what: "secure channels", limit: super::LIVING_MAX };
-    let number = node.channels.state().admit(living).ok_or_else(limit)?;
+    let (number, shed) = node.channels.state().admit(living).ok_or_else(limit)?;
+    if let Some(shed) = shed {
+        Channels::shed(node, &engine.link, shed);
+    }
     node.channels.watch_identities(node);
     // From here on whatever ends this ends the channel.
     let mut channel = OpenChannel {

@@ -37,11 +37,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use supervised::Supervised;
 use tokio::sync::{Notify, oneshot};
 
-/// Most channels that live.
+/// Most channels that live. When one more is opened, the oldest of the source that has most gives way.
 const LIVING_MAX: usize = 32_768;
-
-/// Most channels that peers opened by one link or channel: half, so that one of them leaves room for others.
-const LIVING_PER_SOURCE_MAX: u32 = LIVING_MAX as u32 / 2;
 
 /// Longest way to a peer in bytes, as a message without payload: 32 addresses as nodes make them. It is bounded so that
 /// the command that carries the keys does not outgrow its buffer and leave a copy of them behind.
@@ -251,6 +248,13 @@ impl Channels {
         self.end_ways(engine, &living.address);
     }
 
+    /// Ends a channel that gives way to another.
+    fn shed(node: &Arc<Node>, engine: &EngineLink, number: u32) {
+        tracing::warn!(number, "ending a secure channel: there are too many, and its peer has most of them");
+        let (node, engine) = (node.clone(), engine.clone());
+        tokio::spawn(async move { node.channels.retire(&engine, number).await });
+    }
+
     /// Ends the channels through which the one with this address went.
     fn end_ways(&self, engine: &EngineLink, address: &str) {
         let ways: Vec<(u32, Living)> = {
@@ -380,11 +384,17 @@ impl Channels {
 }
 
 impl State {
-    /// Enters a channel that is about to be installed. `None`: there are as many as there may be.
-    fn admit(&mut self, living: Living) -> Option<u32> {
-        let from_there = living.source.map_or(0, |source| self.by_source.get(&source).copied().unwrap_or(0));
-        if self.living.len() >= LIVING_MAX || from_there >= LIVING_PER_SOURCE_MAX {
-            return None;
+    /// Enters a channel that is about to be installed. Gives its number, and that of a channel to be ended for it. `None`:
+    /// there are as many as there may be, and no source has more than the one that asks.
+    fn admit(&mut self, living: Living) -> Option<(u32, Option<u32>)> {
+        let mut shed = None;
+        if self.living.len() >= LIVING_MAX {
+            let mine = living.source.and_then(|source| self.by_source.get(&source)).copied().unwrap_or(0);
+            let (&biggest, _) =
+                self.by_source.iter().filter(|(_, count)| **count > mine + 1).max_by_key(|(_, it)| **it)?;
+            let theirs = self.living.iter().filter(|(_, other)| other.source == Some(biggest));
+            // Numbers grow, as far as this is concerned.
+            shed = Some(theirs.map(|(number, _)| *number).min()?);
         }
         // Numbers come round after four thousand million channels.
         loop {
@@ -397,7 +407,7 @@ impl State {
             *self.by_source.entry(source).or_default() += 1;
         }
         self.living.insert(self.next, living);
-        Some(self.next)
+        Some((self.next, shed))
     }
 
     fn remove(&mut self, number: u32) -> Option<Living> {

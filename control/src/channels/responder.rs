@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use super::half_open::{End, Gone, Handshake, Job, Source};
 use super::who::{Doubt, Who};
-use super::{Living, WAY_BYTES_MAX, clear, lifetime_ms};
+use super::{Channels, Living, WAY_BYTES_MAX, clear, lifetime_ms};
 use crate::engine_link::cookie::{Cookie, Purpose};
 use crate::engine_link::{CommandError, EngineLink};
 use crate::node::Node;
@@ -249,9 +249,12 @@ fn act(node: &Arc<Node>, engine: &EngineLink, number: u64, handshake: Handshake,
                 }
                 admitted
             };
-            let Some(channel) = admitted else {
+            let Some((channel, shed)) = admitted else {
                 return refuse(engine, handshake, established.sealing_key);
             };
+            if let Some(shed) = shed {
+                Channels::shed(node, engine, shed);
+            }
             channels.watch_identities(node);
             let cookie = node.cookies.seal(&Cookie::Channel {
                 peer: peer.to_string(),

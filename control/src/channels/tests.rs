@@ -503,3 +503,38 @@ fn the_bits_of_channels_reach_services_and_no_forwarder() {
         assert_eq!(reachable(b"hop") & CHANNELS_MASK, 1 << api.bit | 1 << FLOW_CONTROL_INITIATED);
     });
 }
+
+#[test]
+fn a_source_that_holds_most_channels_gives_way_to_others() {
+    let identifier = Identifier([0; 32]);
+    let mut state = State::default();
+    let mut open = |index: Option<u32>| {
+        let living = Living {
+            address: String::new(),
+            decryptor: String::new(),
+            peer: identifier,
+            own: identifier,
+            expires_at: 0,
+            purpose: Purpose::Message,
+            source: index.map(|index| Source::Link(LinkId::new(0, index, 1))),
+            link: None,
+            ended: None,
+        };
+        let admitted = state.admit(living);
+        if let Some((_, Some(shed))) = admitted {
+            assert!(state.remove(shed).is_some());
+        }
+        (admitted, state.living.len())
+    };
+    let honest = open(Some(1)).0.unwrap().0;
+    for at in 1..LIVING_MAX {
+        assert_eq!(open(Some(2 + at as u32 % 2)).1, at + 1);
+    }
+    // Whoever has fewer gets room, the newcomer and the one that this node opens itself; who has most gets none.
+    for newcomer in [Some(9), None, Some(1)] {
+        let (admitted, count) = open(newcomer);
+        let shed = admitted.unwrap().1.unwrap();
+        assert!(shed != honest && count == LIVING_MAX);
+    }
+    assert_eq!([2, 3].map(|index| open(Some(index)).0.is_none()).iter().filter(|refused| **refused).count(), 2);
+}
