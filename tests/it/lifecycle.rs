@@ -377,8 +377,9 @@ fn a_create_that_is_cut_off_is_no_obstacle() {
     let home = Home::new();
     for delay_ms in 0..40 {
         let mut create = home.command(&["node", "create", "n1"]);
-        let create = create.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut create = create.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(std::time::Duration::from_millis(delay_ms));
+        create.kill().unwrap();
         // Everything but an engine that may run already; who is killed may have started another one just before.
         loop {
             let mut victims = home.processes();
