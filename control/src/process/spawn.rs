@@ -92,6 +92,8 @@ pub(crate) fn spawn_engine(dir: &NodeDir, settings: &Settings) -> Result<Spawned
     let mut command = Command::new(&program);
     command
         .arg0("ockam")
+        // It would let whoever sets it have AES computed without the processor's instructions.
+        .env_remove("OPENSSL_ia32cap")
         .arg(ENGINE_SUBCOMMAND)
         .arg("--node-dir")
         .arg(dir.path())
