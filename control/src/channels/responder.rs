@@ -221,6 +221,7 @@ fn act(node: &Arc<Node>, engine: &EngineLink, number: u64, handshake: Handshake,
         }
         Done::Refuse { why, sealing_key } => {
             let gone = channels.state().half_open.end(number, why);
+            // What was given up meanwhile has been cleared.
             if gone.is_some() {
                 refuse(engine, handshake, sealing_key);
             }
