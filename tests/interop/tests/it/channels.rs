@@ -119,6 +119,8 @@ fn a_channel_inside_a_channel(pair: &Pair) {
     } else {
         let inner = pair.near.open(route![pair.end.clone(), "api"]);
         let mut mailbox = pair.near.mailbox(inner.encryptor_address());
+        // Ours keeps no more than 256 KiB for a channel that is not set up yet.
+        mailbox.assert_alive_and_silent();
         mailbox.echo_all(&(0..100).map(|i| noise(i * 700, i as u64)).collect::<Vec<_>>());
         drop(mailbox);
         pair.near.close(inner.encryptor_address());

@@ -2,7 +2,8 @@
 
 use ockam::identity::Identifier;
 use ockam::route;
-use ockam_interop::{Home, Kind, Middle, OurNode, Output, Pair, Peer, RealNode, Role, Way};
+use ockam_interop::{Home, Kind, Middle, OurNode, Output, PATIENCE, Pair, Peer, RealNode, Role, Way};
+use std::time::Instant;
 
 of_each_kind!(a_stranger_is_refused, one_of_several_is_accepted, a_rotated_identity, an_identity_of_p256);
 
@@ -81,8 +82,15 @@ fn a_rotated_identity(kind: Kind) {
             Peer::Real(far) => far.rotate(),
             Peer::Ours(far) => drop(far.home().ok(&["identity", "rotate"])),
         }
-        assert_eq!(open_both(), met, "the same identity");
-        assert_eq!(near.history(&met).len(), 128 + 229 * changes, "one more key");
+        // A node of ours may show the old key for some seconds more.
+        let since = Instant::now();
+        loop {
+            assert_eq!(open_both(), met, "the same identity");
+            if near.history(&met).len() == 128 + 229 * changes {
+                break;
+            }
+            assert!(since.elapsed() < PATIENCE, "one more key");
+        }
     }
 }
 
@@ -195,7 +203,7 @@ fn what_a_real_node_closes_is_opened_again() {
         let is_open =
             |channels: &[serde_json::Value]| channels[0]["reopened"] == reopened && channels[0]["status"] == "open";
         let channels = far.channels_when(is_open);
-        assert_eq!((channels.len(), channels[0]["address"].as_str()), (1, Some(address)));
+        assert_eq!((channels.len(), &channels[0]["address"]), (1, &format!("/service/{address}").into()));
         let now = &pair.near.ends(1)[0];
         assert_ne!(now.0, *end);
         assert_eq!(now.1, *identifier);

@@ -14,6 +14,7 @@ both!(
     message_3_of_garbage,
     closed,
     only_later_records_move_the_responder,
+    another_connection_right_behind_the_handshake,
     a_longer_way_back,
     towards_an_initiator,
 );
@@ -169,6 +170,10 @@ fn closed(peer: &Peer) {
 /// E.5: record 0 moves nothing; a later one does, and one that is older than that does not.
 fn only_later_records_move_the_responder(peer: &Peer) {
     let (mut first, mut channel) = open(peer);
+    match peer {
+        Peer::Real(node) => drop(node.ends(1)),
+        Peer::Ours(node) => drop(node.channels_when(|channels| channels.len() == 1)),
+    }
     let mut second = Wire::connect(peer.address());
     let mut request = |payload: &[u8]| channel.seal(&["echo"], &["me"], payload);
     let records: Vec<_> = (0..6u8).map(|n| request(&[n])).collect();
@@ -180,6 +185,27 @@ fn only_later_records_move_the_responder(peer: &Peer) {
         sent.send(&frames[n]);
         let link = if answered { &mut second } else { &mut first };
         assert_eq!(channel.receive_message(link).payload, [n as u8]);
+    }
+}
+
+/// A record by another connection, right behind message 3: it has to wait like one that comes by the same. Several
+/// connections, because a node may serve each of them elsewhere.
+fn another_connection_right_behind_the_handshake(peer: &Peer) {
+    peer.serve_channels();
+    let mut first = Wire::connect(peer.address());
+    let mut others = [(); 6].map(|()| Wire::connect(peer.address()));
+    for _ in 0..4 {
+        for other in &mut others {
+            let mut channel = Initiator::open(&mut first, &["api"], &Identity::new());
+            // Until this is answered, message 3 may be behind what another connection brings.
+            first.send(&frame_to(&addresses(&["echo"]), &addresses(&["me"]), b"a fence"));
+            assert_eq!(first.receive().payload, b"a fence");
+            let records = [0, 1].map(|n: u8| channel.seal(&["echo"], &["me"], &[n]));
+            other.send(&channel.frame(&records[0]));
+            assert_eq!(channel.receive_message(&mut first).payload, [0], "record 0 moves nothing");
+            other.send(&channel.frame(&records[1]));
+            assert_eq!(channel.receive_message(other).payload, [1]);
+        }
     }
 }
 
@@ -210,7 +236,7 @@ fn towards_an_initiator(peer: &Peer) {
             peer.open(&[&connection, "api"])
         });
         let mut link = listener.accept_wire();
-        let mut channel = Responder::accept(&mut link, &Identity::new());
+        let mut channel = Responder::accept(&mut link, &Identity::new()).expect("a whole handshake");
         // The question of whoever opened it, whether anybody is there.
         let question = channel.receive_message(&mut link);
         assert_eq!(question.onward, addresses(&["echo"]));
