@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long one process waits for another that writes.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -18,8 +18,11 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 /// At least what SQLite allocates at once: a piece of its index of the log.
 const PROBE_BYTES: usize = 64 * 1024;
 
-/// The files whose header this process has read and found right: device, inode, application id.
-static LOOKED_AT: Mutex<BTreeSet<(u64, u64, u32)>> = Mutex::new(BTreeSet::new());
+/// The files whose header this process has read and found right: device, inode, application id, and when it was made,
+/// since another file may have the inode of one that is gone.
+static LOOKED_AT: Mutex<BTreeSet<LookedAt>> = Mutex::new(BTreeSet::new());
+
+type LookedAt = (u64, u64, u32, Option<SystemTime>);
 
 /// What tells a kind of file from others.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub fn open(path: &Path, format: &Format) -> Result<Option<Connection>, Error> {
         }
         Ok(metadata) => metadata,
     };
-    let looked_at = (metadata.dev(), metadata.ino(), format.application_id);
+    let looked_at = (metadata.dev(), metadata.ino(), format.application_id, metadata.created().ok());
     let mut all = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
     if !all.contains(&looked_at) {
         check_header(path, format)?;
