@@ -291,7 +291,9 @@ impl Mailbox<'_> {
                 self.send(payload);
             }
             if let Some(expected) = i.checked_sub(WINDOW).map(|i| &payloads[i]) {
-                assert!(self.receive() == *expected, "message {} comes back as it was", i - WINDOW);
+                let got = self.receive();
+                let place = payloads.iter().position(|payload| *payload == got);
+                assert!(got == *expected, "message {} comes back as it was, not {place:?}", i - WINDOW);
             }
         }
     }
