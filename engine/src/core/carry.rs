@@ -246,7 +246,10 @@ impl<D: Driver> Core<D> {
                 let Some(handshake) = self.tables.handshakes.get(decryptor) else { return Ok(Outcome::Done) };
                 if handshake.begins() {
                     self.punt(arrival, layer, &message, &walk, Body::Same);
-                } else if handshake.park(body, PARKED_BYTES, &self.mesh.parked_bytes, PARKED_BYTES_MAX).is_ok() {
+                } else if handshake
+                    .park(self.index, body, PARKED_BYTES, &self.mesh.parked_bytes, PARKED_BYTES_MAX)
+                    .is_ok()
+                {
                     self.counters.add(Counter::RecordsParked, 1);
                 } else {
                     self.refuse(arrival, layer, &message, DropReason::ParkedLimit, 1);

@@ -370,7 +370,7 @@ impl<D: Driver> Core<D> {
     /// A channel takes its addresses; what waited for it comes first. False when too much had waited.
     pub(super) fn install(&mut self, channel: &Arc<Channel>, reachable: u64, serial: u64) -> bool {
         let Some(handshake) = self.tables.install(channel, reachable, serial) else { return true };
-        match handshake.take(&self.mesh.parked_bytes) {
+        match handshake.take(self.index, &self.mesh.parked_bytes) {
             Ok(parked) => {
                 parked.iter().for_each(|message| self.carry_copy(message));
                 true

@@ -50,7 +50,7 @@ impl<D: Driver> Core<D> {
             ToCore::Clear { request, address, serial } => {
                 if let Some(handshake) = self.tables.clear(&address) {
                     // Nobody will have it.
-                    let _ = handshake.take(&self.mesh.parked_bytes);
+                    let _ = handshake.take(self.index, &self.mesh.parked_bytes);
                 }
                 self.links.iter_mut().for_each(|link| link.replies.forget(ReplyKey::Set(serial)));
                 self.say(FromCore::Applied { request });

@@ -210,8 +210,8 @@ struct Waiting {
     begun: bool,
     /// Too much came: the handshake is void.
     void: bool,
-    /// What came behind it, in order: messages without their length.
-    parked: Vec<Box<[u8]>>,
+    /// What came behind it, in order, with the core on which it came: messages without their length.
+    parked: Vec<(u8, Box<[u8]>)>,
     /// Bytes of that.
     bytes: usize,
 }
@@ -226,12 +226,19 @@ impl Handshake {
         !std::mem::replace(&mut self.waiting().begun, true)
     }
 
-    /// Keeps a message. `all` counts the bytes that wait for all channels.
+    /// Keeps a message that came on `core`. `all` counts the bytes that wait for all channels.
     ///
     /// # Errors
     /// [`TooMuch`], when there are more than `limit` bytes of this channel, or than `limit_of_all`; nothing is kept from
     /// then on.
-    pub fn park(&self, message: &[u8], limit: usize, all: &AtomicUsize, limit_of_all: usize) -> Result<(), TooMuch> {
+    pub fn park(
+        &self,
+        core: u8,
+        message: &[u8],
+        limit: usize,
+        all: &AtomicUsize,
+        limit_of_all: usize,
+    ) -> Result<(), TooMuch> {
         let mut waiting = self.waiting();
         let length = message.len();
         let fits = waiting.bytes + length <= limit && all.load(Ordering::Relaxed) + length <= limit_of_all;
@@ -243,18 +250,21 @@ impl Handshake {
         }
         waiting.bytes += length;
         all.fetch_add(length, Ordering::Relaxed);
-        waiting.parked.push(message.into());
+        waiting.parked.push((core, message.into()));
         Ok(())
     }
 
-    /// Gives what is kept and keeps it no longer.
+    /// Gives what came on `core` and keeps it no longer. What came on another core is that one's to carry: it alone knows
+    /// what comes next over the same link, and keeps the order.
     ///
     /// # Errors
     /// [`TooMuch`], when too much had come.
-    pub fn take(&self, all: &AtomicUsize) -> Result<Vec<Box<[u8]>>, TooMuch> {
+    pub fn take(&self, core: u8, all: &AtomicUsize) -> Result<Vec<Box<[u8]>>, TooMuch> {
         let mut waiting = self.waiting();
-        all.fetch_sub(std::mem::take(&mut waiting.bytes), Ordering::Relaxed);
-        let parked = std::mem::take(&mut waiting.parked);
+        let parked: Vec<_> = waiting.parked.extract_if(.., |(on, _)| *on == core).map(|(_, message)| message).collect();
+        let bytes = parked.iter().map(|message| message.len()).sum();
+        waiting.bytes -= bytes;
+        all.fetch_sub(bytes, Ordering::Relaxed);
         if waiting.void { Err(TooMuch) } else { Ok(parked) }
     }
 
