@@ -340,7 +340,7 @@ mod tests {
         text.push(NO_PADDING);
         let payload = &text[text.len() - 301..text.len() - 1];
         let (onward, back) = ([AddressRef::local(b"echo")], [AddressRef::local(b"0123456789abcdef0123456789abcdef")]);
-        let outgoing = OutgoingPlaintext(Outgoing {
+        let outgoing = OutgoingPlaintext::new(Outgoing {
             onward: RouteParts::new(&onward),
             return_route: RouteParts::new(&back),
             payload_len: 300,

@@ -10,7 +10,7 @@
 //! The inner message has the form of a transport message, and the four bytes in front of it take the place of that
 //! one's length, so both are read and written by the same code. Like a frame's, its payload stays where it is.
 
-use ockam_wire::{Malformed, Message, Outgoing};
+use ockam_wire::{Malformed, Measured, Message, Outgoing};
 
 /// The whole text that ends a channel.
 pub const CLOSE: [u8; 5] = [0x82, 0x82, 0x02, 0x80, NO_PADDING];
@@ -128,9 +128,14 @@ fn head(bytes: &[u8], major: u8) -> Result<(Option<u64>, &[u8]), MalformedPlaint
 ///
 /// A tracing text makes the message inside one element longer, which real peers skip.
 #[derive(Clone, Copy, Debug)]
-pub struct OutgoingPlaintext<'a>(pub Outgoing<'a>);
+pub struct OutgoingPlaintext<'a>(pub Measured<'a>);
 
-impl OutgoingPlaintext<'_> {
+impl<'a> OutgoingPlaintext<'a> {
+    /// The text of a message that was not measured yet.
+    pub fn new(message: Outgoing<'a>) -> Self {
+        OutgoingPlaintext(message.measure())
+    }
+
     /// Bytes in front of the payload.
     pub fn prefix_len(&self) -> usize {
         self.0.prefix_len()
@@ -143,7 +148,7 @@ impl OutgoingPlaintext<'_> {
 
     /// Bytes of the whole text.
     pub fn text_len(&self) -> usize {
-        self.prefix_len() + self.0.payload_len + self.suffix_len()
+        self.prefix_len() + self.0.payload_len() + self.suffix_len()
     }
 
     /// Writes what stands in front of the payload.
@@ -173,7 +178,7 @@ impl OutgoingPlaintext<'_> {
         let prefix_len = self.prefix_len();
         let mut text = vec![0; self.text_len()];
         self.write_prefix(&mut text[..prefix_len]);
-        text[prefix_len..][..self.0.payload_len].copy_from_slice(payload);
+        text[prefix_len..][..self.0.payload_len()].copy_from_slice(payload);
         self.write_suffix(&mut text[prefix_len + payload.len()..]);
         text
     }

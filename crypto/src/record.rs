@@ -52,7 +52,18 @@ impl Sealer {
         Ok(nonce)
     }
 
-    /// The same for a text whose nonce and tag lie elsewhere: gives both.
+    /// The record of a text, for those who have no buffer of their own.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal_in_place`].
+    pub fn seal(&mut self, text: &[u8]) -> Result<Vec<u8>, Exhausted> {
+        let mut record = vec![0; RECORD_OVERHEAD + text.len()];
+        record[NONCE_LEN..][..text.len()].copy_from_slice(text);
+        self.seal_in_place(&mut record)?;
+        Ok(record)
+    }
+
+    /// As [`Sealer::seal_in_place`], for a text whose nonce and tag lie elsewhere: gives both.
     ///
     /// # Errors
     /// [`Exhausted`] when no nonce is left; `text` is untouched, and the channel must end.

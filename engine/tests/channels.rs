@@ -1,9 +1,10 @@
 //! Channels of an engine process, on both drivers and on two cores: keys are given to both ends, and this side of the
 //! wire is made of the crypto crate.
 
+#[macro_use]
 mod support;
 
-use ockam_crypto::{CLOSE, Opener, OutgoingPlaintext, Plaintext, RECORD_OVERHEAD, Sealer, Secret};
+use ockam_crypto::{CLOSE, Opener, OutgoingPlaintext, Plaintext, Sealer, Secret};
 use ockam_engine_abi::{ChannelEnd, CloseReason, Command, Counter, DropReason, Key, LinkId, Notice, Refusal, Target};
 use ockam_wire::undeliverable::{self, Offer};
 use ockam_wire::{Address, AddressRef, Outgoing, RouteParts};
@@ -14,28 +15,6 @@ use support::{Engine, FLOW, Peer, frame, noise, text};
 #[test]
 fn engine_process() {
     support::become_engine();
-}
-
-macro_rules! on_both_drivers {
-    ($($name:ident($engine:ident) $body:block)*) => {$(
-        mod $name {
-            use super::*;
-            fn run(driver: &str, threads: u8) {
-                #[allow(unused_mut)]
-                let mut $engine = Engine::start(driver, threads);
-                $body
-                assert!($engine.child.try_wait().unwrap().is_none(), "the engine lives");
-            }
-            #[test]
-            fn uring() { run("uring", 1) }
-            #[test]
-            fn uring_on_two_cores() { run("uring", 2) }
-            #[test]
-            fn epoll() { run("epoll", 1) }
-            #[test]
-            fn epoll_on_two_cores() { run("epoll", 2) }
-        }
-    )*};
 }
 
 /// The flow control of what comes out of the channels here.
@@ -77,7 +56,7 @@ impl End {
         let (onward, back) = (parse(onward), parse(back));
         let refs = |addresses: &'static [Address]| addresses.iter().map(Address::as_ref).collect::<Vec<AddressRef>>();
         let (onward, back) = (refs(onward.leak()), refs(back.leak()));
-        let outgoing = OutgoingPlaintext(Outgoing {
+        let outgoing = OutgoingPlaintext::new(Outgoing {
             onward: RouteParts::new(&onward),
             return_route: RouteParts::new(&back),
             payload_len: payload.len(),
@@ -87,10 +66,7 @@ impl End {
     }
 
     fn seal(&mut self, text: &[u8]) -> Vec<u8> {
-        let mut record = vec![0; RECORD_OVERHEAD + text.len()];
-        record[8..8 + text.len()].copy_from_slice(text);
-        self.sealer.seal_in_place(&mut record).unwrap();
-        record
+        self.sealer.seal(text).unwrap()
     }
 
     /// What the engine's end sent: the inner onward route, return route and payload.
@@ -319,8 +295,7 @@ on_both_drivers! {
             }
             _ => None,
         });
-        peer.send(&end.frame(&["echo"], &["me"], b"x"));
-        engine.reaches(DropReason::NoSuchAddress, 1);
+        engine.at_last(DropReason::NoSuchAddress, || peer.send(&end.frame(&["echo"], &["me"], b"x")));
     }
 
     a_channel_ends_by_its_peer_by_control_or_by_its_time(engine) {

@@ -1,5 +1,6 @@
 //! The engine as a process, on both drivers: what peers see, and what control sees.
 
+#[macro_use]
 mod support;
 
 use ockam_engine_abi::{CloseReason, Command, Counter, DropReason, LinkOrigin, Notice, Target};
@@ -12,29 +13,6 @@ use support::{Engine, FLOW, Peer, frame, noise, text, traced};
 #[test]
 fn engine_process() {
     support::become_engine();
-}
-
-/// The same test for both drivers, on one core and on two.
-macro_rules! on_both_drivers {
-    ($($name:ident($engine:ident) $body:block)*) => {$(
-        mod $name {
-            use super::*;
-            fn run(driver: &str, threads: u8) {
-                #[allow(unused_mut, reason = "not every test speaks as control")]
-                let mut $engine = Engine::start(driver, threads);
-                $body
-                assert!($engine.child.try_wait().unwrap().is_none(), "the engine lives");
-            }
-            #[test]
-            fn uring() { run("uring", 1) }
-            #[test]
-            fn uring_on_two_cores() { run("uring", 2) }
-            #[test]
-            fn epoll() { run("epoll", 1) }
-            #[test]
-            fn epoll_on_two_cores() { run("epoll", 2) }
-        }
-    )*};
 }
 
 fn address(text: &str) -> Address {

@@ -4,8 +4,8 @@
 use crate::{Peer, Received, addresses, frame_to};
 use ockam_crypto::{
     Attestation, ChangeHistory, Claim, Claimed, Established, ExpectMessage2, ExpectMessage3, KEY_LIFETIME_SECS,
-    OpenError, Opener, OutgoingPlaintext, Plaintext, PurposePublicKey, RECORD_OVERHEAD, Sealer, Secret, SigningKey,
-    Validity, X25519Key, accept, encode_payload, initiate,
+    OpenError, Opener, OutgoingPlaintext, Plaintext, PurposePublicKey, Sealer, Secret, SigningKey, Validity, X25519Key,
+    accept, encode_payload, initiate,
 };
 use ockam_wire::{Address, AddressRef, Outgoing, RouteParts};
 use std::io::Write;
@@ -185,10 +185,7 @@ impl Channel {
     /// The next record, with this text.
     #[track_caller]
     pub fn seal_text(&mut self, text: &[u8]) -> Vec<u8> {
-        let mut record = vec![0; text.len() + RECORD_OVERHEAD];
-        record[8..][..text.len()].copy_from_slice(text);
-        self.sealer.seal_in_place(&mut record).expect("a channel of a test does not live that long");
-        record
+        self.sealer.seal(text).expect("a channel of a test does not live that long")
     }
 
     /// The next record, with this message.
@@ -203,7 +200,7 @@ impl Channel {
         let back: Vec<AddressRef<'_>> = back.iter().map(Address::as_ref).collect();
         let (onward, return_route) = (RouteParts::new(&onward), RouteParts::new(&back));
         let message = Outgoing { onward, return_route, payload_len: payload.len(), tracing: None };
-        self.seal_text(&OutgoingPlaintext(message).to_text(payload))
+        self.seal_text(&OutgoingPlaintext::new(message).to_text(payload))
     }
 
     /// A frame that carries a record to the other end, by the way that is known.

@@ -8,7 +8,7 @@ use crate::engine_link::cookie::{Cookie, Purpose};
 use crate::engine_link::{CommandError, EngineLink};
 use crate::node::Node;
 use crate::store::ChannelListenerRow;
-use ockam_crypto::{CLOSE, Claim, Established, ExpectMessage3, Identifier, RECORD_OVERHEAD, Sealer, Secret, accept};
+use ockam_crypto::{CLOSE, Claim, Established, ExpectMessage3, Identifier, Sealer, Secret, accept};
 use ockam_engine_abi::{Command, Key, Refusal, Target};
 use ockam_wire::{AddressRef, Message, Outgoing, RouteParts};
 use rustix::time::{ClockId, clock_gettime};
@@ -325,12 +325,10 @@ async fn answer(node: &Node, engine: &EngineLink, handshake: &Handshake, message
 
 /// Tells the peer that it is not welcome: the channel is closed before it is open.
 fn refuse(engine: &EngineLink, handshake: Handshake, sealing_key: Secret) {
-    let mut record = [0; RECORD_OVERHEAD + CLOSE.len()];
-    record[8..8 + CLOSE.len()].copy_from_slice(&CLOSE);
-    let sealed = Sealer::new(sealing_key).seal_in_place(&mut record);
+    let sealed = Sealer::new(sealing_key).seal(&CLOSE);
     let engine = engine.clone();
     tokio::spawn(async move {
-        if sealed.is_ok() {
+        if let Ok(record) = sealed {
             let message = along(&handshake.way, &handshake.decryptor, &record);
             if let Err(error) = engine.transmit(engine.new_request(), message).await {
                 tracing::debug!(%error, "a refusal was not sent");

@@ -15,8 +15,8 @@ use crate::identities::{ChannelKeys, Identities};
 use crate::random;
 use crate::route::Route;
 use ockam_crypto::{
-    CLOSE, Claim, Claimed, ExpectMessage2, Identifier, NONCE_LEN, Opener, OutgoingPlaintext, Plaintext,
-    RECORD_OVERHEAD, ReadyForMessage3, Sealer, Secret, TAG_LEN, encode_payload, initiate,
+    CLOSE, Claim, Claimed, ExpectMessage2, Identifier, Opener, OutgoingPlaintext, Plaintext, RECORD_OVERHEAD,
+    ReadyForMessage3, Sealer, Secret, encode_payload, initiate,
 };
 use ockam_wire::undeliverable::Offer;
 use ockam_wire::{Address, AddressRef, FRAME_MAX, Message, ROUTE_MAX};
@@ -103,7 +103,7 @@ impl Conversation {
         if outgoing.body_len() > FRAME_MAX - RECORD_OVERHEAD {
             return Err(super::too_large(payload.len()));
         }
-        let record = last.seal(OutgoingPlaintext(outgoing).to_text(payload))?;
+        let record = last.seal(&OutgoingPlaintext::new(outgoing).to_text(payload))?;
         let frame = wrap(before, &last.remote, record)?;
         self.link.send(&frame, deadline)
     }
@@ -215,7 +215,7 @@ impl Conversation {
     pub(super) fn close(mut self) {
         let deadline = Deadline::after(CLOSE_LIMIT);
         while let Some(mut channel) = self.channels.pop() {
-            let Ok(record) = channel.seal(CLOSE.to_vec()) else { return };
+            let Ok(record) = channel.seal(&CLOSE) else { return };
             let Ok(frame) = wrap(&mut self.channels, &channel.remote, record) else { return };
             if !matches!(self.link.send(&frame, deadline), Ok(Some(()))) {
                 return;
@@ -233,19 +233,13 @@ fn wrap(channels: &mut [Channel], remote: &[Address], record: Vec<u8>) -> Result
     if outgoing.body_len() > FRAME_MAX - RECORD_OVERHEAD {
         return Err(super::too_large(record.len()));
     }
-    let record = last.seal(OutgoingPlaintext(outgoing).to_text(&record))?;
+    let record = last.seal(&OutgoingPlaintext::new(outgoing).to_text(&record))?;
     wrap(before, &last.remote, record)
 }
 
 impl Channel {
-    fn seal(&mut self, mut text: Vec<u8>) -> Result<Vec<u8>, Error> {
-        let sealed = self.sealer.seal_detached(&mut text);
-        let (nonce, tag) = sealed.map_err(|error| Error::internal(error.to_string()))?;
-        let mut record = Vec::with_capacity(NONCE_LEN + text.len() + TAG_LEN);
-        record.extend_from_slice(&nonce);
-        record.extend_from_slice(&text);
-        record.extend_from_slice(&tag);
-        Ok(record)
+    fn seal(&mut self, text: &[u8]) -> Result<Vec<u8>, Error> {
+        self.sealer.seal(text).map_err(|error| Error::internal(error.to_string()))
     }
 
     /// The message in a record. `None` for what is no message: a record that is not genuine or not new is dropped, and

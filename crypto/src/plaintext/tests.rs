@@ -54,7 +54,7 @@ fn published() {
         let (onward, return_route): (Vec<_>, Vec<_>) =
             (onward.iter().map(|name| local(name)).collect(), return_route.iter().map(|name| local(name)).collect());
         let (payload, text) = (unhex(payload), unhex(text));
-        let outgoing = OutgoingPlaintext(Outgoing {
+        let outgoing = OutgoingPlaintext::new(Outgoing {
             onward: RouteParts::new(&onward),
             return_route: RouteParts::new(&return_route),
             payload_len: payload.len(),
@@ -141,7 +141,7 @@ proptest! {
             route.iter().map(|(kind, name)| AddressRef { kind: *kind, name }).collect()
         }
         let (onward, return_route) = (refs(&onward), refs(&return_route));
-        let outgoing = OutgoingPlaintext(Outgoing {
+        let outgoing = OutgoingPlaintext::new(Outgoing {
             onward: RouteParts::new(&onward),
             return_route: RouteParts::new(&return_route),
             payload_len: payload.len(),

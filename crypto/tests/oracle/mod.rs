@@ -301,7 +301,7 @@ pub fn attestation(input: &[u8]) {
 /// What records say: published texts and one of ours.
 static TEXTS: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
     let message = |payload_len, tracing| {
-        OutgoingPlaintext(ockam_wire::Outgoing {
+        OutgoingPlaintext::new(ockam_wire::Outgoing {
             onward: ockam_wire::RouteParts::new(&const { [ockam_wire::AddressRef::local(b"echo")] }),
             return_route: ockam_wire::RouteParts::new(&const { [ockam_wire::AddressRef::local(&[b'5'; 32])] }),
             payload_len,
@@ -353,7 +353,7 @@ pub fn plaintext(input: &[u8]) {
     if let Ok(Plaintext::Payload(message)) = Plaintext::parse(input) {
         let (onward, return_route): (Vec<_>, Vec<_>) =
             (message.onward.iter().collect(), message.return_route.iter().collect());
-        let outgoing = OutgoingPlaintext(ockam_wire::Outgoing {
+        let outgoing = OutgoingPlaintext::new(ockam_wire::Outgoing {
             onward: ockam_wire::RouteParts::new(&onward),
             return_route: ockam_wire::RouteParts::new(&return_route),
             payload_len: message.payload.len(),

@@ -18,7 +18,9 @@ use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
 use crate::path::channel::{Channel, Sealing};
 use crate::path::tables::{Place, ReplyKey};
-use ockam_crypto::{CLOSE, NO_PADDING, NONCE_LEN, OpenError, PAYLOAD_HEAD, PlaintextKind, RECORD_OVERHEAD, TAG_LEN};
+use ockam_crypto::{
+    CLOSE, NO_PADDING, NONCE_LEN, OpenError, OutgoingPlaintext, PAYLOAD_HEAD, PlaintextKind, RECORD_OVERHEAD, TAG_LEN,
+};
 use ockam_engine_abi::{ChannelEnd, Counter, DropReason, LinkId};
 use ockam_wire::{AddressRef, FRAME_MAX, Measured, Message, Outgoing, RouteParts};
 use std::ops::Range;
@@ -104,7 +106,8 @@ impl<D: Driver> Core<D> {
         if channel.has_ended() {
             return Ok(Err(DropReason::ChannelClosed));
         }
-        let text = inner.frame_len() + 1;
+        let plaintext = OutgoingPlaintext(*inner);
+        let text = plaintext.text_len();
         if text > FRAME_MAX - HEAD_BYTES_MAX {
             let outer = channel.sealing().way.rest.prefix_len(RECORD_OVERHEAD + text);
             if outer - 4 + RECORD_OVERHEAD + text > FRAME_MAX {
@@ -125,7 +128,7 @@ impl<D: Driver> Core<D> {
         }
         if let Payload::InSlot { bytes, at, start, size } = payload
             && bytes.len() > COPY_MAX
-            && let (prefix, suffix) = (inner.prefix_len(), inner.suffix_len() + 1)
+            && let (prefix, suffix) = (plaintext.prefix_len(), plaintext.suffix_len())
             && at >= start + prefix
             && at + bytes.len() + suffix <= size
             && prefix <= PREFIX_MAX
@@ -133,15 +136,13 @@ impl<D: Driver> Core<D> {
             && !(text <= self.pool.small().body && self.is_crowded(link))
         {
             let scratch = &mut *self.scratch;
-            inner.write_prefix(&mut scratch[..prefix]);
-            scratch[..PAYLOAD_HEAD.len()].copy_from_slice(&PAYLOAD_HEAD);
-            inner.write_suffix(&mut scratch[prefix..prefix + suffix - 1]);
-            scratch[prefix + suffix - 1] = NO_PADDING;
+            plaintext.write_prefix(&mut scratch[..prefix]);
+            plaintext.write_suffix(&mut scratch[prefix..prefix + suffix]);
             self.admit(&channel, reply);
             return Ok(Ok(Outcome::InPlace(InPlace { channel, link, prefix, payload: at..at + bytes.len(), suffix })));
         }
         self.counters.add(Counter::BytesCopied, payload.len() as u64);
-        let sealed = self.compose_sealed(&channel, text, |text| write_text(inner, payload, text));
+        let sealed = self.compose_sealed(&channel, text, |text| write_text(plaintext, payload, text));
         match sealed.ok_or(Stop::Blocked(Blocker::Slots))? {
             Ok(segment) => {
                 self.admit(&channel, reply);
@@ -248,8 +249,9 @@ impl<D: Driver> Core<D> {
         if let Some(link) = self.last_egress(channel) {
             self.room_on(arrival, link)?;
         }
-        let mut text = vec![0; inner.frame_len() + 1];
-        write_text(inner, payload, &mut text);
+        let plaintext = OutgoingPlaintext(*inner);
+        let mut text = vec![0; plaintext.text_len()];
+        write_text(plaintext, payload, &mut text);
         self.admit(channel, reply);
         Ok(self.seal_apart(channel, &text).map(|()| Outcome::Done))
     }
@@ -259,14 +261,12 @@ impl<D: Driver> Core<D> {
         if self.layers == LAYERS_MAX {
             return Err(DropReason::RouteTooLong);
         }
-        let mut record = vec![0; RECORD_OVERHEAD + text.len()];
-        record[NONCE_LEN..NONCE_LEN + text.len()].copy_from_slice(text);
         let mut sealing = channel.sealing();
-        if sealing.sealer.seal_in_place(&mut record).is_err() {
+        let Ok(record) = sealing.sealer.seal(text) else {
             drop(sealing);
             self.end_channel(channel, ChannelEnd::Exhausted);
             return Err(DropReason::ChannelClosed);
-        }
+        };
         let first = sealing.way.first.clone();
         let onward = RouteParts { front: &[AddressRef::local(&first)], rest: sealing.way.rest.onward() };
         let outer = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: record.len(), tracing: None };
@@ -391,15 +391,12 @@ impl<D: Driver> Core<D> {
 }
 
 /// Writes the text of a message: what a record says.
-fn write_text(inner: &Measured<'_>, payload: Payload<'_>, text: &mut [u8]) {
-    let (prefix, rest) = text.split_at_mut(inner.prefix_len());
-    let (body, suffix) = rest.split_at_mut(inner.payload_len());
-    let (padding, tracing) = suffix.split_last_mut().expect("room for the padding");
-    inner.write_prefix(prefix);
-    prefix[..PAYLOAD_HEAD.len()].copy_from_slice(&PAYLOAD_HEAD);
+fn write_text(plaintext: OutgoingPlaintext<'_>, payload: Payload<'_>, text: &mut [u8]) {
+    let (prefix, rest) = text.split_at_mut(plaintext.prefix_len());
+    let (body, suffix) = rest.split_at_mut(payload.len());
+    plaintext.write_prefix(prefix);
     payload.write(body);
-    inner.write_suffix(tracing);
-    *padding = NO_PADDING;
+    plaintext.write_suffix(suffix);
 }
 
 fn refusal(error: OpenError) -> DropReason {

@@ -16,7 +16,7 @@ use super::*;
 use crate::io::driver::ReceiveEnd;
 use crate::io::pool::Segment;
 use crate::path::channel::Channel;
-use ockam_crypto::{Opener, OutgoingPlaintext, Plaintext, RECORD_OVERHEAD, Sealer, Secret};
+use ockam_crypto::{Opener, OutgoingPlaintext, Plaintext, Sealer, Secret};
 use ockam_engine_abi::notice::Driver as DriverKind;
 use ockam_engine_abi::{Notice, Target};
 use ockam_wire::{AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts, TCP};
@@ -509,11 +509,9 @@ impl World {
         payload.extend_from_slice(&(sequence as u64).to_be_bytes());
         let (echo, back) = ([AddressRef::local(b"echo")], [AddressRef::local(b"s")]);
         let (onward, return_route) = (RouteParts::new(&echo), RouteParts::new(&back));
-        let text = OutgoingPlaintext(Outgoing { onward, return_route, payload_len: payload.len(), tracing: None });
+        let text = OutgoingPlaintext::new(Outgoing { onward, return_route, payload_len: payload.len(), tracing: None });
         let text = text.to_text(&payload);
-        let mut record = vec![0; RECORD_OVERHEAD + text.len()];
-        record[8..8 + text.len()].copy_from_slice(&text);
-        end.sealer.seal_in_place(&mut record).expect("nonces are left");
+        let record = end.sealer.seal(&text).expect("nonces are left");
         let to = [AddressRef::local(end.decryptor.as_bytes())];
         let frame = |record: &[u8]| {
             let (onward, return_route) = (RouteParts::new(&to), RouteParts::EMPTY);

@@ -15,6 +15,29 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+/// The same test for both drivers, on one core and on two.
+macro_rules! on_both_drivers {
+    ($($name:ident($engine:ident) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+            fn run(driver: &str, threads: u8) {
+                #[allow(unused_mut, reason = "not every test speaks as control")]
+                let mut $engine = Engine::start(driver, threads);
+                $body
+                assert!($engine.child.try_wait().unwrap().is_none(), "the engine lives");
+            }
+            #[test]
+            fn uring() { run("uring", 1) }
+            #[test]
+            fn uring_on_two_cores() { run("uring", 2) }
+            #[test]
+            fn epoll() { run("epoll", 1) }
+            #[test]
+            fn epoll_on_two_cores() { run("epoll", 2) }
+        }
+    )*};
+}
+
 /// The test that becomes an engine.
 pub const ENTRY: &str = "engine_process";
 const DIR: &str = "OCKAM_TEST_ENGINE_DIR";
@@ -129,6 +152,17 @@ impl Engine {
 
     pub fn counters(&self) -> Counters {
         Counters::read(&self.counters, self.cores).unwrap()
+    }
+
+    /// Does something again and again until a counter has reached a value: for what a core does from when it has taken
+    /// new tables, which is some time after control has heard of them.
+    pub fn at_last(&self, place: impl ockam_engine_abi::counter::Place + std::fmt::Debug, mut act: impl FnMut()) {
+        let (before, end) = (self.counters().total(place), std::time::Instant::now() + PATIENCE);
+        while self.counters().total(place) == before {
+            assert!(std::time::Instant::now() < end, "{place:?} stays {before}");
+            act();
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Waits until a counter has reached a value.

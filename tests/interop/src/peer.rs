@@ -13,6 +13,23 @@ pub enum Kind {
     Ours,
 }
 
+impl Kind {
+    /// Every way to have three nodes in a row.
+    pub const MIXTURES_OF_THREE: [[Kind; 3]; 8] = {
+        use Kind::{Ours, Real};
+        [
+            [Real, Real, Real],
+            [Real, Real, Ours],
+            [Real, Ours, Real],
+            [Real, Ours, Ours],
+            [Ours, Real, Real],
+            [Ours, Real, Ours],
+            [Ours, Ours, Real],
+            [Ours, Ours, Ours],
+        ]
+    };
+}
+
 /// A node of either kind that serves `echo` and `uppercase`.
 #[expect(clippy::large_enum_variant, reason = "a test holds a handful of them")]
 pub enum Peer {

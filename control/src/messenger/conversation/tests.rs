@@ -142,7 +142,7 @@ impl Peer {
         self.ends.push((end.to, opened));
         self.seen.channels += 1;
         if self.manner == Manner::Refuse {
-            self.seal(self.ends.len() - 1, CLOSE.to_vec());
+            self.seal(self.ends.len() - 1, &CLOSE);
         }
     }
 
@@ -153,14 +153,13 @@ impl Peer {
             return self.stream.write_all(&frame(to, &from, payload, tracing).unwrap()).unwrap();
         };
         let onward: Vec<AddressRef<'_>> = to.iter().map(Address::as_ref).collect();
-        let text = OutgoingPlaintext(outgoing(&onward, &from, payload, tracing)).to_text(payload);
-        self.seal(index, text);
+        let text = OutgoingPlaintext::new(outgoing(&onward, &from, payload, tracing)).to_text(payload);
+        self.seal(index, &text);
     }
 
-    fn seal(&mut self, index: usize, text: Vec<u8>) {
-        let mut record = [vec![0; NONCE_LEN], text, vec![0; TAG_LEN]].concat();
+    fn seal(&mut self, index: usize, text: &[u8]) {
         let end = &mut self.ends[index].1;
-        end.sealer.seal_in_place(&mut record).unwrap();
+        let record = end.sealer.seal(text).unwrap();
         let (remote, within) = (end.remote.clone(), end.within);
         self.say(within, &remote, &[], &record, None);
     }

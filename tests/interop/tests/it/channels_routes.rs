@@ -13,17 +13,7 @@ of_each_kind!(
 /// nothing.
 #[test]
 fn every_mixture_with_a_hop() {
-    use Kind::{Ours, Real};
-    for kinds in [
-        [Real, Real, Real],
-        [Real, Real, Ours],
-        [Real, Ours, Real],
-        [Real, Ours, Ours],
-        [Ours, Real, Real],
-        [Ours, Real, Ours],
-        [Ours, Ours, Real],
-        [Ours, Ours, Ours],
-    ] {
+    for kinds in Kind::MIXTURES_OF_THREE {
         eprintln!("{kinds:?}");
         let [first, second, third] = kinds.map(Peer::start_with_hop);
         third.serve_channels();

@@ -9,17 +9,7 @@ use std::thread;
 /// each node adds what B.1 says to the return route, and the answer comes back the same way.
 #[test]
 fn every_mixture_of_three_nodes() {
-    use Kind::{Ours, Real};
-    for kinds in [
-        [Real, Real, Real],
-        [Real, Real, Ours],
-        [Real, Ours, Real],
-        [Real, Ours, Ours],
-        [Ours, Real, Real],
-        [Ours, Real, Ours],
-        [Ours, Ours, Real],
-        [Ours, Ours, Ours],
-    ] {
+    for kinds in Kind::MIXTURES_OF_THREE {
         eprintln!("{kinds:?}");
         let [first, second, third] = kinds.map(Peer::start_with_hop);
         let to_second = first.connect(second.address());
