@@ -305,6 +305,11 @@ impl Tables {
                 }
                 None => refused(request, Refusal::Unknown),
             },
+            Command::SetOutlet { request, .. }
+            | Command::SetRelay { request, .. }
+            | Command::AddInlet { request, .. }
+            | Command::RouteInlet { request, .. }
+            | Command::RemoveInlet { request, .. } => refused(request, Refusal::Invalid),
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, .. } => {
                 self.draining = true;

@@ -392,6 +392,11 @@ impl Attendant {
                 Some(_) => self.retire(request, channel, close),
                 None => self.refuse(request, Refusal::Unknown),
             },
+            Command::SetOutlet { request, .. }
+            | Command::SetRelay { request, .. }
+            | Command::AddInlet { request, .. }
+            | Command::RouteInlet { request, .. }
+            | Command::RemoveInlet { request, .. } => self.refuse(request, Refusal::Invalid),
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, limit_ms, release_ports } => {
                 if release_ports {

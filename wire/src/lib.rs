@@ -24,6 +24,7 @@ mod frame;
 mod malformed;
 mod message;
 mod multiaddr;
+pub mod portal;
 mod route;
 pub mod undeliverable;
 

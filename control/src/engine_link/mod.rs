@@ -107,6 +107,8 @@ pub struct Dump {
     pub addresses: Vec<DumpedAddress>,
     /// Its secure channels.
     pub channels: Vec<DumpedChannel>,
+    /// Its inlets, with duplicates of their sockets.
+    pub inlets: Vec<DumpedInlet>,
 }
 
 /// See [`Notice::Listener`].
@@ -179,6 +181,21 @@ pub struct DumpedChannel {
     pub traffic: ockam_engine_abi::notice::ChannelTraffic,
     /// As given.
     pub cookie: Vec<u8>,
+}
+
+/// See [`Notice::Inlet`].
+#[derive(Debug)]
+pub struct DumpedInlet {
+    /// Control's number for it.
+    pub inlet: u32,
+    /// Where its new connections go, as a message without payload.
+    pub way: Option<Vec<u8>>,
+    /// Connections that it has now.
+    pub connections: u32,
+    /// As given.
+    pub cookie: Vec<u8>,
+    /// A duplicate of its socket.
+    pub socket: Option<OwnedFd>,
 }
 
 /// A link that control asked for.
@@ -556,7 +573,16 @@ impl Shared {
             unasked @ (Notice::LinkDown { .. }
             | Notice::Resolve { .. }
             | Notice::Punt { .. }
-            | Notice::ChannelClosed { .. }) => return Some(unasked),
+            | Notice::ChannelClosed { .. }
+            | Notice::RelayGone { .. }
+            | Notice::OutletFailed { .. }
+            | Notice::InletUnanswered { .. }) => return Some(unasked),
+            Notice::Inlet { request, inlet, way, connections, cookie } => {
+                if let Some(Pending::Dump(dump, _)) = all.get_mut(&request) {
+                    let (way, cookie) = (way.map(|way| way.0), cookie.0);
+                    dump.inlets.push(DumpedInlet { inlet, way, connections, cookie, socket: descriptor });
+                }
+            }
         }
         None
     }

@@ -19,6 +19,44 @@ crate::numbered! {
         /// The decryptor of a channel that is being made: the first message is handed to control, what follows waits for
         /// [`Command::InstallChannel`].
         5 Handshake "handshake",
+        /// A portal's outlet: a Ping opens a connection to one of its targets ([`Command::SetOutlet`]).
+        6 Outlet "outlet",
+        /// Forwards along a stored way ([`Command::SetRelay`]).
+        7 Relay "relay",
+    }
+}
+
+/// Where an outlet connects to, after resolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortalTarget {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket, at most [`UNIX_PATH_MAX`] bytes.
+    Unix(Box<[u8]>),
+}
+
+/// Longest path of a Unix socket, without the byte that ends it (`sun_path`).
+pub const UNIX_PATH_MAX: usize = 107;
+
+impl Field for PortalTarget {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            PortalTarget::Tcp(address) => {
+                0u8.put(out);
+                address.put(out);
+            }
+            PortalTarget::Unix(path) => {
+                1u8.put(out);
+                Bytes(path.to_vec()).put(out);
+            }
+        }
+    }
+    fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
+        Ok(match u8::take(input)? {
+            0 => PortalTarget::Tcp(SocketAddr::take(input)?),
+            1 => PortalTarget::Unix(Bytes::take(input)?.0.into()),
+            other => return Err(DecodeError::Unknown { what: "portal target", number: other.into() }),
+        })
     }
 }
 
@@ -126,6 +164,39 @@ crate::records! {
             /// The rules.
             rules: Vec<TransitRule>,
         },
+        /// Put an outlet at a local address, or give the one that is there fresh targets (its connections stay).
+        /// [`Command::ClearAddress`] ends it and its connections.
+        43 SetOutlet {
+            /// Answer to this.
+            request: u64,
+            /// The name.
+            address: Bytes,
+            /// Tried in this order for each new connection; none when the name does not resolve for now.
+            targets: Vec<PortalTarget>,
+            /// Which flow controls may reach it, as a bit mask.
+            reachable: u64,
+            /// Whether links of peers that are not on loopback may reach it without a channel.
+            plain: bool,
+            /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
+            cookie: Bytes,
+        },
+        /// Put a relay at a local address, or replace it: what reaches it goes on along `way`, then along the rest of its
+        /// route; its return route stays (`wire.md` G.1). Without a way it goes on along the rest of its route; when nothing is
+        /// left of that, it is handed to control.
+        44 SetRelay {
+            /// Answer to this.
+            request: u64,
+            /// The name.
+            address: Bytes,
+            /// The way: an encoded TransportMessage (`wire.md` A.3), without its length, of which only the onward route is
+            /// read. It begins with the address of a link or of a channel's encryptor, whose end is the relay's
+            /// ([`crate::Notice::RelayGone`]).
+            way: Option<Bytes>,
+            /// Which flow controls may reach it, as a bit mask.
+            reachable: u64,
+            /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
+            cookie: Bytes,
+        },
         /// Send a message as if it came from inside this node: its first onward address is a link's or a service's.
         /// Its return route begins with an address that control set; replies over that link are admitted to it.
         50 Transmit {
@@ -173,7 +244,37 @@ crate::records! {
             /// Whether the peer is told (`wire.md` E.7).
             close: bool,
         },
-        /// Answer with every listener, link, address and channel, then the sockets, then `DumpEnd`.
+        /// A portal's inlet: accept connections of applications on the listening socket that comes beside this record (one
+        /// descriptor, TCP or Unix). They wait until [`Command::RouteInlet`] says where to.
+        70 AddInlet {
+            /// Answer to this.
+            request: u64,
+            /// Control's number for it, which no listener and no other inlet has.
+            inlet: u32,
+            /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
+            cookie: Bytes,
+        },
+        /// Where the new connections of an inlet go from now on; those that are established stay where they are.
+        71 RouteInlet {
+            /// Answer to this.
+            request: u64,
+            /// Which.
+            inlet: u32,
+            /// The way to the outlet: an encoded TransportMessage, without its length, of which only the onward route is
+            /// read. It begins with the address of a link, of a channel's encryptor or of an outlet of this node. Without one
+            /// new connections wait for it.
+            way: Option<Bytes>,
+            /// Milliseconds that a new connection waits for a way, then it is closed.
+            wait_ms: u32,
+        },
+        /// Accept no more, and end the inlet's connections.
+        72 RemoveInlet {
+            /// Answer to this.
+            request: u64,
+            /// Which.
+            inlet: u32,
+        },
+        /// Answer with every listener, inlet, link, address and channel, then the sockets, then `DumpEnd`.
         90 Dump {
             /// Answer to this.
             request: u64,

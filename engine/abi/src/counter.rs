@@ -59,6 +59,20 @@ counters! {
     RecordsParked "records_parked" sum,
     /// New credentials that came through channels and that nobody reads yet.
     RefreshesIgnored "refreshes_ignored" sum,
+    /// Connections of applications that inlets accepted.
+    PortalsAccepted "portals_accepted" sum,
+    /// Connections that outlets opened to their targets.
+    PortalsDialed "portals_dialed" sum,
+    /// Portal connections now open, also those that are not established yet.
+    PortalsOpen "portals_open" gauge,
+    /// Bytes received from applications.
+    PortalBytesIn "portal_bytes_in" sum,
+    /// Bytes sent to applications.
+    PortalBytesOut "portal_bytes_out" sum,
+    /// Times a portal connection was not read because its other end had no credit for it.
+    PortalsWaited "portals_waited" sum,
+    /// Bytes that wait for applications outside of slots, because these do not take them.
+    PortalBytesKept "portal_bytes_kept" gauge,
     /// Frames with an empty onward route (`wire.md` A.6).
     Heartbeats "heartbeats" sum,
     /// Frames handed to control.

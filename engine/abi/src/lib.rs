@@ -23,7 +23,7 @@ pub mod reason;
 pub mod record;
 pub mod socket;
 
-pub use command::{Command, Target, TransitRule};
+pub use command::{Command, PortalTarget, Target, TransitRule, UNIX_PATH_MAX};
 pub use counter::{Counter, Counters};
 pub use key::Key;
 pub use link_id::LinkId;
@@ -31,7 +31,7 @@ pub use notice::{ChannelEnd, Driver, LinkOrigin, Notice, Refusal};
 pub use reason::{CloseReason, DropReason};
 
 /// Version of everything in this crate. Any change of a record, a counter or a number increments it.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Longest cookie in bytes. Cookies are opaque to the engine: control authenticates its own.
 pub const COOKIE_BYTES_MAX: usize = 512;

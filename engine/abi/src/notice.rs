@@ -199,6 +199,19 @@ crate::records! {
             /// As given.
             cookie: Bytes,
         },
+        /// A relay is gone: the link or the channel that its way began with has ended.
+        41 RelayGone {
+            /// The name.
+            address: Bytes,
+        },
+        /// None of an outlet's targets could be reached: control should look again at what their name stands for. At most
+        /// one a second and outlet.
+        42 OutletFailed {
+            /// The name.
+            address: Bytes,
+            /// What the system said of the last target, or 0: none was left or it did not answer in time.
+            errno: i32,
+        },
         /// A message for an address whose target is control.
         50 Punt {
             /// The link it came in on; absent when control itself sent it, or when it waited for an install.
@@ -245,6 +258,24 @@ crate::records! {
             channel: u32,
             /// Why.
             reason: ChannelEnd,
+        },
+        /// An inlet, in a dump. Beside it: a duplicate of its socket (one descriptor).
+        70 Inlet {
+            /// The dump.
+            request: u64,
+            /// Control's number for it.
+            inlet: u32,
+            /// Where its new connections go.
+            way: Option<Bytes>,
+            /// Connections that it has now.
+            connections: u32,
+            /// As given.
+            cookie: Bytes,
+        },
+        /// A new connection of an inlet got no answer from its outlet in time. At most one a second and inlet.
+        71 InletUnanswered {
+            /// Which.
+            inlet: u32,
         },
         /// The last answer to a dump.
         90 DumpEnd {

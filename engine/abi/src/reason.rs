@@ -86,5 +86,17 @@ crate::numbered! {
         14 DialFailed "dial_failed",
         /// The node holds as many links as it may.
         15 LinkLimit "link_limit",
+        /// A portal connection: both directions are over.
+        16 PortalDone "portal_done",
+        /// A portal connection: the other end's connection is over or failed.
+        17 PortalDisconnected "portal_disconnected",
+        /// A portal connection: the link or the channel that carried it has ended.
+        18 CarrierGone "carrier_gone",
+        /// A portal connection: none of the outlet's targets could be reached.
+        19 TargetFailed "target_failed",
+        /// A portal connection: its inlet had no way, or its outlet did not answer, in time.
+        20 PortalUnanswered "portal_unanswered",
+        /// A portal connection: its inlet or its outlet was removed.
+        21 PortalRemoved "portal_removed",
     }
 }

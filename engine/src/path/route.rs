@@ -205,6 +205,7 @@ pub fn route<'a: 't, 't>(
         };
         match target {
             Target::Control => return Verdict::Punt { body },
+            Target::Outlet | Target::Relay => return refuse(DropReason::NoSuchAddress, walk),
             Target::Handshake => return Verdict::Park { decryptor: next.name },
             Target::Hop => {
                 walk.onward.pop();
