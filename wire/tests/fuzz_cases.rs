@@ -42,6 +42,30 @@ const ROUTE_MESSAGE: &[Case] = &[
     ("an extra element cut off in the middle", b"\x85\x81\x82\0\x41a\x80\x40\xf6\x5a"),
 ];
 
+const PORTAL_MESSAGE: &[Case] = &[
+    ("nothing", b""),
+    ("a Ping as real inlets send it", b"\0"),
+    ("a Ping with an offer", b"\0flow\x01\0\x04\0\0"),
+    ("a Ping with an offer that is cut", b"\0flow\x01\0\x04\0"),
+    ("a Ping with an offer of a later version", b"\0flow\x02\0\x04\0\0"),
+    ("a Ping with somebody else's bytes", b"\0\0EXT"),
+    ("a Pong with an offer and more", b"\x01flow\x01\xff\xff\xff\xff\0"),
+    ("a Disconnect with an unknown reason", b"\x02\x02"),
+    ("a payload of nothing", b"\x03\0"),
+    ("a payload with a counter and more", b"\x03\x05hello\x01\x07\0\0"),
+    ("a payload with a trailer too short for a counter", b"\x03\x05hello\x01\x07"),
+    ("a payload that claims to count nothing", b"\x03\x05hello\0\x07\0"),
+    ("a length with all the padding there may be", b"\x03\x85\x80\x80\x80\x80\x80\x80\x80\x80\0hello"),
+    ("a length with more than that", b"\x03\x85\x80\x80\x80\x80\x80\x80\x80\x80\x80\0hello"),
+    ("a length that no slice can have", b"\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+    ("a length that no integer can have", b"\x03\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02"),
+    ("a length one above what is there", b"\x03\x06hello"),
+    ("an End", b"\x04"),
+    ("a Credit of everything", b"\x05\xff\xff\xff\xff\xff\xff\xff\xff"),
+    ("a Credit that is cut", b"\x05\0\0\0\0\0\0\0"),
+    ("a kind that there is not", b"\x06"),
+];
+
 const MULTIADDR: &[Case] = &[
     ("what a URL parser would normalise", b"/service/../worker/%2e%2e/node/."),
     ("a NUL", b"/service/\0"),
@@ -75,6 +99,11 @@ fn frame_stream() {
 #[test]
 fn route_message() {
     run(oracle::route_message, ROUTE_MESSAGE);
+}
+
+#[test]
+fn portal_message() {
+    run(oracle::portal_message, PORTAL_MESSAGE);
 }
 
 #[test]

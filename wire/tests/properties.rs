@@ -199,6 +199,27 @@ proptest! {
     fn any_bytes_are_read_as_the_model_reads_them(bytes in vec(any::<u8>(), 0..200)) {
         oracle::route_message(&bytes);
         oracle::multiaddr(&bytes);
+        oracle::portal_message(&bytes);
+    }
+
+    /// Of every kind, with lengths that are often almost right.
+    #[test]
+    fn messages_of_portals_are_read_as_the_model_reads_them(
+        kind in 0..7_u8,
+        front in prop_oneof![Just(Vec::new()), Just(b"flow\x01".to_vec()), vec(any::<u8>(), 1..3)],
+        length in 0..20_u64,
+        padding in 0..12_usize,
+        rest in vec(any::<u8>(), 0..24),
+    ) {
+        oracle::portal_message(&[&[kind], &front[..], &rest].concat());
+        let mut padded = Vec::new();
+        write_uleb(length, &mut padded);
+        if let Some((last, zeros)) = padding.checked_sub(1).map(|zeros| (padded.len() - 1, zeros)) {
+            padded[last] |= 0x80;
+            padded.extend(std::iter::repeat_n(0x80, zeros));
+            padded.push(0);
+        }
+        oracle::portal_message(&[&[3], &padded[..], &rest].concat());
     }
 
     /// Bytes that get past the first head more often than any bytes do.

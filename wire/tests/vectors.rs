@@ -1,7 +1,8 @@
-//! Bytes that real nodes send and what they mean: the worked examples of `wire.md` A.8, B.2 and I.4, the frames
-//! captured in N.2, the integers of K.6. Each is read, compared, and written again byte for byte.
+//! Bytes that real nodes send and what they mean: the worked examples of `wire.md` A.8, B.2, F.8, G.2 and I.4, the
+//! frames captured in N.2, the integers of K.6. Each is read, compared, and written again byte for byte.
 
 use ockam_wire::bare::{BareError, read_string, read_uleb, uleb_len, write_string, write_uleb};
+use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_head};
 use ockam_wire::{
     Address, AddressError, AddressRef, FRAME_MAX, FrameError, Framer, LOCAL, Malformed, Message, MultiAddr, Outgoing,
     Protocol, Route, RouteParts, TCP, UDP, frame_length,
@@ -138,6 +139,77 @@ fn n2_frames_captured_from_real_nodes() {
         b"\x02r1",
         Some("{}"),
     );
+}
+
+/// The frames of a portal without a channel.
+#[test]
+fn f8_ping_and_pong() {
+    let (inlet, outlet) = (AddressRef::local(&[b'7'; 32]), AddressRef::local(&[b'6'; 32]));
+    for (frame, onward, return_route, said) in [
+        (
+            "0000003584818200466f75746c6574818200582037373737373737373737373737373737373737373737373737373737373737374100627b7d",
+            local("outlet"),
+            inlet,
+            PortalMessage::Ping { credit: None },
+        ),
+        (
+            "000000508481820058203737373737373737373737373737373737373737373737373737373737373737818200582036363636363636363636363636363636363636363636363636363636363636364101627b7d",
+            inlet,
+            outlet,
+            PortalMessage::Pong { credit: None },
+        ),
+    ] {
+        exactly(body_of(&hex(frame)), &[onward], &[return_route], &said.encode(), Some("{}"));
+        assert_eq!(PortalMessage::parse(&said.encode()), Some(said));
+    }
+}
+
+/// M.1: what the messages of a portal and the frames around them add to the data.
+#[test]
+fn m1_bytes_around_a_portals_data() {
+    let (from, to) = ([AddressRef::local(&[b'7'; 32])], [AddressRef::local(&[b'6'; 32])]);
+    for (data, of_the_portal, in_all) in [(1000, 3, 88), (16 << 10, 4, 89), (128 << 10, 4, 91)] {
+        let head = payload_head(data, &mut [0; PAYLOAD_HEAD_MAX]);
+        assert_eq!(head, of_the_portal);
+        let outgoing = Outgoing {
+            onward: RouteParts::new(&to),
+            return_route: RouteParts::new(&from),
+            payload_len: head + data,
+            tracing: Some("{}"),
+        };
+        assert_eq!(outgoing.frame_len() - data, in_all, "{data} bytes");
+    }
+}
+
+/// A relay that is registered and its answer.
+#[test]
+fn g2_registration() {
+    let client = AddressRef::local(&[b'8'; 32]);
+    exactly(
+        body_of(&hex(
+            "0000004b8481820058197374617469635f666f7277617264696e675f736572766963658182005820383838383838383838383838383838383838383838383838383838383838383843026e32627b7d",
+        )),
+        &[local("static_forwarding_service")],
+        &[client],
+        b"\x02n2",
+        Some("{}"),
+    );
+    exactly(
+        body_of(&hex(
+            "0000004984818200582038383838383838383838383838383838383838383838383838383838383838388182004d666f72776172645f746f5f6e324e0d666f72776172645f746f5f6e32627b7d",
+        )),
+        &[client],
+        &[local("forward_to_n2")],
+        b"\x0dforward_to_n2",
+        Some("{}"),
+    );
+    for (text, body) in
+        [("register", "087265676973746572"), ("n2", "026e32"), ("forward_to_n2", "0d666f72776172645f746f5f6e32")]
+    {
+        let mut written = Vec::new();
+        write_string(text, &mut written);
+        assert_eq!((written, read_string(&hex(body))), (hex(body), Ok(text)));
+    }
 }
 
 #[test]

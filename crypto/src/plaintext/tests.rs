@@ -14,8 +14,8 @@ fn local(name: &str) -> AddressRef<'_> {
 
 type Published = (&'static [&'static str], &'static [&'static str], &'static str, &'static str);
 
-/// Onward, return, payload and text: `wire.md` E.9 (d), then N.2, captured from a real node.
-const PUBLISHED: [Published; 5] = [
+/// Onward, return, payload and text: `wire.md` E.9 (d), then N.2, captured from a real node, then F.8.
+const PUBLISHED: [Published; 7] = [
     (
         &["uppercase"],
         &["55555555555555555555555555555555"],
@@ -45,6 +45,18 @@ const PUBLISHED: [Published; 5] = [
         &["832a8f67311aa18ac643dba9efa1e55c"],
         "1b0f247aa785f91bab",
         "8282008183818200446563686f81820058203833326138663637333131616131386163363433646261396566613165353563491b0f247aa785f91bab40",
+    ),
+    (
+        &["outlet"],
+        &["77777777777777777777777777777777"],
+        "00",
+        "8282008183818200466f75746c657481820058203737373737373737373737373737373737373737373737373737373737373737410040",
+    ),
+    (
+        &["66666666666666666666666666666666"],
+        &["77777777777777777777777777777777"],
+        "030568656c6c6f",
+        "8282008183818200582036363636363636363636363636363636363636363636363636363636363636368182005820373737373737373737373737373737373737373737373737373737373737373747030568656c6c6f40",
     ),
 ];
 

@@ -4,6 +4,7 @@
 // Each fuzz target is a program of its own that uses one of these.
 #![allow(dead_code)]
 
+use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_head};
 use ockam_wire::undeliverable::{Notice, Offer};
 use ockam_wire::{
     Address, AddressRef, FRAME_MAX, FrameError, Framer, MULTIADDR_MAX, Message, MultiAddr, Outgoing, Protocol, Route,
@@ -251,6 +252,52 @@ fn slow_route(input: &mut Input) -> Option<Vec<Address>> {
             return None;
         }
         route.push(Address { kind, name });
+    }
+}
+
+/// Any bytes as a message of a portal; if they are one, it is written again.
+pub fn portal_message(input: &[u8]) {
+    let message = PortalMessage::parse(input);
+    assert_eq!(message, slow_portal_message(input));
+    match message {
+        None => {}
+        Some(PortalMessage::Payload { data, .. }) => {
+            inside(input, data);
+            let mut head = [0; PAYLOAD_HEAD_MAX];
+            let length = payload_head(data.len(), &mut head);
+            let written = [&head[PAYLOAD_HEAD_MAX - length..], data].concat();
+            assert!(written.len() <= input.len(), "nobody wrote a shorter one");
+            assert_eq!(PortalMessage::parse(&written), Some(PortalMessage::Payload { data, counter: None }));
+        }
+        Some(message) => {
+            assert!(input.starts_with(&message.encode()), "what it says begins with what we would have said");
+            assert_eq!(PortalMessage::parse(&message.encode()), Some(message));
+        }
+    }
+}
+
+fn slow_portal_message(input: &[u8]) -> Option<PortalMessage<'_>> {
+    let (kind, rest) = (*input.first()?, &input[1..]);
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    // What is behind a Ping or Pong is ours, or nobody's.
+    let credit = || (rest.len() >= 9 && rest.starts_with(b"flow\x01")).then(|| number(&rest[5..9]) as u32);
+    match kind {
+        0 => Some(PortalMessage::Ping { credit: credit() }),
+        1 => Some(PortalMessage::Pong { credit: credit() }),
+        2 => Some(PortalMessage::Disconnect { broken: rest.first() == Some(&1) }),
+        3 => {
+            let (length, rest) = ockam_wire::bare::read_uleb(rest).ok()?;
+            if length > rest.len() as u64 {
+                return None;
+            }
+            let (data, trailer) = rest.split_at(length as usize);
+            let counted = trailer.len() >= 3 && trailer[0] == 1;
+            let counter = counted.then(|| u16::from(trailer[1]) + 256 * u16::from(trailer[2]));
+            Some(PortalMessage::Payload { data, counter })
+        }
+        4 => Some(PortalMessage::End),
+        5 if rest.len() >= 8 => Some(PortalMessage::Credit { limit: number(&rest[..8]) }),
+        _ => None,
     }
 }
 
