@@ -29,6 +29,19 @@
 //! | `POST /secure-channel-listeners` | [`CreateSecureChannelListener`] | [`SecureChannelListenerInfo`] |
 //! | `GET /secure-channel-listeners/{address}` | | [`SecureChannelListenerInfo`] |
 //! | `DELETE /secure-channel-listeners/{address}` | | [`SecureChannelListenerInfo`] as it was |
+//! | `GET /tcp-outlets` | | array of [`TcpOutletInfo`] |
+//! | `POST /tcp-outlets` | [`CreateTcpOutlet`] | [`TcpOutletInfo`] |
+//! | `GET /tcp-outlets/{address}` | | [`TcpOutletInfo`] |
+//! | `DELETE /tcp-outlets/{address}` | | [`TcpOutletInfo`] as it was |
+//! | `GET /tcp-inlets` | | array of [`TcpInletInfo`] |
+//! | `POST /tcp-inlets` | [`CreateTcpInlet`] | [`TcpInletInfo`] |
+//! | `GET /tcp-inlets/{alias}` | | [`TcpInletInfo`] |
+//! | `DELETE /tcp-inlets/{alias}` | | [`TcpInletInfo`] as it was |
+//! | `GET /relays` | | array of [`RelayInfo`] |
+//! | `POST /relays` | [`CreateRelay`] | [`RelayInfo`] |
+//! | `GET /relays/{name}` | | [`RelayInfo`] |
+//! | `DELETE /relays/{name}` | | [`RelayInfo`] as it was |
+//! | `GET /relay-services` | | array of [`RelayServiceInfo`]: what others registered here |
 //! | `POST /messages` | [`SendMessage`] | [`MessageReply`] |
 //! | `GET /engine` | | [`EngineInfo`] |
 //! | `GET /engine/stats` | | [`EngineStats`] |
@@ -68,6 +81,14 @@ pub mod path {
     pub const SECURE_CHANNELS: &str = "/secure-channels";
     /// Where peers open secure channels; `/{address}` below it.
     pub const SECURE_CHANNEL_LISTENERS: &str = "/secure-channel-listeners";
+    /// Where portals end; `/{address}` below it.
+    pub const TCP_OUTLETS: &str = "/tcp-outlets";
+    /// Where portals begin; `/{alias}` below it.
+    pub const TCP_INLETS: &str = "/tcp-inlets";
+    /// Relays by which this node is reached; `/{name}` below it.
+    pub const RELAYS: &str = "/relays";
+    /// Relays that others have registered here.
+    pub const RELAY_SERVICES: &str = "/relay-services";
     /// Send a message, wait for the reply.
     pub const MESSAGES: &str = "/messages";
     /// The engine.
@@ -131,6 +152,15 @@ pub struct NodeInfo {
     pub secure_channels: Vec<SecureChannelInfo>,
     /// How many secure channels peers have open here.
     pub secure_channels_accepted: u64,
+    /// Where portals end.
+    #[serde(default)]
+    pub outlets: Vec<TcpOutletInfo>,
+    /// Where portals begin.
+    #[serde(default)]
+    pub inlets: Vec<TcpInletInfo>,
+    /// Relays by which this node is reached.
+    #[serde(default)]
+    pub relays: Vec<RelayInfo>,
     /// Transit rules beside the default, as `FROM=TO[:PORT]`.
     pub transit_rules: Vec<String>,
     /// Log of control.
@@ -427,6 +457,195 @@ pub struct CreateSecureChannelListener {
     /// The name of the identity to show; the node's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+}
+
+/// A portal's outlet: where connections leave for their target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpOutletInfo {
+    /// Its address, without `/service/`.
+    pub address: String,
+    /// The target as given: `HOST:PORT` or `unix:/path`.
+    pub to: String,
+    /// Whether connections to the target are made with TLS.
+    pub tls: bool,
+    /// Whether peers that are neither on loopback nor behind a secure channel may use it.
+    pub allow_plain: bool,
+    /// What the target stands for now, in the order in which it is tried; empty while its name does not resolve.
+    pub targets: Vec<String>,
+    /// Why connections fail, as far as it is known: the name does not resolve, the target did not answer last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// Makes an outlet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTcpOutlet {
+    /// The target: `HOST:PORT` or `unix:/path`. A name is resolved now and again whenever that may have changed.
+    pub to: String,
+    /// Its address, without `/service/`; `outlet` for the first one when absent, a random one for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Connect with TLS; the target's certificate must be valid for its host.
+    #[serde(default)]
+    pub tls: bool,
+    /// Let peers use it that are neither on loopback nor behind a secure channel.
+    #[serde(default)]
+    pub allow_plain: bool,
+}
+
+/// Whether a way that shall be is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WayStatus {
+    /// The far end answers.
+    Up,
+    /// It does not; it is tried again unless the error says otherwise.
+    Down,
+}
+
+impl WayStatus {
+    /// The name that people and JSON see.
+    pub fn name(self) -> &'static str {
+        match self {
+            WayStatus::Up => "up",
+            WayStatus::Down => "down",
+        }
+    }
+}
+
+/// A portal's inlet: where applications connect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpInletInfo {
+    /// Its name.
+    pub alias: String,
+    /// Where it listens: `IP:PORT` or `unix:/path`.
+    pub from: String,
+    /// The route to the outlet.
+    pub to: String,
+    /// Whether the node of the outlet answers.
+    pub status: WayStatus,
+    /// Why it is down.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// Who is at the end of the last secure channel on the way, authenticated; absent without one or before it was met.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub identifier: Option<String>,
+    /// Identifiers of which the peer must have one; anyone's when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub authorized: Vec<String>,
+    /// How long a new connection waits while the way is down, in milliseconds.
+    pub connection_wait_ms: u64,
+    /// Connections that it has now.
+    pub connections: u64,
+    /// How often the way was repaired by this control.
+    pub repaired: u64,
+}
+
+/// Makes an inlet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTcpInlet {
+    /// Where to listen: `IP:PORT`, `name:PORT` or `unix:/path`. Port 0 takes a free one and keeps it.
+    pub from: String,
+    /// The route to the outlet: a MultiAddr in which names are resolved, as in [`SendMessage::route`]. Its last part is the
+    /// outlet: `/service/outlet`.
+    pub to: String,
+    /// Its name; a random one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// Identifiers of which the peer at the last `/secure` part must have one; anyone's when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorized: Vec<String>,
+    /// The same for each `/secure` part before the last one, in order. Anyone's when empty or missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorized_on_the_way: Vec<Vec<String>>,
+    /// The name of the identity to show; the node's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// How long a new connection waits while the way is down, in milliseconds; at most [`TIMEOUT_MS_MAX`].
+    #[serde(default = "connection_wait_ms")]
+    pub connection_wait_ms: u64,
+    /// Longest pause between two tries to open the way, in milliseconds. 0: an inlet whose way cannot be opened at once is
+    /// not made.
+    #[serde(default = "retry_wait_ms")]
+    pub retry_wait_ms: u64,
+    /// Wait until the way is open. If that takes longer than `timeout_ms`, the answer says so and the inlet stays.
+    #[serde(default)]
+    pub wait: bool,
+    /// How long to wait, in milliseconds; at most [`TIMEOUT_MS_MAX`].
+    pub timeout_ms: u64,
+}
+
+/// What [`CreateTcpInlet::connection_wait_ms`] is when absent.
+pub fn connection_wait_ms() -> u64 {
+    5_000
+}
+
+/// What [`CreateTcpInlet::retry_wait_ms`] is when absent.
+pub fn retry_wait_ms() -> u64 {
+    20_000
+}
+
+/// A relay by which this node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayInfo {
+    /// Its name.
+    pub name: String,
+    /// The address at the relay's node, without `/service/`: `forward_to_NAME`.
+    pub address: String,
+    /// The route to the relay's node; empty for this node.
+    pub at: String,
+    /// Whether it is registered and the relay's node answers.
+    pub status: WayStatus,
+    /// Why it is down.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// Who is at the end of the last secure channel on the way, authenticated; absent without one or before it was met.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub identifier: Option<String>,
+}
+
+/// Registers a relay at another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRelay {
+    /// Its name.
+    pub name: String,
+    /// The route to the relay's node: a MultiAddr in which names are resolved, which ends at a node: a TCP address or
+    /// `/secure/NAME`. Empty for this node.
+    pub at: String,
+    /// The name to ask for at the relay's node, when another than `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_address: Option<String>,
+    /// Identifiers of which the peer at the last `/secure` part must have one; anyone's when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorized: Vec<String>,
+    /// The same for each `/secure` part before the last one, in order. Anyone's when empty or missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorized_on_the_way: Vec<Vec<String>>,
+    /// The name of the identity to show; the node's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Wait until it is registered. If that takes longer than `timeout_ms`, the answer says so and the relay stays.
+    #[serde(default)]
+    pub wait: bool,
+    /// How long to wait, in milliseconds; at most [`TIMEOUT_MS_MAX`].
+    pub timeout_ms: u64,
+}
+
+/// A relay that another node has registered here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayServiceInfo {
+    /// The name that was asked for.
+    pub name: String,
+    /// Its address, without `/service/`.
+    pub address: String,
+    /// When it was registered, in seconds of Unix time.
+    pub since: u64,
+    /// Who registered it, when that came through a secure channel.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub identifier: Option<String>,
 }
 
 /// The body of a message.
