@@ -113,7 +113,7 @@ impl Handshake {
         let (message_3, keys) = state.write(&identity.static_key, &identity.payload).map_err(invalid)?;
         let way = RouteParts { front: &[], rest: message_2.return_route };
         let channel = Channel {
-            sending: Sending { head: FixedHead::new(way), sealer: Sealer::new(keys.sealing_key) },
+            sending: Sending { head: FixedHead::new(way, RouteParts::EMPTY), sealer: Sealer::new(keys.sealing_key) },
             receiving: Receiving { decryptor: self.decryptor, opener: Opener::new(keys.opening_key) },
             asked: 0,
             answered: 0,
@@ -153,7 +153,7 @@ pub struct Channel {
 impl Channel {
     /// The end of a channel whose keys were agreed on elsewhere: `peer` is the other decryptor on the same link.
     pub fn with_keys(peer: &Name, decryptor: Name, sealing: Secret, opening: Secret) -> Channel {
-        let head = FixedHead::new(RouteParts::new(&[AddressRef::local(peer)]));
+        let head = FixedHead::new(RouteParts::new(&[AddressRef::local(peer)]), RouteParts::EMPTY);
         Channel {
             sending: Sending { head, sealer: Sealer::new(sealing) },
             receiving: Receiving { decryptor, opener: Opener::new(opening) },

@@ -200,22 +200,22 @@ impl Measured<'_> {
     }
 }
 
-/// The head of messages that all take the same way and have neither return route nor tracing text, encoded once: records
-/// of a secure channel (`wire.md` E.5).
+/// The head of messages that all take the same way, have the same return route and no tracing text, encoded once: records
+/// of a secure channel (`wire.md` E.5), messages of a portal (F.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixedHead {
-    /// `83 | onward | 80`
+    /// `83 | onward | return`
     encoded: Box<[u8]>,
 }
 
 impl FixedHead {
-    /// The head of messages to `onward`.
-    pub fn new(onward: RouteParts<'_>) -> Self {
-        let mut encoded = vec![0; 1 + onward.encoded_len() + 1];
+    /// The head of messages to `onward` that are answered along `return_route`.
+    pub fn new(onward: RouteParts<'_>, return_route: RouteParts<'_>) -> Self {
+        let mut encoded = vec![0; 1 + onward.encoded_len() + return_route.encoded_len()];
         let mut out = Writer::new(&mut encoded);
         out.head(cbor::ARRAY, 3);
         onward.encode(&mut out);
-        out.head(cbor::ARRAY, 0);
+        return_route.encode(&mut out);
         out.finish();
         FixedHead { encoded: encoded.into() }
     }
@@ -253,12 +253,12 @@ mod tests {
     #[test]
     fn a_fixed_head_writes_what_the_ordinary_way_writes() {
         let addresses = [AddressRef::local(b"hop"), AddressRef::local(&[b'2'; 32])];
-        for count in 0..=2 {
-            let onward = RouteParts::new(&addresses[..count]);
-            let head = FixedHead::new(onward);
+        for (count, back) in [(0, 0), (1, 0), (2, 0), (2, 1), (1, 2)] {
+            let (onward, return_route) = (RouteParts::new(&addresses[..count]), RouteParts::new(&addresses[..back]));
+            let head = FixedHead::new(onward, return_route);
             assert!(head.onward().iter().eq(onward.iter()));
             for payload_len in [0, 23, 24, 300, 70_000] {
-                let outgoing = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len, tracing: None };
+                let outgoing = Outgoing { onward, return_route, payload_len, tracing: None };
                 let mut prefix = vec![0; head.prefix_len(payload_len)];
                 head.write_prefix(payload_len, &mut prefix);
                 assert_eq!(prefix, outgoing.to_frame(&vec![7; payload_len])[..outgoing.prefix_len()]);

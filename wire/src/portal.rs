@@ -4,6 +4,8 @@
 //! Pong, which real nodes ignore (`docs/wire-extensions.md`). [`PortalMessage::Credit`] and [`PortalMessage::End`], and the
 //! reason behind Disconnect, are said only after that.
 
+use crate::bare;
+
 /// Longest head of a payload: its kind and its length.
 pub const PAYLOAD_HEAD_MAX: usize = 5;
 
@@ -46,7 +48,10 @@ pub enum PortalMessage<'a> {
         counter: Option<u16>,
     },
     /// No more bytes come in this direction. Only between our nodes.
-    End,
+    End {
+        /// Bytes that were sent in it, since the beginning.
+        total: u64,
+    },
     /// So many bytes in all, since the beginning, are taken. Only between our nodes.
     Credit {
         /// Bytes.
@@ -63,8 +68,8 @@ impl<'a> PortalMessage<'a> {
             PONG => PortalMessage::Pong { credit: credit_in(rest) },
             DISCONNECT => PortalMessage::Disconnect { broken: rest.first() == Some(&BROKEN) },
             PAYLOAD => {
-                let (length, rest) = take_uleb(rest)?;
-                let (data, rest) = rest.split_at_checked(length)?;
+                let (length, rest) = bare::read_uleb(rest).ok()?;
+                let (data, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
                 // Fewer than three bytes are no counter; nor are those that do not begin with 1.
                 let counter = match rest {
                     [1, low, high, ..] => Some(u16::from_le_bytes([*low, *high])),
@@ -72,7 +77,7 @@ impl<'a> PortalMessage<'a> {
                 };
                 PortalMessage::Payload { data, counter }
             }
-            END => PortalMessage::End,
+            END => PortalMessage::End { total: u64::from_be_bytes(*rest.first_chunk()?) },
             CREDIT => PortalMessage::Credit { limit: u64::from_be_bytes(*rest.first_chunk()?) },
             _ => return None,
         })
@@ -89,11 +94,8 @@ impl<'a> PortalMessage<'a> {
             PortalMessage::Pong { credit } => encoded.offer(PONG, credit),
             PortalMessage::Disconnect { broken: false } => encoded.push(&[DISCONNECT]),
             PortalMessage::Disconnect { broken: true } => encoded.push(&[DISCONNECT, BROKEN]),
-            PortalMessage::End => encoded.push(&[END]),
-            PortalMessage::Credit { limit } => {
-                encoded.push(&[CREDIT]);
-                encoded.push(&limit.to_be_bytes());
-            }
+            PortalMessage::End { total } => encoded.number(END, total),
+            PortalMessage::Credit { limit } => encoded.number(CREDIT, limit),
             PortalMessage::Payload { .. } => panic!("a payload is written around its data"),
         }
         encoded
@@ -117,6 +119,11 @@ impl Encoded {
         self.length += bytes.len() as u8;
     }
 
+    fn number(&mut self, kind: u8, number: u64) {
+        self.push(&[kind]);
+        self.push(&number.to_be_bytes());
+    }
+
     fn offer(&mut self, kind: u8, credit: Option<u32>) {
         self.push(&[kind]);
         if let Some(credit) = credit {
@@ -132,6 +139,13 @@ impl std::ops::Deref for Encoded {
     fn deref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
+}
+
+/// What comes behind the data of a payload whose sender counts (`wire.md` F.1): between our nodes, so that a message that was
+/// lost on the way ends the connection instead of leaving a hole in it. Real senders of 0.150 write nothing.
+pub fn payload_counter(counter: u16) -> [u8; 3] {
+    let [low, high] = counter.to_le_bytes();
+    [1, low, high]
 }
 
 /// What comes in front of `length` bytes of data to make them a payload: it is written at the end of `out`, whose last byte
@@ -160,23 +174,6 @@ pub fn payload_head(length: usize, out: &mut [u8; PAYLOAD_HEAD_MAX]) -> usize {
 fn credit_in(extension: &[u8]) -> Option<u32> {
     let credit = extension.strip_prefix(&MARK)?;
     credit.first_chunk().map(|credit| u32::from_be_bytes(*credit))
-}
-
-/// A length (`wire.md` 0.2): 7 bits per byte, lowest first; more bytes than needed are accepted, up to ten.
-fn take_uleb(input: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0u64;
-    for (place, byte) in input.iter().enumerate().take(10) {
-        let bits = u64::from(byte & 0x7f);
-        let shift = 7 * place as u32;
-        if shift == 63 && bits > 1 {
-            return None;
-        }
-        value |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Some((usize::try_from(value).ok()?, &input[place + 1..]));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -216,7 +213,7 @@ mod tests {
             PortalMessage::Ping { credit: Some(0x0102_0304) },
             PortalMessage::Pong { credit: Some(u32::MAX) },
             PortalMessage::Disconnect { broken: true },
-            PortalMessage::End,
+            PortalMessage::End { total: 1 << 40 },
             PortalMessage::Credit { limit: u64::MAX },
         ] {
             assert_eq!(PortalMessage::parse(&message.encode()), Some(message));
@@ -238,6 +235,7 @@ mod tests {
             &[3, 0x80],
             &[3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
             &[3, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0],
+            &[4, 0, 0, 0, 0, 0, 0, 0],
             &[5, 0, 0, 0],
         ] {
             assert_eq!(PortalMessage::parse(bytes), None, "{bytes:?}");

@@ -61,7 +61,8 @@ impl Way {
     /// The way along `onward`; `None` when it does not begin inside this node.
     pub fn new(onward: Route<'_>) -> Option<Way> {
         let (first, rest) = onward.split_first()?;
-        (first.kind == LOCAL).then(|| Way { first: first.name.into(), rest: FixedHead::new(rest.into()) })
+        (first.kind == LOCAL)
+            .then(|| Way { first: first.name.into(), rest: FixedHead::new(rest.into(), RouteParts::EMPTY) })
     }
 
     /// All of it as a message that goes nowhere, as the ABI has it.
@@ -176,7 +177,7 @@ impl Channel {
         let Some(last) = sealing.way.rest.onward().iter().last() else { return };
         let addresses: Vec<AddressRef<'_>> = back.iter().chain([last]).collect();
         if addresses.len() < ockam_wire::ROUTE_MAX {
-            let rest = FixedHead::new(RouteParts::new(&addresses));
+            let rest = FixedHead::new(RouteParts::new(&addresses), RouteParts::EMPTY);
             sealing.way = Way { first: address.into(), rest };
             self.egress.store(link.0, Ordering::Release);
         }
