@@ -295,7 +295,7 @@ fn slow_portal_message(input: &[u8]) -> Option<PortalMessage<'_>> {
             let counter = counted.then(|| u16::from(trailer[1]) + 256 * u16::from(trailer[2]));
             Some(PortalMessage::Payload { data, counter })
         }
-        4 => Some(PortalMessage::End),
+        4 if rest.len() >= 8 => Some(PortalMessage::End { total: number(&rest[..8]) }),
         5 if rest.len() >= 8 => Some(PortalMessage::Credit { limit: number(&rest[..8]) }),
         _ => None,
     }
