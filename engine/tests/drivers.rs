@@ -11,7 +11,7 @@ use ockam_engine::io::uring::UringDriver;
 use ockam_engine::io::waker::Waker;
 use ockam_engine::io::{probe, sockets};
 use rustix::io::Errno;
-use rustix::net::sockopt;
+use rustix::net::{SocketAddrAny, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -96,11 +96,17 @@ impl Driver for Overflowing {
     fn accept(&mut self, id: SocketId) {
         self.0.accept(id);
     }
-    fn connect(&mut self, id: SocketId, target: SocketAddr) {
+    fn adopt_stream(&mut self, id: SocketId, socket: OwnedFd) {
+        self.0.adopt_stream(id, socket);
+    }
+    fn connect(&mut self, id: SocketId, target: impl Into<SocketAddrAny>) {
         self.0.connect(id, target);
     }
     fn receive(&mut self, id: SocketId) {
         self.0.receive(id);
+    }
+    fn receive_once(&mut self, id: SocketId) {
+        self.0.receive_once(id);
     }
     fn pause(&mut self, id: SocketId) {
         self.0.pause(id);
@@ -108,8 +114,14 @@ impl Driver for Overflowing {
     fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>) {
         self.0.send(id, segments);
     }
+    fn shutdown(&mut self, id: SocketId) {
+        self.0.shutdown(id);
+    }
     fn close(&mut self, id: SocketId) {
         self.0.close(id);
+    }
+    fn abort(&mut self, id: SocketId) {
+        self.0.abort(id);
     }
     fn provide(&mut self, slot: Slot) {
         self.0.provide(slot);

@@ -21,6 +21,7 @@ use ockam_engine_abi::notice::Driver as DriverKind;
 use ockam_engine_abi::{Notice, Target};
 use ockam_wire::{AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts, TCP};
 use rustix::io::Errno;
+use rustix::net::SocketAddrAny;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -57,8 +58,12 @@ struct Wire {
     ended: bool,
     /// The connection is broken.
     reset: bool,
+    /// The core said that it sends no more.
+    finished: bool,
     /// The core closed its side.
     closed: bool,
+    /// It did so by a reset.
+    aborted: bool,
 }
 
 type Shared<T> = Rc<RefCell<T>>;
@@ -68,11 +73,16 @@ type Shared<T> = Rc<RefCell<T>>;
 struct FakeSocket {
     wire: Option<Shared<Wire>>,
     receiving: bool,
+    /// The next bytes end that.
+    once: bool,
     pausing: bool,
+    /// An application's.
+    stream: bool,
     connecting: Option<SocketAddr>,
     /// Bytes of the send in flight.
     sending: Option<Vec<u8>>,
     closing: bool,
+    aborting: bool,
 }
 
 /// A connection takes no more while this many bytes of it are unread.
@@ -112,16 +122,28 @@ impl Driver for FakeDriver {
         assert!(earlier.is_none(), "an index is used again only after it was closed");
     }
 
+    fn adopt_stream(&mut self, id: SocketId, socket: OwnedFd) {
+        self.adopt(id, socket);
+        self.socket(id).stream = true;
+    }
+
     fn accept(&mut self, _id: SocketId) {}
 
-    fn connect(&mut self, id: SocketId, target: SocketAddr) {
+    fn connect(&mut self, id: SocketId, target: impl Into<SocketAddrAny>) {
+        let target = SocketAddr::try_from(target.into()).expect("the world dials TCP addresses");
         self.socket(id).connecting = Some(target);
     }
 
     fn receive(&mut self, id: SocketId) {
         let socket = self.socket(id);
         assert!(!socket.receiving, "the core knows that it receives");
-        socket.receiving = true;
+        (socket.receiving, socket.once) = (true, false);
+    }
+
+    fn receive_once(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        assert!(!socket.receiving, "the core knows that it receives");
+        (socket.receiving, socket.once) = (true, true);
     }
 
     fn pause(&mut self, id: SocketId) {
@@ -138,8 +160,21 @@ impl Driver for FakeDriver {
         socket.sending = Some(bytes);
     }
 
+    fn shutdown(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        assert!(socket.stream && socket.sending.is_none(), "a stream without a send in flight is shut down");
+        let wire = socket.wire.as_ref().expect("only connected sockets are shut down");
+        wire.borrow_mut().finished = true;
+    }
+
     fn close(&mut self, id: SocketId) {
         self.socket(id).closing = true;
+    }
+
+    fn abort(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        assert!(socket.stream, "only streams are aborted");
+        (socket.closing, socket.aborting) = (true, true);
     }
 
     fn provide(&mut self, slot: Slot) {
@@ -194,7 +229,8 @@ impl Driver for FakeDriver {
             }
             if socket.closing {
                 if let Some(wire) = &socket.wire {
-                    wire.borrow_mut().closed = true;
+                    let mut wire = wire.borrow_mut();
+                    (wire.closed, wire.aborted) = (true, socket.aborting);
                 }
                 self.sockets.remove(&index);
                 burst.push(Done::Closed { socket: id });
@@ -228,6 +264,9 @@ impl Driver for FakeDriver {
                         let body = slot.bytes_mut(SLOT_HEAD..SLOT_HEAD + length);
                         body.iter_mut().zip(wire.to_core.drain(..length)).for_each(|(to, from)| *to = from);
                         burst.push(Done::Received { socket: id, slot, length });
+                        if socket.once {
+                            (socket.receiving, socket.pausing) = (false, false);
+                        }
                         None
                     }
                 }

@@ -7,13 +7,17 @@
 //! * Bytes arrive in slots that the core provided. A slot comes back by [`Done::Received`] and in no other way.
 //! * At most one send per socket is in flight. Its segments stay with the core, untouched, until [`Done::Sent`].
 //! * A call never fails: what goes wrong comes back as a `Done`.
-//! * After [`Driver::close`] only the [`Done::Sent`] of a send in flight and [`Done::Closed`] follow: bytes and
-//!   connections that arrived meanwhile are dropped, their slots stay provided.
+//! * After [`Driver::close`] or [`Driver::abort`] only the [`Done::Sent`] of a send in flight and [`Done::Closed`]
+//!   follow: bytes and connections that arrived meanwhile are dropped, their slots stay provided.
+//! * Links and listeners are adopted by [`Driver::adopt`], the connections of applications (portals) by
+//!   [`Driver::adopt_stream`]. A stream that ends in any way but [`Driver::close`] ends with a reset, also when the
+//!   process is killed: its application must never take a truncated stream for a whole one.
 //! * Whether a descriptor is in non-blocking mode is the driver's affair; it sets what it needs when it adopts one.
 
 use super::pool::{Segment, Slot};
 use ockam_engine_abi::notice::Driver as DriverKind;
 use rustix::io::Errno;
+use rustix::net::SocketAddrAny;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -28,7 +32,7 @@ pub struct SocketId {
     pub generation: u32,
 }
 
-/// Why receiving stopped. It starts again only by [`Driver::receive`].
+/// Why receiving stopped. It starts again only by [`Driver::receive`] or [`Driver::receive_once`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiveEnd {
     /// The peer will send no more.
@@ -62,11 +66,12 @@ pub enum Done {
     Connected {
         /// Which socket.
         socket: SocketId,
-        /// The address of this side, IPv4-mapped ones unwrapped. It is read here because a connected socket may be out
-        /// of the process's reach: the ring holds it.
+        /// The address of this side as [`super::sockets::local_addr`] gives it. It is read here because a connected
+        /// socket may be out of the process's reach: the ring holds it.
         result: Result<SocketAddr, Errno>,
     },
-    /// Bytes: the first `length` of the slot's body, at least one. More may follow without being asked for.
+    /// Bytes: the first `length` of the slot's body, at least one. After [`Driver::receive`] more may follow without
+    /// being asked for, after [`Driver::receive_once`] not.
     Received {
         /// Which socket.
         socket: SocketId,
@@ -106,14 +111,26 @@ pub trait Driver {
     /// Takes a socket: listening, connected, or about to be connected. Its options are set.
     fn adopt(&mut self, id: SocketId, socket: OwnedFd);
 
+    /// Takes a socket that belongs to an application, TCP or Unix: connected, or about to be connected. Besides what
+    /// [`Driver::adopt`] does, whatever ends it but [`Driver::close`] resets it from now on, also the end of the process.
+    /// Unix sockets know no reset: their peer sees the end, and a failure only when it had sent what was not received.
+    fn adopt_stream(&mut self, id: SocketId, socket: OwnedFd);
+
     /// Starts accepting on a listening socket. Does nothing if it is on; revokes a pause that has not ended.
     fn accept(&mut self, id: SocketId);
 
-    /// Connects; answered by [`Done::Connected`].
-    fn connect(&mut self, id: SocketId, target: SocketAddr);
+    /// Connects; answered by [`Done::Connected`]. A Unix socket whose backlog is full gives `EAGAIN` at once, for there
+    /// is nothing that could be waited for.
+    fn connect(&mut self, id: SocketId, target: impl Into<SocketAddrAny>);
 
     /// Starts receiving. Does nothing if it is on; revokes a pause that has not ended, which then never does.
     fn receive(&mut self, id: SocketId);
+
+    /// Receives once, as much as the body of one slot holds: answered by exactly one [`Done::Received`] or
+    /// [`Done::ReceiveEnded`], and then over. [`Driver::pause`] before the answer makes it
+    /// [`ReceiveEnd::Paused`] unless bytes were faster; asked for again before that, it goes on. Never while
+    /// [`Driver::receive`] is on, nor the other way round.
+    fn receive_once(&mut self, id: SocketId);
 
     /// Stops receiving. [`Done::Received`] may still come before the [`Done::ReceiveEnded`] that ends it. A listener
     /// stops accepting: connections wait in its backlog. Does nothing if neither is on.
@@ -122,9 +139,18 @@ pub trait Driver {
     /// Sends from the front of `segments` as many as one vectored send takes; answered by [`Done::Sent`].
     fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>);
 
+    /// Says to the peer of a stream ([`Driver::adopt_stream`]) that no more will be sent. Only when no send is in flight.
+    /// There is no answer: on a connection that failed, receiving tells.
+    fn shutdown(&mut self, id: SocketId);
+
     /// Ends whatever is under way on the socket and closes it; answered by [`Done::Closed`], possibly after other
-    /// answers about the same socket.
+    /// answers about the same socket. The kernel still delivers what was sent and then the end. (TCP makes that a reset
+    /// when the peer had sent what was not received.)
     fn close(&mut self, id: SocketId);
+
+    /// As [`Driver::close`], but the peer of the stream ([`Driver::adopt_stream`]) sees a reset, and what it has not
+    /// received yet is lost.
+    fn abort(&mut self, id: SocketId);
 
     /// Lends the kernel a slot to receive into; at most [`crate::config::KERNEL_SLOTS_MAX`] at a time.
     ///

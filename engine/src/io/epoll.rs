@@ -13,9 +13,8 @@ use crate::config::{KERNEL_SLOTS_MAX, SEND_SEGMENTS_MAX};
 use ockam_engine_abi::notice::Driver as DriverKind;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SocketFlags, sockopt};
+use rustix::net::{RecvFlags, Shutdown, SocketAddrAny, SocketFlags, sockopt};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +39,10 @@ struct Socket {
     ended: bool,
     /// Accepting or receiving is on.
     wanted: bool,
+    /// The next bytes turn receiving off.
+    once: bool,
+    /// An application's: it is closed with a reset unless that is taken off first.
+    stream: bool,
     /// Stands in `turns`.
     in_turns: bool,
     /// A pause whose end was not said yet.
@@ -125,7 +128,7 @@ impl EpollDriver {
     }
 
     /// Turns accepting or receiving on.
-    fn want(&mut self, id: SocketId) {
+    fn want(&mut self, id: SocketId, once: bool) {
         if let Err(errno) = self.watch(id) {
             // No memory, or no more watches for this user.
             let done = self.stopped(id, errno);
@@ -135,6 +138,7 @@ impl EpollDriver {
         let socket = self.socket(id);
         socket.pausing = false;
         socket.wanted = true;
+        socket.once = once;
         self.take_turn(id.index);
     }
 
@@ -203,7 +207,7 @@ impl EpollDriver {
             if socket.wanted && socket.readable {
                 match socket.role {
                     Role::Listener => self.accept_some(index, burst),
-                    Role::New | Role::Connecting | Role::Stream => self.receive_once(index, burst),
+                    Role::New | Role::Connecting | Role::Stream => self.receive_some(index, burst),
                 }
                 self.take_turn(index);
             }
@@ -231,7 +235,7 @@ impl EpollDriver {
         }
     }
 
-    fn receive_once(&mut self, index: u32, burst: &mut Vec<Done>) {
+    fn receive_some(&mut self, index: u32, burst: &mut Vec<Done>) {
         let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { return };
         let id = SocketId { index, generation: socket.generation };
         let Some(mut slot) = self.slots.pop() else {
@@ -242,8 +246,10 @@ impl EpollDriver {
         let room = slot.bytes_mut(self.body.clone());
         let end = match rustix::net::recv(&socket.fd, &mut *room, RecvFlags::empty()) {
             Ok((length, _)) if length > 0 => {
-                // Less than there was room for: the socket is empty, and what comes next is a new edge.
-                socket.readable = length == room.len() || socket.ended;
+                // Less than there was room for: the socket is empty, and what comes next is a new edge. But a receive
+                // also stops at an urgent byte (TCP) or behind passed descriptors (Unix), which links do not send.
+                socket.readable = length == room.len() || socket.ended || socket.stream;
+                socket.wanted = !socket.once;
                 burst.push(Done::Received { socket: id, slot, length });
                 return;
             }
@@ -262,6 +268,28 @@ impl EpollDriver {
         socket.wanted = false;
         self.slots.push(slot);
         burst.push(Done::ReceiveEnded { socket: id, end });
+    }
+
+    /// Takes the socket out and closes it.
+    fn end(&mut self, id: SocketId) {
+        // What was not said yet about it will not be, but for the end of a send.
+        self.ready.retain(|done| match done {
+            Done::Connected { socket, .. } | Done::ReceiveEnded { socket, .. } => *socket != id,
+            Done::AcceptFailed { listener, .. } => *listener != id,
+            Done::Accepted { .. } | Done::Received { .. } | Done::Sent { .. } | Done::Closed { .. } | Done::Woken => {
+                true
+            }
+        });
+        let Some(socket) = self.sockets[id.index as usize].take() else { unreachable!("it is open") };
+        if socket.watched {
+            // Others may hold the same listening socket, so closing it here would not unregister it.
+            let _ = epoll::delete(&self.epoll, &socket.fd);
+        }
+        if let Some(vector) = socket.blocked {
+            self.vectors.push(vector);
+            self.ready.push(Done::Sent { socket: id, result: Err(Errno::CANCELED) });
+        }
+        self.ready.push(Done::Closed { socket: id });
     }
 
     fn end_pauses(&mut self, burst: &mut Vec<Done>) {
@@ -324,22 +352,31 @@ impl Driver for EpollDriver {
             readable: false,
             ended: false,
             wanted: false,
+            once: false,
+            stream: false,
             in_turns: false,
             pausing: false,
             blocked: None,
         });
     }
 
-    fn accept(&mut self, id: SocketId) {
-        self.socket(id).role = Role::Listener;
-        self.want(id);
+    fn adopt_stream(&mut self, id: SocketId, socket: OwnedFd) {
+        // This fails on no socket.
+        let _ = sockets::set_abortive(&socket, true);
+        self.adopt(id, socket);
+        self.socket(id).stream = true;
     }
 
-    fn connect(&mut self, id: SocketId, target: SocketAddr) {
+    fn accept(&mut self, id: SocketId) {
+        self.socket(id).role = Role::Listener;
+        self.want(id, false);
+    }
+
+    fn connect(&mut self, id: SocketId, target: impl Into<SocketAddrAny>) {
         let socket = self.socket(id);
         assert!(socket.role == Role::New, "{id:?} was used before it is connected");
         socket.role = Role::Stream;
-        let result = match rustix::net::connect(&socket.fd, &target) {
+        let result = match rustix::net::connect(&socket.fd, &target.into()) {
             Ok(()) => sockets::local_addr(&socket.fd),
             Err(Errno::INPROGRESS | Errno::INTR) => {
                 socket.role = Role::Connecting;
@@ -354,7 +391,11 @@ impl Driver for EpollDriver {
     }
 
     fn receive(&mut self, id: SocketId) {
-        self.want(id);
+        self.want(id, false);
+    }
+
+    fn receive_once(&mut self, id: SocketId) {
+        self.want(id, true);
     }
 
     fn pause(&mut self, id: SocketId) {
@@ -383,26 +424,23 @@ impl Driver for EpollDriver {
         self.ready.push(Done::Sent { socket: id, result });
     }
 
+    fn shutdown(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        assert!(socket.stream && socket.blocked.is_none(), "{id:?} is no stream or has a send in flight");
+        let _ = rustix::net::shutdown(&socket.fd, Shutdown::Write);
+    }
+
     fn close(&mut self, id: SocketId) {
-        self.socket(id);
-        // What was not said yet about it will not be, but for the end of a send.
-        self.ready.retain(|done| match done {
-            Done::Connected { socket, .. } | Done::ReceiveEnded { socket, .. } => *socket != id,
-            Done::AcceptFailed { listener, .. } => *listener != id,
-            Done::Accepted { .. } | Done::Received { .. } | Done::Sent { .. } | Done::Closed { .. } | Done::Woken => {
-                true
-            }
-        });
-        let Some(socket) = self.sockets[id.index as usize].take() else { unreachable!("it is open") };
-        if socket.watched {
-            // Others may hold the same listening socket, so closing it here would not unregister it.
-            let _ = epoll::delete(&self.epoll, &socket.fd);
+        let socket = self.socket(id);
+        if socket.stream {
+            let _ = sockets::set_abortive(&socket.fd, false);
         }
-        if let Some(vector) = socket.blocked {
-            self.vectors.push(vector);
-            self.ready.push(Done::Sent { socket: id, result: Err(Errno::CANCELED) });
-        }
-        self.ready.push(Done::Closed { socket: id });
+        self.end(id);
+    }
+
+    fn abort(&mut self, id: SocketId) {
+        assert!(self.socket(id).stream, "{id:?} is no stream");
+        self.end(id);
     }
 
     fn provide(&mut self, slot: Slot) {

@@ -12,6 +12,12 @@
 //!   close ─► cancel what is in flight ─► nothing in flight ─► close ─► Vacant, Done::Closed
 //! ```
 //!
+//! A stream of an application is always Plain. It lingers for zero seconds so that the end of the process resets it, and
+//! an orderly end takes that off again, which needs a descriptor within reach: the ring itself sets socket options only
+//! since Linux 6.7. Besides, connections come and go, and a Plain one spares the table's update and the ring's close,
+//! while each operation costs one more look-up of the descriptor. Shutting down is a system call for the same reason, as
+//! is connecting to a Unix socket: that never waits, and as an operation it would take a thread of the kernel.
+//!
 //! Sends are not `MSG_WAITALL`: with it a peer that takes a few bytes per second would look the same as one that takes
 //! none until a whole megabyte is gone, and its slots would wait as long.
 
@@ -25,10 +31,9 @@ use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 use ockam_engine_abi::notice::Driver as DriverKind;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
-use rustix::net::SocketAddrAny;
+use rustix::net::{AddressFamily, Shutdown, SocketAddrAny};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -152,6 +157,10 @@ struct Socket {
     slots_taken: u32,
     /// Receives one slot at a time, see [`UringDriver`].
     greedy: bool,
+    /// The next bytes end receiving.
+    once: bool,
+    /// An application's: Plain, and closed with a reset unless that is taken off first.
+    stream: bool,
     /// What the send in flight points to.
     outgoing: Option<Box<Vector>>,
     /// What the connect in flight points to.
@@ -310,7 +319,7 @@ impl UringDriver {
         let fd = self.descriptor(index);
         let socket = &mut self.sockets[index as usize];
         socket.slots_taken = 0;
-        let entry = if socket.greedy {
+        let entry = if socket.greedy || socket.once {
             let one = opcode::Recv::new(fd, std::ptr::null_mut(), self.buffers.body as u32);
             one.buf_group(BUFFER_GROUP).build().flags(squeue::Flags::BUFFER_SELECT)
         } else {
@@ -318,6 +327,16 @@ impl UringDriver {
         };
         // SAFETY: the entry points to nothing; the kernel writes to slots that it was given by `provide`.
         unsafe { self.start(index, Op::Receive, entry) };
+    }
+
+    fn want_bytes(&mut self, id: SocketId, once: bool) {
+        let socket = self.socket(id);
+        debug_assert!(socket.once == once || !socket.in_flight.has(Op::Receive), "{id:?} receives the other way");
+        socket.once = once;
+        socket.wanted.add(Op::Receive);
+        if !socket.in_flight.has(Op::Receive) {
+            self.start_receive(id.index);
+        }
     }
 
     fn cancel(&mut self, index: u32, op: Op) {
@@ -331,6 +350,19 @@ impl UringDriver {
         // SAFETY: the entry points to nothing. Its completion is not waited for: it names an operation of this
         // generation, and entries are taken in order, so it cannot reach a later one.
         unsafe { self.ring.push(entry.user_data(Token { cancels: true, ..target }.pack())) };
+    }
+
+    /// Ends what is in flight and closes the socket, in whichever way its options say.
+    fn end(&mut self, id: SocketId) {
+        // A connection that was not spoken of yet will not be.
+        self.ready.retain(|done| !matches!(done, Done::Connected { socket, .. } if *socket == id));
+        let socket = self.socket(id);
+        socket.closing = true;
+        socket.wanted = Ops::default();
+        for op in [Op::Accept, Op::Connect, Op::Receive, Op::Send] {
+            self.cancel(id.index, op);
+        }
+        self.finish_close(id.index);
     }
 
     /// Closes a closing socket once nothing is in flight.
@@ -467,8 +499,8 @@ impl UringDriver {
             return;
         }
         let result = match &socket.place {
-            Place::New(fd) => result.and_then(|_| sockets::local_addr(fd)),
-            Place::Vacant | Place::Direct | Place::Plain(_) => unreachable!("a socket is new until it is connected"),
+            Place::New(fd) | Place::Plain(fd) => result.and_then(|_| sockets::local_addr(fd)),
+            Place::Vacant | Place::Direct => unreachable!("a socket is within reach until it is connected"),
         };
         burst.push(Done::Connected { socket: id, result });
     }
@@ -482,6 +514,10 @@ impl UringDriver {
                     socket.slots_taken += 1;
                     socket.greedy &= length == self.buffers.body;
                     burst.push(Done::Received { socket: id, slot, length });
+                    if socket.once {
+                        socket.wanted.remove(Op::Receive);
+                        return;
+                    }
                 }
                 // No bytes, or nobody wants them.
                 Ok(_) | Err(_) => self.buffers.publish(buffer),
@@ -539,6 +575,17 @@ impl Driver for UringDriver {
         *vacant = Socket { generation: id.generation, place: Place::New(socket), ..Socket::default() };
     }
 
+    fn adopt_stream(&mut self, id: SocketId, socket: OwnedFd) {
+        // This fails on no socket.
+        let _ = sockets::set_abortive(&socket, true);
+        self.adopt(id, socket);
+        let socket = self.socket(id);
+        socket.stream = true;
+        if let Place::New(fd) = std::mem::take(&mut socket.place) {
+            socket.place = Place::Plain(fd);
+        }
+    }
+
     fn accept(&mut self, id: SocketId) {
         let socket = self.socket(id);
         socket.wanted.add(Op::Accept);
@@ -547,10 +594,19 @@ impl Driver for UringDriver {
         }
     }
 
-    fn connect(&mut self, id: SocketId, target: SocketAddr) {
+    fn connect(&mut self, id: SocketId, target: impl Into<SocketAddrAny>) {
+        let target = Box::new(target.into());
         let socket = self.socket(id);
-        let Place::New(fd) = &socket.place else { panic!("{id:?} was used before it is connected") };
-        let target = Box::new(SocketAddrAny::from(target));
+        let fd = match &socket.place {
+            Place::New(fd) => fd,
+            Place::Plain(fd) if socket.stream && socket.in_flight.is_empty() => fd,
+            _ => panic!("{id:?} was used before it is connected"),
+        };
+        if target.address_family() == AddressFamily::UNIX {
+            let result = sockets::connect_unix(fd, &target);
+            self.ready.push(Done::Connected { socket: id, result });
+            return;
+        }
         let entry = opcode::Connect::new(Fd(fd.as_raw_fd()), target.as_ptr().cast(), target.addr_len()).build();
         socket.target = Some(target);
         // SAFETY: the address is boxed and kept in the socket until the completion.
@@ -558,11 +614,11 @@ impl Driver for UringDriver {
     }
 
     fn receive(&mut self, id: SocketId) {
-        let socket = self.socket(id);
-        socket.wanted.add(Op::Receive);
-        if !socket.in_flight.has(Op::Receive) {
-            self.start_receive(id.index);
-        }
+        self.want_bytes(id, false);
+    }
+
+    fn receive_once(&mut self, id: SocketId) {
+        self.want_bytes(id, true);
     }
 
     fn pause(&mut self, id: SocketId) {
@@ -591,14 +647,24 @@ impl Driver for UringDriver {
         unsafe { self.start(id.index, Op::Send, entry) };
     }
 
+    fn shutdown(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        let Place::Plain(fd) = &socket.place else { panic!("{id:?} is no stream") };
+        assert!(socket.stream && !socket.in_flight.has(Op::Send), "{id:?} is no stream or has a send in flight");
+        let _ = rustix::net::shutdown(fd, Shutdown::Write);
+    }
+
     fn close(&mut self, id: SocketId) {
         let socket = self.socket(id);
-        socket.closing = true;
-        socket.wanted = Ops::default();
-        for op in [Op::Accept, Op::Connect, Op::Receive, Op::Send] {
-            self.cancel(id.index, op);
+        if let (true, Place::Plain(fd)) = (socket.stream, &socket.place) {
+            let _ = sockets::set_abortive(fd, false);
         }
-        self.finish_close(id.index);
+        self.end(id);
+    }
+
+    fn abort(&mut self, id: SocketId) {
+        assert!(self.socket(id).stream, "{id:?} is no stream");
+        self.end(id);
     }
 
     fn provide(&mut self, slot: Slot) {
