@@ -7,6 +7,7 @@
 //! | method and path | body | answer |
 //! |---|---|---|
 //! | `GET /node` | | [`NodeInfo`] |
+//! | `GET /health` | | [`HealthInfo`] |
 //! | `POST /node/stop` | | [`Stopped`]; the process exits after it |
 //! | `GET /tcp-listeners` | | array of [`TcpListenerInfo`] |
 //! | `POST /tcp-listeners` | [`CreateTcpListener`] | [`TcpListenerInfo`] |
@@ -63,6 +64,8 @@ pub const MESSAGE_BODY_BYTES_MAX: usize = 33 * 1024 * 1024;
 pub mod path {
     /// [`super::NodeInfo`].
     pub const NODE: &str = "/node";
+    /// [`super::HealthInfo`].
+    pub const HEALTH: &str = "/health";
     /// Ends the node.
     pub const NODE_STOP: &str = "/node/stop";
     /// Listeners; `/{id}` below it.
@@ -167,6 +170,74 @@ pub struct NodeInfo {
     pub control_log: String,
     /// Log of the engine.
     pub engine_log: String,
+}
+
+/// What a probe wants to know of a node, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Control and engine answer, and every listener, inlet and relay is up.
+    Ready,
+    /// Control and engine answer, and something is down. It is being repaired; a restart would not help.
+    Degraded,
+    /// Control or the engine is there and does not answer.
+    Silent,
+    /// The engine runs without a control.
+    Headless,
+    /// Neither runs.
+    Stopped,
+}
+
+impl HealthStatus {
+    /// The name that people and JSON see.
+    pub fn name(self) -> &'static str {
+        match self {
+            HealthStatus::Ready => "ready",
+            HealthStatus::Degraded => "degraded",
+            HealthStatus::Silent => "silent",
+            HealthStatus::Headless => "headless",
+            HealthStatus::Stopped => "stopped",
+        }
+    }
+
+    /// Whether control and engine answer.
+    pub fn is_live(self) -> bool {
+        matches!(self, HealthStatus::Ready | HealthStatus::Degraded)
+    }
+}
+
+/// Whether a node does what it shall.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HealthInfo {
+    /// Its name.
+    pub node: String,
+    /// The sum of the rest.
+    pub status: HealthStatus,
+    /// Whether control answers; an answer of the API always says true.
+    pub control: bool,
+    /// The engine; absent when nobody could be asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub engine: Option<EngineHealth>,
+    /// Where it accepts links.
+    pub listeners: Vec<TcpListenerInfo>,
+    /// Its inlets.
+    pub inlets: Vec<TcpInletInfo>,
+    /// Its outlets. That a target does not answer is said there and counts for nothing here: it is another program.
+    pub outlets: Vec<TcpOutletInfo>,
+    /// Relays by which it is reached.
+    pub relays: Vec<RelayInfo>,
+    /// What is wrong, as sentences without a full stop; empty when it is ready.
+    pub problems: Vec<String>,
+}
+
+/// The engine in [`HealthInfo`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineHealth {
+    /// Whether every core answered in time.
+    pub answers: bool,
+    /// What [`NodeInfo`] says, too.
+    #[serde(flatten)]
+    pub brief: EngineBrief,
 }
 
 /// The answer to `POST /node/stop`.

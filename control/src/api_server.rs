@@ -2,9 +2,10 @@
 
 use crate::api::{
     AddConsumer, BODY_BYTES_MAX, ChannelRole, ConnectionOrigin, CreateSecureChannel, CreateSecureChannelListener,
-    CreateTcpConnection, CreateTcpListener, EngineBrief, EngineInfo, EngineStats, FlowControlInfo,
-    MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo, NodeStatus, PoolInfo, SecureChannelInfo, SecureChannelListenerInfo,
-    SendMessage, ServiceInfo, StartService, Stopped, TcpConnectionInfo, TcpListenerInfo, WorkerInfo, path,
+    CreateTcpConnection, CreateTcpListener, EngineBrief, EngineHealth, EngineInfo, EngineStats, FlowControlInfo,
+    HealthInfo, MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo, NodeStatus, PoolInfo, SecureChannelInfo,
+    SecureChannelListenerInfo, SendMessage, ServiceInfo, StartService, Stopped, TcpConnectionInfo, TcpListenerInfo,
+    WorkerInfo, path,
 };
 use crate::channels;
 use crate::engine_link::cookie::Cookie;
@@ -135,6 +136,7 @@ fn router(api: Api) -> Router {
     let one = |path: &str| format!("{path}/{{id}}");
     Router::new()
         .route(path::NODE, get(node))
+        .route(path::HEALTH, get(health))
         .route(path::NODE_STOP, post(stop))
         .route(path::TCP_LISTENERS, get(listeners).post(create_listener))
         .route(&one(path::TCP_LISTENERS), get(listener).delete(delete_listener))
@@ -282,6 +284,14 @@ pub(crate) async fn node_info(supervisor: &Supervisor) -> Result<NodeInfo, Error
         control_log: node.dir.control_log().display().to_string(),
         engine_log: node.dir.engine_log().display().to_string(),
     })
+}
+
+async fn health(State(api): State<Api>) -> Json<HealthInfo> {
+    let node = api.node();
+    let answers = crate::health::engine_answers(node).await;
+    let engine = EngineHealth { answers, brief: brief(node, node.engine_now().as_deref()) };
+    let listeners = node.desired().listeners.iter().map(|row| listener_info(node, row)).collect();
+    Json(crate::health::info(node.name(), engine, listeners, Vec::new(), Vec::new(), Vec::new()))
 }
 
 async fn stop(State(api): State<Api>) -> Answer<Stopped> {

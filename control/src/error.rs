@@ -148,6 +148,16 @@ pub enum Error {
         /// The node.
         name: String,
     },
+    /// A probe found that the node does not do what it shall.
+    #[error("the node {name:?} is {status}: {why}")]
+    Unhealthy {
+        /// The node.
+        name: String,
+        /// Its [`crate::api::HealthStatus`].
+        status: &'static str,
+        /// What is wrong, as the end of a sentence.
+        why: String,
+    },
     /// The node has no such listener, connection, flow control.
     #[error("the node {node:?} has no {what} {id:?}")]
     NoSuchThing {
@@ -585,6 +595,7 @@ impl Error {
             Error::NodeRunning { .. } => "E_NODE_RUNNING",
             Error::NodeStopped { .. } => "E_NODE_STOPPED",
             Error::NodeBusy { .. } => "E_NODE_BUSY",
+            Error::Unhealthy { .. } => "E_UNHEALTHY",
             Error::NoSuchThing { .. } => "E_NOT_FOUND",
             Error::AddressTaken { .. } => "E_ADDRESS_TAKEN",
             Error::Limit { .. } => "E_LIMIT",
@@ -647,6 +658,7 @@ impl Error {
             Error::NodeStopped { .. }
             | Error::EngineAway { .. }
             | Error::ControlSilent { .. }
+            | Error::Unhealthy { .. }
             | Error::LinkLost { .. }
             | Error::ChannelLost { .. } => exit::UNAVAILABLE,
             Error::ConnectFailed { attempts, .. } => {
@@ -733,6 +745,10 @@ impl Error {
             }
             Error::NodeStopped { name } => format!("Start it with `ockam node start {name}`."),
             Error::NodeBusy { name } => format!("Try again; `ockam node show {name}` says how it is."),
+            Error::Unhealthy { name, status: "stopped" | "headless", .. } => {
+                format!("Start it with `ockam node start {name}`.")
+            }
+            Error::Unhealthy { name, .. } => format!("`ockam node show {name}` says more, and where its logs are."),
             Error::NoSuchThing { list, node, .. } => format!("See what there is with `{list} --at {node}`."),
             Error::AddressTaken { .. } => "Choose another address.".into(),
             Error::Limit { .. } => "Delete one of them first.".into(),
@@ -1003,6 +1019,7 @@ mod tests {
         for (error, exit, status) in [
             (Error::NoSuchNode { name: "x".into(), near: vec!["y".into()] }, 68, 404),
             (Error::NodeStopped { name: "x".into() }, 69, 503),
+            (Error::Unhealthy { name: "x".into(), status: "degraded", why: "y".into() }, 69, 503),
             (Error::NodeRunning { name: "x".into() }, 73, 409),
             (Error::AddressBusy { address: address() }, 73, 409),
             (Error::NotOurs { path: path(), owner: 1, user: 2 }, 77, 403),

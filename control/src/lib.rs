@@ -16,6 +16,7 @@ pub mod cli;
 pub mod demo;
 pub mod engine_link;
 pub mod error;
+mod health;
 pub mod home;
 pub mod identities;
 mod logging;

@@ -124,6 +124,10 @@ pub enum Command {
     /// The data plane of a node: its driver, cores, memory, links and counters
     #[command(subcommand)]
     Engine(EngineCommand),
+    /// Say whether a node does what it shall, for probes: exit code 0, or 69 and why
+    #[command(after_help = "Examples:\n  \
+        ockam health\n  ockam health n1 --output json\n  ockam health n1 --live --timeout 500ms")]
+    Health(Health),
     /// List the environment variables that ockam reads
     #[command(after_help = "Examples:\n  ockam environment\n  ockam environment --output json")]
     Environment,
@@ -789,6 +793,20 @@ pub struct EngineStats {
     /// Show counters that are zero, too
     #[arg(long)]
     pub all: bool,
+}
+
+/// Arguments of `health`.
+#[derive(Args, Debug)]
+pub struct Health {
+    /// The node, as n1 or /node/n1; the default node when left out
+    #[arg(value_name = "NODE", value_parser = values::node_ref)]
+    pub node: Option<NodeRef>,
+    /// Be content when control and engine answer, whatever listeners, inlets and relays are up
+    #[arg(long)]
+    pub live: bool,
+    /// How long to wait for an answer, such as 500ms or 2s
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = values::timeout)]
+    pub timeout: Duration,
 }
 
 /// Arguments of `completion`.

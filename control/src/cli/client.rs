@@ -10,6 +10,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
@@ -27,6 +29,8 @@ pub struct Control {
     node: String,
     /// Process id of control, as the kernel knows it.
     pid: u32,
+    /// How long an answer may take.
+    limit: Duration,
     runtime: tokio::runtime::Runtime,
     sender: SendRequest<Full<Bytes>>,
 }
@@ -37,10 +41,18 @@ impl Control {
     /// # Errors
     /// [`Error::ControlSilent`] when something does but cannot be reached.
     pub fn connect(dir: &NodeDir) -> Result<Option<Control>, Error> {
+        Control::connect_within(dir, ANSWER_LIMIT)
+    }
+
+    /// The same, where neither the connection nor an answer may take longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`Control::connect`].
+    pub fn connect_within(dir: &NodeDir, limit: Duration) -> Result<Option<Control>, Error> {
         let node = dir.name().to_string();
         let silent = |why: String| Error::ControlSilent { node: node.clone(), why };
         let system = |error: &std::io::Error| silent(errno_text(error.raw_os_error().unwrap_or(0)));
-        let Some(stream) = connect_socket(dir)? else { return Ok(None) };
+        let Some(stream) = connect_socket(dir, limit)? else { return Ok(None) };
         let pid = peer_pid(&stream).map_err(|error| system(&error))?;
         stream.set_nonblocking(true).map_err(|error| system(&error))?;
 
@@ -54,7 +66,7 @@ impl Control {
             tokio::spawn(connection);
             Ok(sender)
         })?;
-        Ok(Some(Control { node, pid, runtime, sender }))
+        Ok(Some(Control { node, pid, limit, runtime, sender }))
     }
 
     /// Process id of control.
@@ -67,7 +79,7 @@ impl Control {
     /// # Errors
     /// What control reports, or [`Error::ControlSilent`].
     pub fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Error> {
-        self.call(Method::GET, path, Bytes::new(), ANSWER_LIMIT)
+        self.call(Method::GET, path, Bytes::new(), self.limit)
     }
 
     /// `DELETE path`.
@@ -75,7 +87,7 @@ impl Control {
     /// # Errors
     /// As [`Control::get`].
     pub fn delete<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Error> {
-        self.call(Method::DELETE, path, Bytes::new(), ANSWER_LIMIT)
+        self.call(Method::DELETE, path, Bytes::new(), self.limit)
     }
 
     /// `POST path` without a body.
@@ -83,7 +95,7 @@ impl Control {
     /// # Errors
     /// As [`Control::get`].
     pub fn post_empty<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Error> {
-        self.call(Method::POST, path, Bytes::new(), ANSWER_LIMIT)
+        self.call(Method::POST, path, Bytes::new(), self.limit)
     }
 
     /// `POST path`.
@@ -105,7 +117,7 @@ impl Control {
         more: Duration,
     ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).expect("API types have string keys and finite numbers");
-        self.call(Method::POST, path, body.into(), ANSWER_LIMIT + more)
+        self.call(Method::POST, path, body.into(), self.limit + more)
     }
 
     fn call<T: DeserializeOwned>(
@@ -132,7 +144,7 @@ impl Control {
             Ok((status, body.to_bytes()))
         };
         let answered = self.runtime.block_on(async { tokio::time::timeout(limit, answer).await });
-        let (status, body) = answered.map_err(|_| silent(format!("no answer within {} s", limit.as_secs())))??;
+        let (status, body) = answered.map_err(|_| silent(format!("no answer within {} ms", limit.as_millis())))??;
         if status.is_success() {
             return serde_json::from_slice(&body)
                 .map_err(|error| silent(format!("its answer is not as agreed: {error}")));
@@ -149,21 +161,33 @@ impl Control {
 /// # Errors
 /// As [`Control::connect`].
 pub fn control_pid(dir: &NodeDir) -> Result<Option<u32>, Error> {
-    let Some(stream) = connect_socket(dir)? else { return Ok(None) };
+    let Some(stream) = connect_socket(dir, ANSWER_LIMIT)? else { return Ok(None) };
     peer_pid(&stream).map(Some).map_err(|error| Error::ControlSilent {
         node: dir.name().to_string(),
         why: errno_text(error.raw_os_error().unwrap_or(0)),
     })
 }
 
-fn connect_socket(dir: &NodeDir) -> Result<Option<UnixStream>, Error> {
+fn connect_socket(dir: &NodeDir, limit: Duration) -> Result<Option<UnixStream>, Error> {
     let path = match dir.control_socket() {
         Err(Error::Storage { errno, .. }) if errno == rustix::io::Errno::NOENT.raw_os_error() => return Ok(None),
         path => path?,
     };
-    match UnixStream::connect(path.as_path()) {
+    let connected = || {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // A control that hangs lets callers wait once its backlog is full.
+        set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+        connect(&socket, &SocketAddrUnix::new(path.as_path())?)?;
+        set_socket_timeout(&socket, Timeout::Send, None)?;
+        Ok(UnixStream::from(socket))
+    };
+    match connected().map_err(|errno: rustix::io::Errno| std::io::Error::from(errno)) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Error::ControlSilent {
+            node: dir.name().to_string(),
+            why: format!("it took no connection within {} ms", limit.as_millis()),
+        }),
         Err(error) => Err(Error::ControlSilent {
             node: dir.name().to_string(),
             why: errno_text(error.raw_os_error().unwrap_or(0)),

@@ -68,6 +68,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<(), Error> {
         Command::Identity(command) => commands::identity::run(command, session),
         Command::Vault(command) => commands::vault::run(command, session),
         Command::Engine(command) => commands::engine::run(command, session),
+        Command::Health(arguments) => commands::health::run(arguments, session),
         Command::Environment => commands::environment::run(session),
         Command::Completion(arguments) => commands::completion::run(&arguments),
         Command::Demo(arguments) => crate::demo::run(&arguments, &terminal),

@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod engine;
 pub mod environment;
+pub mod health;
 pub mod identity;
 pub mod message;
 pub mod node;

@@ -1,0 +1,162 @@
+//! Whether a node does what it shall: for probes (`ockam health`) and for the watchdog of a service manager.
+
+use crate::api::{
+    EngineHealth, HealthInfo, HealthStatus, RelayInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo, WayStatus,
+};
+use crate::node::Node;
+use ockam_engine_abi::Command;
+use std::time::Duration;
+
+/// How long the engine may take to answer. Less than a probe waits, so that it is told who is silent.
+const ENGINE_ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Whether every core of the engine answers. One that is being started again does not.
+pub(crate) async fn engine_answers(node: &Node) -> bool {
+    let Some(engine) = node.engine_now() else { return false };
+    // The rules that are in force: a command that each core carries out, and that changes nothing.
+    let rules = node.desired().transit;
+    let answered = engine.link.apply(|request| Command::SetTransit { request, rules });
+    matches!(tokio::time::timeout(ENGINE_ANSWER_LIMIT, answered).await, Ok(Ok(())))
+}
+
+/// What a node whose control answers is, as a whole.
+pub(crate) fn info(
+    node: String,
+    engine: EngineHealth,
+    listeners: Vec<TcpListenerInfo>,
+    inlets: Vec<TcpInletInfo>,
+    outlets: Vec<TcpOutletInfo>,
+    relays: Vec<RelayInfo>,
+) -> HealthInfo {
+    let mut problems = Vec::new();
+    if !engine.brief.running {
+        problems.push("its engine is being started again".to_owned());
+    } else if !engine.answers {
+        problems.push(format!("its engine does not answer within {} s", ENGINE_ANSWER_LIMIT.as_secs()));
+    }
+    let status = if problems.is_empty() { HealthStatus::Degraded } else { HealthStatus::Silent };
+    let why = |error: &Option<String>| error.clone().unwrap_or_else(|| "not yet up".into());
+    for listener in listeners.iter().filter(|it| !it.up) {
+        problems.push(format!("the listener {} is down: {}", listener.address, why(&listener.error)));
+    }
+    for inlet in inlets.iter().filter(|it| it.status == WayStatus::Down) {
+        problems.push(format!("the inlet {} ({}) is down: {}", inlet.alias, inlet.from, why(&inlet.error)));
+    }
+    for relay in relays.iter().filter(|it| it.status == WayStatus::Down) {
+        problems.push(format!("the relay {} is down: {}", relay.name, why(&relay.error)));
+    }
+    let status = if problems.is_empty() { HealthStatus::Ready } else { status };
+    HealthInfo { node, status, control: true, engine: Some(engine), listeners, inlets, outlets, relays, problems }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::EngineBrief;
+
+    fn engine(running: bool, answers: bool) -> EngineHealth {
+        let brief = EngineBrief {
+            running,
+            pid: 1,
+            version: "1".into(),
+            driver: "epoll".into(),
+            driver_reason: "asked for".into(),
+            cores: 1,
+            uptime_s: 1,
+            restarts: 0,
+        };
+        EngineHealth { answers, brief }
+    }
+
+    fn inlet(status: WayStatus, error: Option<&str>) -> TcpInletInfo {
+        TcpInletInfo {
+            alias: "db".into(),
+            from: "127.0.0.1:5432".into(),
+            to: "/secure/api/service/outlet".into(),
+            status,
+            error: error.map(str::to_owned),
+            identifier: None,
+            authorized: vec![],
+            connection_wait_ms: 5000,
+            connections: 0,
+            repaired: 0,
+        }
+    }
+
+    fn relay(status: WayStatus) -> RelayInfo {
+        RelayInfo {
+            name: "web".into(),
+            address: "forward_to_web".into(),
+            at: "/secure/api".into(),
+            status,
+            error: None,
+            identifier: None,
+        }
+    }
+
+    #[test]
+    fn a_node_is_as_well_as_what_is_worst() {
+        let listener = |up| TcpListenerInfo {
+            address: "127.0.0.1:4000".into(),
+            flow_control_id: String::new(),
+            up,
+            error: (!up).then(|| "busy".into()),
+        };
+        let outlet = TcpOutletInfo {
+            address: "outlet".into(),
+            to: "db:5432".into(),
+            tls: false,
+            allow_plain: false,
+            targets: vec![],
+            error: Some("it does not resolve".into()),
+        };
+        let (up, down) = (WayStatus::Up, WayStatus::Down);
+        for (engine, listeners, inlets, relays, status, problems) in [
+            (engine(true, true), vec![], vec![], vec![], HealthStatus::Ready, vec![]),
+            (
+                engine(true, true),
+                vec![listener(true)],
+                vec![inlet(up, None)],
+                vec![relay(up)],
+                HealthStatus::Ready,
+                vec![],
+            ),
+            (
+                engine(true, true),
+                vec![listener(false)],
+                vec![inlet(up, None)],
+                vec![],
+                HealthStatus::Degraded,
+                vec!["the listener 127.0.0.1:4000 is down: busy"],
+            ),
+            (
+                engine(true, true),
+                vec![],
+                vec![inlet(up, None), inlet(down, Some("no route"))],
+                vec![relay(down)],
+                HealthStatus::Degraded,
+                vec!["the inlet db (127.0.0.1:5432) is down: no route", "the relay web is down: not yet up"],
+            ),
+            (
+                engine(true, false),
+                vec![],
+                vec![],
+                vec![],
+                HealthStatus::Silent,
+                vec!["its engine does not answer within 1 s"],
+            ),
+            (
+                engine(false, false),
+                vec![],
+                vec![inlet(down, None)],
+                vec![],
+                HealthStatus::Silent,
+                vec!["its engine is being started again", "the inlet db (127.0.0.1:5432) is down: not yet up"],
+            ),
+        ] {
+            // A target of an outlet is another program: whether it runs says nothing of the node.
+            let health = info("n1".into(), engine, listeners, inlets, vec![outlet.clone()], relays);
+            assert_eq!((health.status, health.problems), (status, problems.into_iter().map(str::to_owned).collect()));
+        }
+    }
+}
