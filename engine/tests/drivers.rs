@@ -10,13 +10,16 @@ use ockam_engine::io::pool::{Geometry, Pool, Segment, Slot};
 use ockam_engine::io::uring::UringDriver;
 use ockam_engine::io::waker::Waker;
 use ockam_engine::io::{probe, sockets};
+use ockam_engine_abi::PortalTarget;
 use rustix::io::Errno;
-use rustix::net::{SocketAddrAny, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrAny, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -78,6 +81,18 @@ suite!(
     waits_no_longer_than_asked,
     a_dropped_driver_closes_its_sockets,
     descriptors_run_out,
+    receives_once,
+    receiving_once_ends_once,
+    a_pause_ends_receiving_once,
+    what_parts_a_stream_does_not_stall_it,
+    shutting_down_leaves_receiving_open,
+    a_closed_stream_delivers_what_was_sent,
+    an_aborted_stream_is_reset,
+    whatever_ends_the_process_resets_streams,
+    connects_to_unix_sockets,
+    a_full_unix_backlog_is_said_at_once,
+    accepts_on_unix_sockets,
+    a_dialed_stream_ends_like_an_accepted_one,
 );
 
 impl Make for Overflowing {
@@ -178,6 +193,48 @@ impl<D: Make> World<D> {
         self.next += 1;
         self.driver.adopt(id, socket.into());
         id
+    }
+
+    fn adopt_stream(&mut self, socket: impl Into<OwnedFd>) -> SocketId {
+        let id = SocketId { index: self.next, generation: 7 };
+        self.next += 1;
+        self.driver.adopt_stream(id, socket.into());
+        id
+    }
+
+    /// A connected pair: the driver's stream and the application.
+    fn stream(&mut self) -> (SocketId, TcpStream) {
+        let (ours, theirs) = stream_pair();
+        (self.adopt_stream(ours), theirs)
+    }
+
+    /// The same over a Unix socket.
+    fn unix_stream(&mut self) -> (SocketId, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (self.adopt_stream(ours), theirs)
+    }
+
+    /// Receives exactly `count` bytes, each slot asked for by itself.
+    fn receive_one_by_one(&mut self, id: SocketId, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < count {
+            self.driver.receive_once(id);
+            bytes.extend(self.until_received(id));
+            self.provide(1);
+        }
+        assert_eq!(bytes.len(), count);
+        bytes
+    }
+
+    /// What one receive ends with, when no bytes are there.
+    fn receive_nothing(&mut self, id: SocketId) -> ReceiveEnd {
+        self.driver.receive_once(id);
+        self.until_ended(id)
+    }
+
+    fn assert_quiet(&mut self) {
+        self.settle();
+        assert!(self.said.is_empty(), "{:?}", self.said);
     }
 
     /// A connected pair: the driver's socket and the peer's.
@@ -1046,5 +1103,427 @@ fn descriptors_run_out<D: Make>() {
     peer.read_to_end(&mut answer).unwrap();
     assert_eq!(answer, b"heard you");
     world.close(listener);
+    world.finish();
+}
+
+fn receives_once<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (id, mut peer) = world.stream();
+    // Asked before bytes are there, and after.
+    world.driver.receive_once(id);
+    world.assert_quiet();
+    peer.write_all(b"first").unwrap();
+    assert_eq!(world.until_received(id), b"first");
+    world.provide(1);
+    peer.write_all(b"second").unwrap();
+    world.assert_quiet();
+    assert_eq!(world.receive_one_by_one(id, 6), b"second");
+    world.assert_quiet();
+    // More than a slot holds comes in as many pieces as were asked for, and all slots but one stay provided.
+    let writer = thread::spawn(move || {
+        peer.write_all(&pattern(0, 20 * BODY)).unwrap();
+        peer
+    });
+    let mut bytes = Vec::new();
+    while bytes.len() < 20 * BODY {
+        world.driver.receive_once(id);
+        let more = world.until_received(id);
+        assert!(more.len() <= BODY);
+        assert_eq!(world.driver.provided(), 3);
+        bytes.extend(more);
+        world.provide(1);
+        world.assert_quiet();
+    }
+    assert_pattern(&bytes, 0);
+    drop(writer.join().unwrap());
+    assert_eq!(world.receive_nothing(id), ReceiveEnd::Eof);
+    assert!(world.close(id).is_empty());
+    world.finish();
+}
+
+fn receiving_once_ends_once<D: Make>() {
+    let mut world = World::<D>::new(8, 0);
+    let (id, mut peer) = world.stream();
+    peer.write_all(b"waits").unwrap();
+    for _ in 0..3 {
+        assert_eq!(world.receive_nothing(id), ReceiveEnd::NoSlots);
+        world.assert_quiet();
+    }
+    world.provide(1);
+    assert_eq!(world.receive_one_by_one(id, 5), b"waits");
+    world.driver.receive_once(id);
+    world.settle();
+    sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    assert_eq!(world.until_ended(id), ReceiveEnd::Failed(Errno::CONNRESET));
+    world.assert_quiet();
+    assert!(world.close(id).is_empty());
+    // A socket that is closed while it waits for bytes, of which some come.
+    for round in 0..10 {
+        let (id, mut peer) = world.stream();
+        world.driver.receive_once(id);
+        if round % 2 == 0 {
+            world.settle();
+        }
+        peer.write_all(b"late").unwrap();
+        assert!(world.close(id).is_empty());
+        assert_eq!(world.driver.provided(), 1);
+    }
+    world.finish();
+}
+
+fn a_pause_ends_receiving_once<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (id, mut peer) = world.stream();
+    for round in 0..50u8 {
+        world.driver.receive_once(id);
+        if round % 2 == 0 {
+            world.settle();
+        }
+        world.driver.pause(id);
+        assert_eq!(world.until_ended(id), ReceiveEnd::Paused);
+        peer.write_all(&[round; 2]).unwrap();
+        // Nothing is on, so nothing is paused.
+        world.driver.pause(id);
+        world.assert_quiet();
+        assert_eq!(world.receive_one_by_one(id, 2), [round; 2]);
+        world.driver.pause(id);
+        world.assert_quiet();
+        // One that was revoked leaves the one receive that was asked for.
+        for _ in 0..1 + round % 3 {
+            world.driver.receive_once(id);
+            world.driver.pause(id);
+        }
+        world.driver.receive_once(id);
+        peer.write_all(&[round; 3]).unwrap();
+        assert_eq!(world.until_received(id), [round; 3]);
+        world.provide(1);
+        world.assert_quiet();
+        // Bytes and pause at once: either is said, and nothing is lost.
+        world.driver.receive_once(id);
+        peer.write_all(&[round; 4]).unwrap();
+        world.driver.pause(id);
+        match world.until(|_| true) {
+            Done::Received { slot, length, .. } => {
+                assert_eq!(world.bytes_of(slot, length), [round; 4]);
+                world.provide(1);
+            }
+            Done::ReceiveEnded { end: ReceiveEnd::Paused, .. } => {
+                assert_eq!(world.receive_one_by_one(id, 4), [round; 4]);
+            }
+            other => panic!("{other:?}"),
+        }
+        world.assert_quiet();
+    }
+    world.close(id);
+    world.finish();
+}
+
+/// A receive stops short at an urgent byte and behind a passed descriptor, though more is there.
+fn what_parts_a_stream_does_not_stall_it<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (tcp, mut peer) = world.stream();
+    peer.write_all(b"before").unwrap();
+    rustix::net::send(&peer, b"u", SendFlags::OOB).unwrap();
+    peer.write_all(b"after").unwrap();
+    // Urgent bytes are not part of the stream.
+    assert_eq!(world.receive_one_by_one(tcp, 11), b"beforeafter");
+    let (unix, mut peer) = world.unix_stream();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut passed = SendAncillaryBuffer::new(&mut space);
+    let shown = [world.waker.fd()];
+    assert!(passed.push(SendAncillaryMessage::ScmRights(&shown)));
+    let with = [std::io::IoSlice::new(b"with")];
+    rustix::net::sendmsg(peer.as_fd(), &with, &mut passed, SendFlags::empty()).unwrap();
+    peer.write_all(b"without").unwrap();
+    assert_eq!(world.receive_one_by_one(unix, 11), b"withwithout");
+    world.close(tcp);
+    world.close(unix);
+    world.finish();
+}
+
+fn shutting_down_leaves_receiving_open<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (tcp, tcp_peer) = world.stream();
+    let (unix, unix_peer) = world.unix_stream();
+    let mut peers: [(SocketId, Box<dyn ReadWrite>); 2] = [(tcp, Box::new(tcp_peer)), (unix, Box::new(unix_peer))];
+    for (id, peer) in &mut peers {
+        let id = *id;
+        world.driver.receive_once(id);
+        let segments = vec![world.segment(b"all")];
+        world.send_all(id, segments);
+        world.driver.shutdown(id);
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"all");
+        peer.write_all(b"answer").unwrap();
+        assert_eq!(world.until_received(id), b"answer");
+        world.provide(1);
+    }
+    for (id, peer) in peers {
+        drop(peer);
+        assert_eq!(world.receive_nothing(id), ReceiveEnd::Eof);
+        // On what has ended both ways it is without effect.
+        world.driver.shutdown(id);
+        assert!(world.close(id).is_empty());
+    }
+    // Nor is it an error that the peer is gone.
+    let (id, peer) = world.stream();
+    sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    world.driver.shutdown(id);
+    assert_eq!(world.receive_nothing(id), ReceiveEnd::Failed(Errno::CONNRESET));
+    world.close(id);
+    world.finish();
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+/// Fills the buffers between `id` and its peer, which does not read; returns how many bytes of the pattern they took.
+fn fill<D: Make>(world: &mut World<D>, id: SocketId) -> usize {
+    let segments: Vec<_> = (0..40).map(|part| world.segment(&pattern(part * BODY, BODY))).collect();
+    world.driver.send(id, segments.iter());
+    let sent = world.until_sent(id).unwrap();
+    assert!(sent > 0 && sent < 40 * BODY, "sent {sent}");
+    for segment in segments {
+        world.pool.release(segment);
+    }
+    sent
+}
+
+fn a_closed_stream_delivers_what_was_sent<D: Make>() {
+    let mut world = World::<D>::new(64, 4);
+    let (ours, mut peer) = narrow_pair();
+    let id = world.adopt_stream(ours);
+    // What the peer has no room for waits on this side while the socket is closed.
+    let sent = fill(&mut world, id);
+    assert!(world.close(id).is_empty());
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), sent);
+    assert_pattern(&all, 0);
+    let (id, mut peer) = world.unix_stream();
+    let sent = fill(&mut world, id);
+    assert!(world.close(id).is_empty());
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), sent);
+    world.finish();
+}
+
+fn an_aborted_stream_is_reset<D: Make>() {
+    let mut world = World::<D>::new(64, 4);
+    // Used for nothing, waiting for bytes, half-closed by the peer.
+    for round in 0..3 {
+        let (id, mut peer) = world.stream();
+        match round {
+            0 => {}
+            1 => world.driver.receive_once(id),
+            _ => {
+                peer.shutdown(std::net::Shutdown::Write).unwrap();
+                assert_eq!(world.receive_nothing(id), ReceiveEnd::Eof);
+            }
+        }
+        world.driver.abort(id);
+        world.until(|done| matches!(done, Done::Closed { socket } if *socket == id));
+        assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    // While a send is in flight, which is ended as by `close`.
+    let (ours, mut peer) = narrow_pair();
+    let id = world.adopt_stream(ours);
+    fill(&mut world, id);
+    let segment = world.segment(&[1; BODY]);
+    world.driver.send(id, std::iter::once(&segment));
+    world.settle();
+    world.driver.abort(id);
+    let result = world.until_sent(id);
+    assert!(result.is_ok() || result == Err(Errno::CANCELED), "{result:?}");
+    world.until(|done| matches!(done, Done::Closed { socket } if *socket == id));
+    world.pool.release(segment);
+    let error = peer.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    // A Unix socket only ends.
+    let (id, mut peer) = world.unix_stream();
+    world.driver.abort(id);
+    world.until(|done| matches!(done, Done::Closed { socket } if *socket == id));
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    world.finish();
+}
+
+fn whatever_ends_the_process_resets_streams<D: Make>() {
+    const CHILD: &str = "OCKAM_TEST_TARGET";
+    if let Some(target) = std::env::var_os(CHILD) {
+        let target: SocketAddr = target.to_str().unwrap().parse().unwrap();
+        let mut world = World::<D>::new(8, 4);
+        let idle = world.adopt_stream(TcpStream::connect(target).unwrap());
+        world.driver.receive_once(idle);
+        let dialed = world.adopt_stream(sockets::to_dial(target).unwrap());
+        world.driver.connect(dialed, target);
+        world.until_connected(dialed).unwrap();
+        world.driver.receive_once(dialed);
+        for id in [idle, dialed] {
+            let segments = vec![world.segment(b"up")];
+            world.send_all(id, segments);
+        }
+        // Until it is killed.
+        loop {
+            world.wait();
+        }
+    }
+    let (listener, address) = listening();
+    let name = thread::current().name().expect("tests have names").to_owned();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--test-threads=1", "--nocapture"])
+        .env(CHILD, address.to_string())
+        .spawn()
+        .unwrap();
+    let mut peers = [listener.accept().unwrap().0, listener.accept().unwrap().0];
+    for peer in &mut peers {
+        peer.read_exact(&mut [0; 2]).unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for peer in &mut peers {
+        assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    // So does a driver that goes.
+    let mut world = World::<D>::new(8, 4);
+    let (id, mut peer) = world.stream();
+    world.driver.receive_once(id);
+    world.settle();
+    let World { driver, .. } = world;
+    drop(driver);
+    assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// A path that nothing is at, and what removes it.
+fn unix_path() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    (folder, path)
+}
+
+fn unix_target(path: &std::path::Path) -> SocketAddrAny {
+    let path = path.as_os_str().as_encoded_bytes();
+    sockets::address_of(&PortalTarget::Unix(path.into())).unwrap()
+}
+
+fn connects_to_unix_sockets<D: Make>() {
+    let mut world = World::<D>::new(64, 4);
+    let (_folder, path) = unix_path();
+    let target = unix_target(&path);
+    let dial = |world: &mut World<D>| {
+        let id = world.adopt_stream(sockets::to_dial(target.clone()).unwrap());
+        world.driver.connect(id, target.clone());
+        (id, world.until_connected(id))
+    };
+    let (id, result) = dial(&mut world);
+    assert_eq!(result, Err(Errno::NOENT));
+    assert!(world.close(id).is_empty());
+    let listener = UnixListener::bind(&path).unwrap();
+    let (id, result) = dial(&mut world);
+    assert_eq!(result, Ok(sockets::UNIX));
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.write_all(b"hello").unwrap();
+    assert_eq!(world.receive_one_by_one(id, 5), b"hello");
+    // Both ways wait for the other side when the buffers are full.
+    let sent = fill(&mut world, id);
+    let segment = world.segment(&pattern(sent, BODY));
+    world.driver.send(id, std::iter::once(&segment));
+    world.assert_quiet();
+    let mut all = vec![0; sent];
+    peer.read_exact(&mut all).unwrap();
+    let more = world.until_sent(id).unwrap();
+    all.resize(sent + more, 0);
+    peer.read_exact(&mut all[sent..]).unwrap();
+    assert_pattern(&all, 0);
+    world.pool.release(segment);
+    let writer = thread::spawn(move || peer.write_all(&pattern(0, 100 * BODY)).unwrap());
+    assert_pattern(&world.receive_one_by_one(id, 100 * BODY), 0);
+    writer.join().unwrap();
+    assert_eq!(world.receive_nothing(id), ReceiveEnd::Eof);
+    assert!(world.close(id).is_empty());
+    drop(listener);
+    let (id, result) = dial(&mut world);
+    assert_eq!(result, Err(Errno::CONNREFUSED));
+    assert!(world.close(id).is_empty());
+    // Closed before its end was said.
+    let id = world.adopt_stream(sockets::to_dial(target.clone()).unwrap());
+    world.driver.connect(id, target.clone());
+    assert!(world.close(id).is_empty());
+    world.finish();
+}
+
+fn a_full_unix_backlog_is_said_at_once<D: Make>() {
+    let mut world = World::<D>::new(4, 0);
+    let (_folder, path) = unix_path();
+    let target = unix_target(&path);
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &target).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let _waiting = UnixStream::connect(&path).unwrap();
+    let id = world.adopt_stream(sockets::to_dial(target.clone()).unwrap());
+    world.driver.connect(id, target);
+    assert_eq!(world.until_connected(id), Err(Errno::AGAIN));
+    assert!(world.close(id).is_empty());
+    world.finish();
+}
+
+fn accepts_on_unix_sockets<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (_folder, path) = unix_path();
+    let listener = world.adopt(UnixListener::bind(&path).unwrap());
+    world.driver.accept(listener);
+    for _ in 0..3 {
+        let mut peer = UnixStream::connect(&path).unwrap();
+        let socket = world.until_accepted(listener);
+        sockets::set_accepted_stream(&socket).unwrap();
+        assert_eq!((sockets::peer_addr(&socket), sockets::local_addr(&socket)), (Ok(sockets::UNIX), Ok(sockets::UNIX)));
+        let id = world.adopt_stream(socket);
+        peer.write_all(b"question").unwrap();
+        assert_eq!(world.receive_one_by_one(id, 8), b"question");
+        let segments = vec![world.segment(b"ans"), world.segment(b"wer")];
+        world.send_all(id, segments);
+        world.close(id);
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"answer");
+    }
+    world.driver.pause(listener);
+    assert_eq!(world.until_accept_failed(listener), Errno::CANCELED);
+    let _peer = UnixStream::connect(&path).unwrap();
+    world.assert_quiet();
+    world.driver.accept(listener);
+    world.until_accepted(listener);
+    assert!(world.close(listener).is_empty());
+    world.finish();
+}
+
+fn a_dialed_stream_ends_like_an_accepted_one<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (listener, address) = listening();
+    for abort in [false, true] {
+        let id = world.adopt_stream(sockets::to_dial(address).unwrap());
+        world.driver.connect(id, address);
+        let local = world.until_connected(id).unwrap();
+        let (mut peer, from) = listener.accept().unwrap();
+        assert_eq!(local, from);
+        peer.write_all(b"hello").unwrap();
+        assert_eq!(world.receive_one_by_one(id, 5), b"hello");
+        if abort {
+            world.driver.abort(id);
+            world.until(|done| matches!(done, Done::Closed { socket } if *socket == id));
+            assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        } else {
+            assert!(world.close(id).is_empty());
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        }
+    }
+    drop(listener);
+    let id = world.adopt_stream(sockets::to_dial(address).unwrap());
+    world.driver.connect(id, address);
+    assert_eq!(world.until_connected(id), Err(Errno::CONNREFUSED));
+    assert!(world.close(id).is_empty());
     world.finish();
 }
