@@ -287,11 +287,15 @@ pub(crate) async fn node_info(supervisor: &Supervisor) -> Result<NodeInfo, Error
 }
 
 async fn health(State(api): State<Api>) -> Json<HealthInfo> {
-    let node = api.node();
+    Json(health_info(api.node()).await)
+}
+
+/// Whether a node does what it shall.
+pub(crate) async fn health_info(node: &Arc<Node>) -> HealthInfo {
     let answers = crate::health::engine_answers(node).await;
     let engine = EngineHealth { answers, brief: brief(node, node.engine_now().as_deref()) };
     let listeners = node.desired().listeners.iter().map(|row| listener_info(node, row)).collect();
-    Json(crate::health::info(node.name(), engine, listeners, Vec::new(), Vec::new(), Vec::new()))
+    crate::health::info(node.name(), engine, listeners, Vec::new(), Vec::new(), Vec::new())
 }
 
 async fn stop(State(api): State<Api>) -> Answer<Stopped> {

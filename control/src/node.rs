@@ -11,6 +11,7 @@ use crate::engine_link::{CommandError, Dump, DumpedLink, EngineLink, EngineReady
 use crate::error::{Attempt, AttemptFailure, Error};
 use crate::home::NodeDir;
 use crate::messages::Waiting;
+use crate::process::systemd::Sockets;
 use crate::resolve::bind_listener;
 use crate::store::node::{
     CHANNEL_LISTENERS_MAX, CHANNELS_MASK, CONSUMERS_MAX, FLOW_CONTROL_INITIATED, LISTENERS_MAX, SERVICES_MAX,
@@ -112,6 +113,8 @@ pub(crate) struct Node {
     pub(crate) waiting: Waiting,
     pub(crate) channels: Channels,
     pub(crate) restarts: AtomicU32,
+    /// Listening sockets that the service manager opened.
+    pub(crate) activated: Sockets,
     store: tokio::sync::Mutex<NodeStore>,
     desired: Mutex<Desired>,
     /// By the bit of the listener.
@@ -121,7 +124,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(dir: NodeDir, store: NodeStore) -> Result<Arc<Node>, Error> {
+    pub(crate) fn new(dir: NodeDir, store: NodeStore, activated: Sockets) -> Result<Arc<Node>, Error> {
         Ok(Arc::new(Node {
             channels: Channels::new(&dir),
             dir,
@@ -131,6 +134,7 @@ impl Node {
             initiated_flow_control: store.initiated_flow_control()?,
             waiting: Waiting::default(),
             restarts: AtomicU32::new(0),
+            activated,
             desired: Mutex::new(Desired::load(&store)?),
             store: tokio::sync::Mutex::new(store),
             kept: Mutex::default(),

@@ -492,7 +492,7 @@ impl World {
 
     /// A control process; `adopts` the engine that was started last.
     pub(crate) async fn control(&self, adopts: bool) -> (Arc<Node>, Arc<Supervisor>) {
-        let node = Node::new(self.dir.clone(), NodeStore::open(&self.dir).unwrap()).unwrap();
+        let node = Node::new(self.dir.clone(), NodeStore::open(&self.dir).unwrap(), Default::default()).unwrap();
         let (engines, started) = (self.engines.clone(), self.started.clone());
         let adopt = Mutex::new(adopts);
         let start: Start = Box::new(move |_, _| {

@@ -1,5 +1,6 @@
 //! The control process, from its first line to its last.
 
+use super::systemd::{self, Sockets};
 use super::{ControlStart, NodeOptions, Readiness};
 use crate::api::NodeStatus;
 use crate::error::Error;
@@ -44,7 +45,7 @@ pub fn run(home: &Home, name: &NodeName) -> Result<(), Error> {
         let _ = rustix::stdio::dup2_stdin(&null);
     }
     let _ = std::env::set_current_dir("/");
-    let outcome = live(home, name, start, Place::Background);
+    let outcome = live(home, name, start, Place::Background, Sockets::default());
     if let Err(error) = outcome {
         tracing::error!(%error, "the control process ends");
         tell(&Readiness::Error(error.report()));
@@ -54,12 +55,13 @@ pub fn run(home: &Home, name: &NodeName) -> Result<(), Error> {
 }
 
 /// Runs the control process of a node inside this one, with its log on standard error, until a signal ends it, or the
-/// end of standard input if `exit_on_eof` says so.
+/// end of standard input if `exit_on_eof` says so. It may be the main process of a service ([`super::systemd`]).
 ///
 /// # Errors
 /// Those of starting a node.
 pub fn run_in_foreground(home: &Home, name: &NodeName, start: ControlStart, exit_on_eof: bool) -> Result<(), Error> {
-    live(home, name, start, Place::Foreground { exit_on_eof })
+    let activated = Sockets::passed()?;
+    live(home, name, start, Place::Foreground { exit_on_eof }, activated)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +97,7 @@ fn tell(readiness: &Readiness) {
     }
 }
 
-fn live(home: &Home, name: &NodeName, start: ControlStart, place: Place) -> Result<(), Error> {
+fn live(home: &Home, name: &NodeName, start: ControlStart, place: Place, activated: Sockets) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -106,10 +108,13 @@ fn live(home: &Home, name: &NodeName, start: ControlStart, place: Place) -> Resu
         errno: error.raw_os_error().unwrap_or(0),
     })?;
     let lived = runtime.block_on(async {
-        let mut control = begin(home, name, start, place).await?;
-        if place == Place::Background {
-            let info = api_server::node_info(&control.supervisor).await?;
-            tell(&Readiness::Ready(Box::new(info)));
+        let mut control = begin(home, name, start, place, activated).await?;
+        match place {
+            Place::Background => {
+                let info = api_server::node_info(&control.supervisor).await?;
+                tell(&Readiness::Ready(Box::new(info)));
+            }
+            Place::Foreground { .. } => systemd::ready(control.supervisor.node()).await,
         }
         // Who waited to start, stop or delete the node may do so now.
         control.change.take();
@@ -130,7 +135,13 @@ struct Control {
 }
 
 /// Everything up to the moment at which the node is what was asked for. What fails leaves nothing behind.
-async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) -> Result<Control, Error> {
+async fn begin(
+    home: &Home,
+    name: &NodeName,
+    start: ControlStart,
+    place: Place,
+    activated: Sockets,
+) -> Result<Control, Error> {
     let rules = match &start.create {
         Some(options) => options.check()?,
         None => None,
@@ -150,7 +161,10 @@ async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) 
     }
     // Before anything is written: a listener that cannot be is the likeliest reason to fail.
     let bound = match &start.create {
-        Some(options) => bind_first(options, is_new).await?,
+        Some(options) => match activated.take_listener()? {
+            Some(bound) => Some(bound),
+            None => bind_first(options, is_new).await?,
+        },
         None => None,
     };
 
@@ -175,7 +189,7 @@ async fn begin(home: &Home, name: &NodeName, start: ControlStart, place: Place) 
             }
         }
     }
-    let begun = begin_locked(home, &dir, start, rules, bound, is_new, place).await;
+    let begun = begin_locked(home, &dir, start, Prepared { rules, bound, activated }, is_new, place).await;
     match begun {
         Ok((supervisor, listener)) => Ok(Control { supervisor, listener, _life: life, change: Some(change) }),
         Err(error) => {
@@ -207,12 +221,19 @@ async fn bind_first(options: &NodeOptions, is_new: bool) -> Result<Option<(Owned
     bind_listener(to_listen(address).await?).map(Some)
 }
 
+/// What was checked and opened before anything is written.
+struct Prepared {
+    rules: Option<Vec<TransitRule>>,
+    /// The node's own listener.
+    bound: Option<(OwnedFd, std::net::SocketAddr)>,
+    activated: Sockets,
+}
+
 async fn begin_locked(
     home: &Home,
     dir: &NodeDir,
     start: ControlStart,
-    rules: Option<Vec<TransitRule>>,
-    bound: Option<(OwnedFd, std::net::SocketAddr)>,
+    prepared: Prepared,
     is_new: bool,
     place: Place,
 ) -> Result<(Arc<Supervisor>, UnixListener), Error> {
@@ -231,7 +252,7 @@ async fn begin_locked(
     store.begin()?;
     let mut kept = None;
     if let Some(options) = &start.create {
-        kept = apply_options(&mut store, options, rules, bound)?;
+        kept = apply_options(&mut store, options, prepared.rules, prepared.bound)?;
     }
     if is_new {
         // Known before it has an engine: no engine ever runs for a node that nobody can see, wherever this is cut off.
@@ -242,7 +263,7 @@ async fn begin_locked(
         let identity = Identities::open(home)?.named_or_created(Some(identity))?;
         SharedStore::open(home)?.set_node_identity(dir.name(), &identity.identifier)?;
     }
-    let node = Node::new(dir.clone(), store)?;
+    let node = Node::new(dir.clone(), store, prepared.activated)?;
     if let Some((bit, socket)) = kept {
         node.keep(bit, socket);
     }
@@ -331,9 +352,15 @@ impl Control {
         let watching = tokio::spawn(async move { watching.watch().await });
         let serving = tokio::spawn(api_server::serve(self.listener, self.supervisor.clone(), ended.clone()));
         let mut end = ended.subscribe();
+        let managed = self.supervisor.node().clone();
+        let managing = matches!(place, Place::Foreground { .. })
+            .then(|| tokio::spawn(async move { systemd::watch(&managed).await }));
         tokio::select! {
             why = told_to_end(place) => {
                 tracing::info!(why, "the node ends");
+                if managing.is_some() {
+                    systemd::stopping();
+                }
                 self.supervisor.stop().await;
                 ended.send_replace(true);
             }
@@ -343,6 +370,9 @@ impl Control {
             tracing::error!(%error, "the API failed");
         }
         watching.abort();
+        if let Some(managing) = managing {
+            managing.abort();
+        }
         tracing::info!("control ends");
     }
 }

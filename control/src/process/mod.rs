@@ -3,6 +3,7 @@
 pub mod control_process;
 pub mod spawn;
 pub mod stop;
+pub(crate) mod systemd;
 pub mod undumpable;
 
 use crate::api::NodeInfo;

@@ -7,7 +7,7 @@
 //!
 //! Readiness comes back through a pipe: who waits reads until the line or the end of the file, whichever comes.
 
-use super::{ControlStart, Readiness};
+use super::{ControlStart, Readiness, systemd};
 use crate::api::NodeInfo;
 use crate::error::Error;
 use crate::home::{Home, NodeDir, NodeName, open_private_file};
@@ -17,7 +17,7 @@ use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The hidden subcommand of the control process; `--node NAME` follows.
@@ -36,8 +36,7 @@ const READINESS_BYTES_MAX: u64 = 4 << 20;
 /// What the control process reports; [`Error::CannotStart`]; [`Error::ControlDied`].
 pub fn start_control(home: &Home, name: &NodeName, start: &ControlStart) -> Result<NodeInfo, Error> {
     let program = program();
-    let spawned = Command::new(&program)
-        .arg0("ockam")
+    let spawned = command(&program)
         .args([CONTROL_SUBCOMMAND, "--node", name.as_str(), "--home"])
         .arg(home.path())
         .env("OCKAM_HOME", home.path())
@@ -89,9 +88,8 @@ pub(crate) fn spawn_engine(dir: &NodeDir, settings: &Settings) -> Result<Spawned
     };
     let (ours, theirs) = pair().map_err(|errno: rustix::io::Errno| cannot_start(program.clone(), &errno.into()))?;
 
-    let mut command = Command::new(&program);
+    let mut command = command(&program);
     command
-        .arg0("ockam")
         // It would let whoever sets it have AES computed without the processor's instructions.
         .env_remove("OPENSSL_ia32cap")
         .arg(ENGINE_SUBCOMMAND)
@@ -107,6 +105,16 @@ pub(crate) fn spawn_engine(dir: &NodeDir, settings: &Settings) -> Result<Spawned
     }
     let spawned = command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::from(log)).spawn();
     Ok(SpawnedEngine { child: spawned.map_err(|error| cannot_start(program, &error))?, socket: ours })
+}
+
+/// A process of a node. It is not the main process of a service, whatever this one is.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg0("ockam");
+    for variable in systemd::VARIABLES {
+        command.env_remove(variable);
+    }
+    command
 }
 
 /// This program. When its file was replaced by an upgrade, the kernel still has the image that runs.
