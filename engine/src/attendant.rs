@@ -4,12 +4,15 @@
 //! their answers, and shows everything to the next control that attaches ([`Command::Dump`]). It blocks in `poll` and
 //! does nothing while nothing happens.
 
+mod portals;
+
 use crate::clock::now_ms;
 use crate::config::ORPHAN_LIMIT;
 use crate::core::mesh::{FromCore, LinkDump, Mesh, ToCore};
 use crate::io::sockets;
 use crate::path::bucket::Bucket;
 use crate::path::channel::{Channel, read_way};
+use crate::path::tables::Connection;
 use foldhash::{HashMap, HashMapExt};
 use ockam_crypto::{Opener, Sealer, Secret};
 use ockam_engine_abi::notice::ChannelTraffic;
@@ -18,6 +21,7 @@ use ockam_engine_abi::{
     ABI_VERSION, COOKIE_BYTES_MAX, ChannelEnd, Command, FLOW_CONTROLS_MAX, Notice, Refusal, Target,
     socket as abi_socket,
 };
+use portals::Inlet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
@@ -63,6 +67,9 @@ pub struct Attendant {
     next: Option<(OwnedFd, u64)>,
     listeners: BTreeMap<u32, Listener>,
     addresses: BTreeMap<Vec<u8>, Address>,
+    inlets: BTreeMap<u32, Inlet>,
+    /// What the ways of relays begin with, by the relays' names.
+    relays: HashMap<Vec<u8>, Box<[u8]>>,
     channels: BTreeMap<u32, Installed>,
     /// Channels by the names of their encryptor and their decryptor.
     channel_names: HashMap<Box<[u8]>, u32>,
@@ -151,6 +158,8 @@ impl Attendant {
             next: None,
             listeners: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            inlets: BTreeMap::new(),
+            relays: HashMap::new(),
             channels: BTreeMap::new(),
             channel_names: HashMap::new(),
             next_end_ms: u64::MAX,
@@ -354,7 +363,9 @@ impl Attendant {
             }
             Command::SetAddress { request, address, target, reachable, cookie } => {
                 let valid = !address.0.is_empty() && address.0.len() <= 255 && cookie.0.len() <= COOKIE_BYTES_MAX;
-                if !valid {
+                // These have commands of their own.
+                let special = matches!(target, Target::Outlet | Target::Relay);
+                if !valid || special {
                     self.refuse(request, Refusal::Invalid);
                 } else if self.channel_names.contains_key(&*address.0) {
                     self.refuse(request, Refusal::Exists);
@@ -362,6 +373,7 @@ impl Attendant {
                     self.refuse(request, Refusal::Limit);
                 } else {
                     let serial = self.number();
+                    self.forget_relay(&address.0);
                     self.addresses.insert(address.0.clone(), Address { target, reachable, serial, cookie });
                     let address: Arc<[u8]> = address.0.into();
                     let handshake = (target == Target::Handshake).then(Arc::default);
@@ -373,6 +385,7 @@ impl Attendant {
             }
             Command::ClearAddress { request, address } => match self.addresses.remove(&address.0) {
                 Some(Address { serial, .. }) => {
+                    self.forget_relay(&address.0);
                     let address: Arc<[u8]> = address.0.into();
                     self.order_all(request, |request| ToCore::Clear { request, address: address.clone(), serial });
                 }
@@ -392,11 +405,11 @@ impl Attendant {
                 Some(_) => self.retire(request, channel, close),
                 None => self.refuse(request, Refusal::Unknown),
             },
-            Command::SetOutlet { request, .. }
-            | Command::SetRelay { request, .. }
-            | Command::AddInlet { request, .. }
-            | Command::RouteInlet { request, .. }
-            | Command::RemoveInlet { request, .. } => self.refuse(request, Refusal::Invalid),
+            command @ (Command::SetOutlet { .. }
+            | Command::SetRelay { .. }
+            | Command::AddInlet { .. }
+            | Command::RouteInlet { .. }
+            | Command::RemoveInlet { .. }) => self.obey_about_portals(command, descriptor),
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, limit_ms, release_ports } => {
                 if release_ports {
@@ -404,6 +417,7 @@ impl Attendant {
                     for listener in self.listeners.values() {
                         let _ = rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both);
                     }
+                    self.release_inlet_ports();
                 }
                 self.expect(request, usize::MAX);
                 for core in 0..self.mesh.cores.len() as u8 {
@@ -473,7 +487,7 @@ impl Attendant {
         let installed =
             Installed { channel: channel.clone(), serial, cookie, expires_ms, is_carried, orphaned_ms: None };
         self.channels.insert(number, installed);
-        self.mesh.channels.fetch_add(1, Ordering::SeqCst);
+        self.mesh.carried.fetch_add(1, Ordering::SeqCst);
         // What its way begins with may have gone before anybody looked for this channel.
         self.mesh.link_closed();
         let asked = self.expect(request, self.mesh.cores.len());
@@ -490,7 +504,7 @@ impl Attendant {
         self.channel_names.remove(&channel.decryptor);
         // Those that it carried end with it.
         self.mesh.link_closed();
-        self.mesh.channels.fetch_sub(1, Ordering::SeqCst);
+        self.mesh.carried.fetch_sub(1, Ordering::SeqCst);
         if close {
             let core = channel.egress().map_or(0, |link| link.core());
             self.order(core, ToCore::SealClose { channel: channel.clone() });
@@ -506,6 +520,7 @@ impl Attendant {
             return;
         }
         if links_closed {
+            self.end_relays();
             let gone: Vec<u32> = self
                 .channels
                 .values()
@@ -556,7 +571,10 @@ impl Attendant {
     /// The link with this local address.
     fn link_at(&self, name: &[u8]) -> Option<ockam_engine_abi::LinkId> {
         let address: [u8; 32] = name.try_into().ok()?;
-        self.mesh.directory.read().expect("no writer panics").get(&address).copied()
+        match self.mesh.directory.read().expect("no writer panics").get(&address)? {
+            Connection::Link(link) => Some(*link),
+            Connection::Portal(_) => None,
+        }
     }
 
     fn greet(&mut self, theirs: u32) -> Result<(), Parted> {
@@ -600,7 +618,7 @@ impl Attendant {
         if flow_control >= FLOW_CONTROLS_MAX || cookie.0.len() > COOKIE_BYTES_MAX {
             return Err((Refusal::Invalid, 0));
         }
-        if self.listeners.contains_key(&number) {
+        if self.listeners.contains_key(&number) || self.inlets.contains_key(&number) {
             return Err((Refusal::Exists, 0));
         }
         if self.listeners.len() >= crate::config::LISTENERS_MAX {
@@ -651,6 +669,7 @@ impl Attendant {
         for (notice, socket) in listeners {
             self.tell(&notice, socket);
         }
+        self.dump_inlets(request);
         let addresses: Vec<_> = self
             .addresses
             .iter()

@@ -103,10 +103,32 @@ pub const EGRESS_LOW: usize = 256 * 1024;
 /// Most elements of one vectored send.
 pub const SEND_SEGMENTS_MAX: usize = 64;
 
+/// What a portal connection between our nodes may be sent before its application has taken anything, in bytes. One
+/// payload may end beyond it, so that it keeps at most twice this.
+pub const PORTAL_WINDOW_MIN: u32 = 128 * 1024;
+/// The most by which what it is sent may be ahead of what its application has taken.
+pub const PORTAL_WINDOW_MAX: u32 = 16 * 1024 * 1024;
+/// Bytes by which all windows together may be above [`PORTAL_WINDOW_MIN`].
+pub const PORTAL_WINDOWS_MAX: u64 = 256 * 1024 * 1024;
+/// A portal connection that has this much waiting in slots gets the rest copied to memory of its own.
+pub const PORTAL_QUEUE_MAX: usize = 512 * 1024;
+/// The same in segments.
+pub const PORTAL_QUEUE_SEGMENTS: usize = 8;
+/// Size of the pieces of that memory.
+pub const PORTAL_KEEP_PIECE: usize = 64 * 1024;
+
 /// Links of one core.
 pub const LINKS_MAX: usize = 16 * 1024;
 /// Listeners of a node.
 pub const LISTENERS_MAX: usize = 63;
+/// Inlets of a node.
+pub const INLETS_MAX: usize = 1024;
+/// Portal connections of one core; the rest of [`LINKS_MAX`] is for links.
+pub const PORTALS_MAX: usize = LINKS_MAX - 2048;
+/// Connections of one inlet that wait for a way.
+pub const INLET_WAITING_MAX: usize = 1024;
+/// Addresses of a relay's way.
+pub const RELAY_WAY_MAX: usize = 32;
 /// Local addresses that control may set.
 pub const ADDRESSES_MAX: usize = 64 * 1024;
 /// Channels of a node.
@@ -134,6 +156,8 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 pub const PREAMBLE_LIMIT: Duration = Duration::from_secs(10);
 /// A dialed address must be a node within this: resolution, connection and preamble.
 pub const DIAL_LIMIT: Duration = Duration::from_secs(5);
+/// An outlet must answer a new connection within this: it dials its targets, [`DIAL_LIMIT`] for each.
+pub const PONG_LIMIT: Duration = Duration::from_secs(20);
 /// A frame must be complete within this and one second per [`FRAME_RATE_MIN`] bytes of its length.
 pub const FRAME_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes per second, see [`FRAME_LIMIT`].
@@ -156,4 +180,5 @@ pub const NOTICES_PER_SECOND: u32 = 64;
 
 const _: () = assert!(KERNEL_SLOTS_MAX.is_power_of_two() && KERNEL_SLOTS_MIN <= KERNEL_SLOTS_MAX);
 const _: () = assert!(SLOT_BYTES.is_multiple_of(4096) && SLOT_HEAD > 128 * 1024 + 164);
+const _: () = assert!(PORTAL_WINDOW_MIN as usize == SLOT_BODY && PORTAL_KEEP_PIECE <= SLOT_BODY);
 const _: () = assert!(COPY_MAX + HEAD_BYTES_MAX <= SLOT_BODY);

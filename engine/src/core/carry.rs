@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   on_frame ─► carry ─► carry_out ─► route (pure)
-//!                 ▲          │  Send, Dial, Seal ─► composed ─► dispatch
+//!                 ▲          │  Send, Dial, Seal, Relay ─► composed ─► dispatch
+//!                 │          │  Portal ─► say_to_portal; Outlet ─► on_outlet
 //!                 │          │  Punt, Park, Drop
 //!                 └── open ◄─┘  Open: the message inside takes the next round
 //! ```
@@ -10,20 +11,24 @@
 use super::egress::Composed;
 use super::link::{Link, Waiting};
 use super::mesh::FromCore;
+use super::portals::Said;
 use super::{Blocker, Core};
 use crate::config::{
-    LAYERS_MAX, NOTICE_BURST, NOTICE_QUEUE, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST, PUNT_SMALL,
-    PUNTS_PER_SECOND,
+    COPY_MAX, LAYERS_MAX, NOTICE_BURST, NOTICE_QUEUE, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST,
+    PUNT_SMALL, PUNTS_PER_SECOND, RELAY_WAY_MAX,
 };
 use crate::io::driver::Driver;
 use crate::io::pool::Slot;
-use crate::path::channel::Channel;
+use crate::path::channel::{Channel, Way};
 use crate::path::route::{Body, Ingress, Verdict, route};
-use crate::path::tables::{LinkAddress, ReplyKey};
-use crate::path::trail::Walk;
+use crate::path::tables::{LinkAddress, Place, ReplyKey};
+use crate::path::trail::{FRONT_MAX, Walk};
+use arrayvec::ArrayVec;
 use ockam_engine_abi::{Counter, DropReason, LinkId, Notice};
+use ockam_wire::portal::PortalMessage;
 use ockam_wire::undeliverable::{self, Offer};
-use ockam_wire::{FRAME_MAX, Measured, Message, Outgoing, Route, RouteParts};
+use ockam_wire::{AddressRef, FRAME_MAX, Measured, Message, Outgoing, ROUTE_MAX, Route, RouteParts};
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,15 +39,31 @@ pub(super) struct Source {
     pub(super) address: LinkAddress,
     flow_control: u8,
     peer: IpAddr,
+    /// Whether it is the connection of an application, which is inside this node.
+    is_portal: bool,
 }
 
 impl Source {
     pub(super) fn of(link: &Link) -> Self {
-        Source { link: link.id, address: link.address, flow_control: link.flow_control, peer: link.peer.ip() }
+        Source {
+            link: link.id,
+            address: link.address,
+            flow_control: link.flow_control,
+            peer: link.peer.ip(),
+            is_portal: link.portal().is_some(),
+        }
+    }
+
+    /// Whether it is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.is_portal || self.peer.is_loopback()
     }
 
     fn ingress(&self) -> Ingress<'_> {
-        let Source { link, address, flow_control, peer } = self;
+        let Source { link, address, flow_control, peer, is_portal } = self;
+        if *is_portal {
+            return Ingress::Inside;
+        }
         Ingress::Link { link: *link, address, flow_control: *flow_control, peer: *peer }
     }
 }
@@ -54,6 +75,19 @@ pub(super) struct Arrival<'a> {
     pub(super) source: Option<&'a Source>,
     /// Where in its slot the frame begins. From here on the slot is this frame's to change.
     pub(super) start: usize,
+    /// See [`Arrival::was_refused`].
+    refused: Cell<bool>,
+}
+
+impl<'a> Arrival<'a> {
+    pub(super) fn new(source: Option<&'a Source>, start: usize) -> Self {
+        Arrival { source, start, refused: Cell::new(false) }
+    }
+
+    /// Whether what arrived was dropped, as far as this core knows.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused.get()
+    }
 }
 
 /// A message in a slot: the frame's own, or one that came out of a channel.
@@ -72,11 +106,16 @@ pub(super) enum Outcome {
     Leaves { link: LinkId, reply: Option<ReplyKey>, composed: Composed },
     /// It is to be sealed on another core.
     Crosses { channel: Arc<Channel>, link: LinkId, composed: Composed },
+    /// It says these bytes to a connection of an application.
+    Bytes { link: LinkId, data: Range<usize>, number: Option<u16> },
     /// It is to be sealed where its payload lies.
     InPlace(super::channels::InPlace),
     /// Its payload is a record of this channel; beside it the encoded addresses of the way that it came.
     Record { channel: Arc<Channel>, record: Range<usize>, back: Range<usize> },
 }
+
+/// Most addresses in front of what is left of a relayed message's route.
+const RELAY_FRONT_MAX: usize = RELAY_WAY_MAX + FRONT_MAX;
 
 /// Why a chunk is not read further.
 pub(super) enum Stop {
@@ -139,6 +178,17 @@ impl<D: Driver> Core<D> {
                     self.dispatch_to_channel(channel, link, segments);
                     return Ok(());
                 }
+                Outcome::Bytes { link, data, number } => {
+                    let segment = if data.len() <= COPY_MAX {
+                        self.counters.add(Counter::BytesCopied, data.len() as u64);
+                        let copied = self.write(data.len(), |out| out.copy_from_slice(slot.bytes(data)));
+                        copied.expect("room was made sure of")
+                    } else {
+                        self.pool.share(slot, data)
+                    };
+                    self.say_to_portal(link, Said::Bytes { segment, number });
+                    return Ok(());
+                }
                 Outcome::InPlace(plan) => {
                     return self.seal_in_place(plan, slot).map_err(|stop| (stop, layer));
                 }
@@ -173,7 +223,7 @@ impl<D: Driver> Core<D> {
                 let replies = &self.links[source.link.index()].replies;
                 route(&self.tables, source.ingress(), replies, &message, &mut walk)
             }
-            (None, None) => route(&self.tables, Ingress::Control, &self.no_replies, &message, &mut walk),
+            (None, None) => route(&self.tables, Ingress::Inside, &self.no_replies, &message, &mut walk),
         };
         let payload = |answer| match answer {
             Body::Same => {
@@ -204,6 +254,42 @@ impl<D: Driver> Core<D> {
                         return Ok(outcome);
                     }
                     Err(reason) => self.refuse(arrival, layer, &message, reason, 1),
+                }
+            }
+            Verdict::Relay { way, body: answer, reply } => {
+                let way = way.clone();
+                return self.relay(arrival, layer, &message, &walk, &way, payload(answer), reply);
+            }
+            Verdict::Portal { link } => {
+                let said = match PortalMessage::parse(message.payload) {
+                    Some(PortalMessage::Payload { data: [], .. } | PortalMessage::Ping { .. }) => {
+                        return Ok(Outcome::Done);
+                    }
+                    Some(PortalMessage::Payload { data, counter: number }) => {
+                        self.room_on(arrival, link)?;
+                        if data.len() <= COPY_MAX && !self.has_scribe_room(data.len()) {
+                            return Err(Stop::Blocked(Blocker::Slots));
+                        }
+                        let at = layer.range.start + offset_in(body, data);
+                        return Ok(Outcome::Bytes { link, data: at..at + data.len(), number });
+                    }
+                    Some(PortalMessage::Pong { credit }) => {
+                        Said::Pong { credit, onward: encode_way_back(walk.back.parts()) }
+                    }
+                    Some(PortalMessage::Disconnect { broken }) => Said::Disconnect { broken },
+                    Some(PortalMessage::End { total }) => Said::End { total },
+                    Some(PortalMessage::Credit { limit }) => Said::Credit { limit },
+                    None => {
+                        self.refuse(arrival, layer, &message, DropReason::BadPayload, 1);
+                        return Ok(Outcome::Done);
+                    }
+                };
+                self.say_to_portal(link, said);
+            }
+            Verdict::Outlet { name } => {
+                let in_channel = layer.channel.is_some();
+                if let Err(reason) = self.on_outlet(arrival, in_channel, name, message.payload, walk.back.parts()) {
+                    self.refuse(arrival, layer, &message, reason, 1);
                 }
             }
             Verdict::Open { channel } => {
@@ -292,13 +378,13 @@ impl<D: Driver> Core<D> {
             return self.undelivered(request, DropReason::BadPayload, 1);
         };
         let all_left = message.onward.len().clamp(1, 255) as u8;
-        let inside = Arrival { source: None, start: 0 };
+        let inside = Arrival::new(None, 0);
         let mut walk = Walk::of(&message);
         let payload = |body| match body {
             Body::Same => Payload::Apart(message.payload),
             Body::Uppercase(upper) => Payload::Uppercase(upper),
         };
-        match route(&self.tables, Ingress::Control, &self.no_replies, &message, &mut walk) {
+        match route(&self.tables, Ingress::Inside, &self.no_replies, &message, &mut walk) {
             Verdict::Send { link, body, reply, .. } => {
                 let payload = payload(body);
                 let outgoing = outgoing(&message, &walk, payload.len());
@@ -329,8 +415,12 @@ impl<D: Driver> Core<D> {
                     Err(_) => self.undelivered(request, DropReason::PuntLimit, all_left),
                 }
             }
-            Verdict::Open { .. } | Verdict::Park { .. } => {
-                self.carry_copy(bytes);
+            Verdict::Open { .. }
+            | Verdict::Park { .. }
+            | Verdict::Relay { .. }
+            | Verdict::Portal { .. }
+            | Verdict::Outlet { .. } => {
+                self.carry_copy_or_drop(bytes);
                 self.say(FromCore::Applied { request });
             }
             Verdict::Punt { body } => {
@@ -344,18 +434,77 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// Carries a message that lies in no slot, as if it came from inside.
-    pub(super) fn carry_copy(&mut self, message: &[u8]) {
+    /// A message that goes on along a relay's way (`wire.md` G.1).
+    #[allow(clippy::too_many_arguments, reason = "all of them are of the one message")]
+    fn relay(
+        &mut self,
+        arrival: &Arrival<'_>,
+        layer: &Layer,
+        message: &Message<'_>,
+        walk: &Walk<'_>,
+        way: &Way,
+        payload: Payload<'_>,
+        reply: Option<ReplyKey>,
+    ) -> Result<Outcome, Stop> {
+        let rest = walk.onward.parts();
+        let mut front: ArrayVec<AddressRef<'_>, RELAY_FRONT_MAX> = ArrayVec::new();
+        let way_on = way.rest.onward();
+        let fits = way_on.iter().chain(rest.front.iter().copied()).all(|address| front.try_push(address).is_ok());
+        let onward = RouteParts { front: &front, rest: rest.rest };
+        if !fits || way_on.len() + walk.onward.len() > ROUTE_MAX {
+            self.refuse(arrival, layer, message, DropReason::RouteTooLong, walk.left());
+            return Ok(Outcome::Done);
+        }
+        let return_route = walk.back.parts();
+        let outgoing =
+            Outgoing { onward, return_route, payload_len: payload.len(), tracing: message.tracing }.measure();
+        let refused = match self.tables.find(&way.first) {
+            Some(Place::Link(link)) => {
+                self.room_on(arrival, link)?;
+                if outgoing.body_len() <= FRAME_MAX {
+                    let composed = self.compose(link, &outgoing, payload).ok_or(Stop::Blocked(Blocker::Slots))?;
+                    self.counters.add(Counter::FramesRelayed, 1);
+                    let reply = reply.filter(|key| *key != ReplyKey::Link(link));
+                    return Ok(Outcome::Leaves { link, reply, composed });
+                }
+                DropReason::GrewTooLarge
+            }
+            Some(Place::Encryptor(channel)) => {
+                let channel = channel.clone();
+                match self.seal(arrival, channel, reply, &outgoing, payload)? {
+                    Ok(outcome) => {
+                        self.counters.add(Counter::FramesRelayed, 1);
+                        return Ok(outcome);
+                    }
+                    Err(reason) => reason,
+                }
+            }
+            _ => DropReason::LinkClosed,
+        };
+        self.refuse(arrival, layer, message, refused, walk.left());
+        Ok(Outcome::Done)
+    }
+
+    /// Carries a message that lies in no slot, as if it came from inside. Gives whether it was not refused, as far as this
+    /// core knows; `None` when there was no slot for it.
+    pub(super) fn carry_copy(&mut self, message: &[u8]) -> Option<bool> {
         let small = self.pool.small();
         let slot = if message.len() <= small.head + small.body { self.pool.take() } else { self.pool.take_large() };
-        let Some(mut slot) = slot else { return self.counters.add(DropReason::PuntLimit, 1) };
+        let mut slot = slot?;
         self.counters.add(Counter::BytesCopied, message.len() as u64);
         slot.bytes_mut(0..message.len()).copy_from_slice(message);
         let layer = Layer { channel: None, range: 0..message.len() };
-        if self.carry(&Arrival { source: None, start: 0 }, &mut slot, layer).is_err() {
+        let arrival = Arrival::new(None, 0);
+        let carried = self.carry(&arrival, &mut slot, layer);
+        self.pool.put(slot);
+        carried.is_ok().then(|| !arrival.was_refused())
+    }
+
+    /// The same for what is lost when there is no slot for it.
+    pub(super) fn carry_copy_or_drop(&mut self, message: &[u8]) {
+        if self.carry_copy(message).is_none() {
             self.counters.add(DropReason::PuntLimit, 1);
         }
-        self.pool.put(slot);
     }
 
     fn undelivered(&mut self, request: u64, reason: DropReason, left: u8) {
@@ -383,6 +532,7 @@ impl<D: Driver> Core<D> {
     /// Counts a message that is dropped, and tells its sender if it offered to be told.
     fn refuse(&mut self, arrival: &Arrival<'_>, layer: &Layer, message: &Message<'_>, reason: DropReason, left: u8) {
         self.counters.add(reason, 1);
+        arrival.refused.set(true);
         let Some(offer) = message.tracing.and_then(Offer::parse) else { return };
         let way_back = RouteParts { front: &[], rest: message.return_route };
         match (&layer.channel, arrival.source) {
@@ -430,7 +580,7 @@ impl<D: Driver> Core<D> {
         let notice = undeliverable::Notice { token: offer.token, reason: reason as u8, left };
         let text = notice.text();
         let outgoing = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: 0, tracing: Some(&text) };
-        let inside = Arrival { source: None, start: 0 };
+        let inside = Arrival::new(None, 0);
         let sealed = told.then(|| self.seal(&inside, channel, None, &outgoing.measure(), Payload::Apart(&[])));
         match sealed {
             Some(Ok(Ok(outcome))) => {
@@ -448,7 +598,7 @@ fn offset_in(whole: &[u8], part: &[u8]) -> usize {
 }
 
 /// A message that goes nowhere but holds a route, for later.
-fn encode_way_back(route: RouteParts<'_>) -> Box<[u8]> {
+pub(super) fn encode_way_back(route: RouteParts<'_>) -> Box<[u8]> {
     let message = Outgoing { onward: route, return_route: RouteParts::EMPTY, payload_len: 0, tracing: None };
     message.to_frame(&[]).into()
 }

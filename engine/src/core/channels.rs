@@ -277,13 +277,13 @@ impl<D: Driver> Core<D> {
         drop(sealing);
         self.counters.add(Counter::RecordsSealed, 1);
         self.layers += 1;
-        self.carry_copy(&frame[4..]);
+        self.carry_copy_or_drop(&frame[4..]);
         self.layers -= 1;
         Ok(())
     }
 
     /// The link by which the records of a channel leave at last, through the channels that its way begins with.
-    fn last_egress(&self, channel: &Arc<Channel>) -> Option<LinkId> {
+    pub(super) fn last_egress(&self, channel: &Arc<Channel>) -> Option<LinkId> {
         let mut first = channel.sealing().way.first.clone();
         for _ in 0..LAYERS_MAX {
             match self.tables.find(&first)? {
@@ -372,7 +372,7 @@ impl<D: Driver> Core<D> {
         let Some(handshake) = self.tables.install(channel, reachable, serial) else { return true };
         match handshake.take(self.index, &self.mesh.parked_bytes) {
             Ok(parked) => {
-                parked.iter().for_each(|message| self.carry_copy(message));
+                parked.iter().for_each(|message| self.carry_copy_or_drop(message));
                 true
             }
             Err(_) => {

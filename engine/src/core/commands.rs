@@ -1,8 +1,8 @@
 //! What control asked for, as the attendant hands it on.
 
-use super::Core;
 use super::link::Origin;
 use super::mesh::{FromCore, LinkDump, ToCore};
+use super::{Core, Serves};
 use crate::io::driver::Driver;
 use crate::path::tables::ReplyKey;
 use crate::path::transit::TransitRules;
@@ -23,7 +23,31 @@ impl<D: Driver> Core<D> {
     fn on_command(&mut self, command: ToCore) {
         match command {
             ToCore::Listen { request, listener, socket, flow_control } => {
-                self.add_listener(listener, socket, flow_control);
+                self.add_listener(listener, socket, Serves::Links(flow_control));
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::AddInlet { request, inlet, socket, connections } => {
+                self.add_inlet(inlet, connections);
+                if let Some(socket) = socket {
+                    self.add_listener(inlet, socket, Serves::Inlet);
+                }
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::RouteInlet { request, inlet, way, wait_ms } => {
+                self.route_inlet(inlet, way, wait_ms);
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::RemoveInlet { request, inlet } => {
+                self.remove_listener(inlet);
+                self.remove_inlet(inlet);
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::SetOutlet { request, outlet, reachable } => {
+                self.tables.set_outlet(outlet, reachable);
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::SetRelay { request, address, way, reachable, serial } => {
+                self.tables.set_relay(&address, way, reachable, serial);
                 self.say(FromCore::Applied { request });
             }
             ToCore::Unlisten { request, listener } => {
@@ -53,6 +77,7 @@ impl<D: Driver> Core<D> {
                     let _ = handshake.take(self.index, &self.mesh.parked_bytes);
                 }
                 self.links.iter_mut().for_each(|link| link.replies.forget(ReplyKey::Set(serial)));
+                self.remove_outlet(serial);
                 self.say(FromCore::Applied { request });
             }
             ToCore::Install { request, channel, reachable, serial } => {
@@ -65,6 +90,7 @@ impl<D: Driver> Core<D> {
             ToCore::SealClose { channel } => self.seal_close(&channel),
             ToCore::Uninstall { request, channel, serial } => {
                 channel.end();
+                self.carrier_channel_gone(&channel);
                 self.tables.clear(&channel.decryptor);
                 self.tables.clear(&channel.encryptor);
                 for key in [channel.reply_key(), ReplyKey::Set(serial)] {
@@ -78,7 +104,7 @@ impl<D: Driver> Core<D> {
             }
             ToCore::Transmit { request, message } => self.on_transmit(request, &message),
             ToCore::Dump { request } => {
-                let links = self.links.iter().map(|link| describe(request, link)).collect();
+                let links = self.links.iter().filter_map(|link| describe(request, link)).collect();
                 self.say(FromCore::Links { request, links });
             }
             ToCore::Drain { limit_ms } => {
@@ -102,11 +128,12 @@ impl<D: Driver> Core<D> {
     }
 }
 
-fn describe(request: u64, link: &super::link::Link) -> LinkDump {
+fn describe(request: u64, link: &super::link::Link) -> Option<LinkDump> {
     let (origin, cookie, listener) = match &link.origin {
         Origin::Accepted { listener } => (LinkOrigin::Accepted, Vec::new(), Some(*listener)),
         Origin::Dialed { cookie, .. } => (LinkOrigin::Dialed, cookie.to_vec(), None),
         Origin::Transit { .. } => (LinkOrigin::Transit, Vec::new(), None),
+        Origin::Portal(_) => return None,
     };
     let notice = Notice::Link {
         request,
@@ -120,5 +147,5 @@ fn describe(request: u64, link: &super::link::Link) -> LinkDump {
         queued_bytes: link.egress.bytes as u64,
         cookie: cookie.into(),
     };
-    LinkDump { notice, listener }
+    Some(LinkDump { notice, listener })
 }

@@ -3,6 +3,7 @@
 use super::carry::Payload;
 use super::link::State;
 use super::mesh::{Cross, FrameSegments};
+use super::portals::Portal;
 use super::{Core, Scribe};
 use crate::config::{COPY_MAX, SEGMENTS_SHARED_MAX};
 use crate::io::driver::{Driver, SocketId};
@@ -208,7 +209,7 @@ impl<D: Driver> Core<D> {
                 return self.close(index, if reset { CloseReason::Reset } else { CloseReason::SendFailed });
             }
         };
-        self.counters.add(Counter::BytesOut, left as u64);
+        let length = left;
         link.traffic.bytes_out += left as u64;
         link.egress.bytes -= left;
         link.egress.window_bytes += left as u64;
@@ -227,9 +228,17 @@ impl<D: Driver> Core<D> {
             let segment = egress.queue.pop_front().expect("it was just looked at");
             self.release(segment);
         }
-        let link = &self.links[index];
+        if self.links[index].portal().is_some() {
+            self.stream_sent(index, length);
+        } else {
+            self.counters.add(Counter::BytesOut, length as u64);
+        }
+        // What is said by that may have ended it.
+        let Some(link) = self.links.get_mut(index, socket.generation).filter(|link| link.is_open()) else { return };
         if !link.egress.queue.is_empty() {
             self.unsent.push(index);
+        } else if link.egress.bytes > 0 {
+            // It is refilled when there is a slot.
         } else if let State::Flushing(reason) = link.state {
             return self.close(index, reason);
         }
@@ -247,8 +256,12 @@ impl<D: Driver> Core<D> {
     }
 
     /// A link that became full stops its sources; one that is no longer lets them go on.
-    fn tell_if_full(&mut self, index: u32) {
+    pub(super) fn tell_if_full(&mut self, index: u32) {
         let link = &mut self.links[index];
+        // One that has credit holds back its own other end, and nobody else.
+        if link.portal().is_some_and(Portal::is_patient) {
+            return;
+        }
         match link.egress.turned_full() {
             Some(true) => self.mesh.set_full(self.index, index, true),
             Some(false) => {

@@ -24,8 +24,14 @@ impl<D: Driver> Core<D> {
         let head = self.pool.small().head;
         let link = &mut self.links[index];
         link.traffic.bytes_in += length as u64;
-        self.counters.add(Counter::BytesIn, length as u64);
         let range = head..head + length;
+        if link.portal().is_some() {
+            // One receive is over by what it gave.
+            link.ingest.receiving = Receiving::Off;
+            self.counters.add(Counter::PortalBytesIn, length as u64);
+        } else {
+            self.counters.add(Counter::BytesIn, length as u64);
+        }
         if link.ingest.blocked || !link.ingest.parked.is_empty() {
             link.ingest.parked.push_back((slot, range));
         } else {
@@ -63,6 +69,7 @@ impl<D: Driver> Core<D> {
             return;
         }
         match link.state {
+            State::Up if link.portal().is_some() => self.end_of_stream(index),
             State::Up => self.flush_and_close(index, reason),
             State::ExpectPreamble => self.fail_or_close(index, reason, DropReason::NotANode),
             _ => {}
@@ -71,6 +78,7 @@ impl<D: Driver> Core<D> {
 
     /// Links that may go on reading do.
     pub(super) fn resume_links(&mut self) {
+        self.catch_up();
         if !self.blocked.is_empty() {
             self.resume.extend(self.blocked.drain(..));
         }
@@ -95,7 +103,7 @@ impl<D: Driver> Core<D> {
     }
 
     /// The link stops reading until what blocks it does no longer. `unread` is the first thing to read then.
-    fn block(&mut self, index: u32, blocker: Blocker, unread: (Slot, Range<usize>)) {
+    pub(super) fn block(&mut self, index: u32, blocker: Blocker, unread: (Slot, Range<usize>)) {
         self.counters.add(Counter::Pauses, 1);
         let link = &mut self.links[index];
         let (id, socket) = (link.id, link.socket);
@@ -113,6 +121,9 @@ impl<D: Driver> Core<D> {
 
     /// Takes bytes that follow what the link sent before.
     fn consume(&mut self, index: u32, slot: Slot, mut range: Range<usize>) {
+        if self.links[index].portal().is_some() {
+            return self.consume_stream(index, slot, range);
+        }
         if self.links[index].state == State::ExpectPreamble {
             if slot.bytes(range.start..range.start + 1) != [PREAMBLE] {
                 self.pool.put(slot);
@@ -312,7 +323,7 @@ impl<D: Driver> Core<D> {
             Some((channel, range)) => Layer { channel: Some(channel), range },
             None => Layer { channel: None, range },
         };
-        self.carry(&Arrival { source: Some(source), start }, slot, layer).map_err(|(stop, layer)| {
+        self.carry(&Arrival::new(Some(source), start), slot, layer).map_err(|(stop, layer)| {
             if let (Stop::Blocked(_), Layer { channel: Some(channel), range }) = (&stop, layer) {
                 self.links[index].ingest.opened = Some((channel, range));
             }

@@ -2,15 +2,16 @@
 
 use super::link::{Egress, Ingest, Link, Origin, Partial, Receiving, State};
 use super::mesh::FromCore;
-use super::{Core, Listener};
+use super::portals::Portal;
+use super::{Core, Listener, Serves};
 use crate::config::{
-    FRAME_LIMIT, KERNEL_SLOTS_MIN, LINKS_MAX, LISTENERS_MAX, NOTICE_BURST, PREAMBLE_LIMIT, PUNT_BURST, SEND_LIMIT,
-    SWEEP_INTERVAL,
+    FRAME_LIMIT, INLETS_MAX, KERNEL_SLOTS_MIN, LINKS_MAX, LISTENERS_MAX, NOTICE_BURST, PREAMBLE_LIMIT, PUNT_BURST,
+    SEND_LIMIT, SWEEP_INTERVAL,
 };
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
 use crate::path::bucket::Bucket;
-use crate::path::tables::{LinkAddress, Replies};
+use crate::path::tables::{Connection, LinkAddress, Replies};
 use ockam_engine_abi::notice::Traffic;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
 use rustix::io::Errno;
@@ -31,16 +32,16 @@ const STALLED_MS: u64 = 1_000;
 
 impl<D: Driver> Core<D> {
     /// Sockets of a core: its links, and its listeners behind them.
-    pub const SOCKETS_MAX: usize = LINKS_MAX + LISTENERS_MAX + 1;
+    pub const SOCKETS_MAX: usize = LINKS_MAX + LISTENERS_MAX + INLETS_MAX + 1;
 
-    pub(super) fn add_listener(&mut self, number: u32, socket: OwnedFd, flow_control: u8) {
+    pub(super) fn add_listener(&mut self, number: u32, socket: OwnedFd, serves: Serves) {
         let place = self.listeners.iter().position(Option::is_none).unwrap_or_else(|| {
             self.listeners.push(None);
             self.listeners.len() - 1
         });
         // Control numbers its listeners upwards: what was said of an earlier socket does not match this one.
         let id = SocketId { index: (LINKS_MAX + place) as u32, generation: number };
-        self.listeners[place] = Some(Listener { socket: id, number: Some(number), flow_control, retry_ms: None });
+        self.listeners[place] = Some(Listener { socket: id, number: Some(number), serves, retry_ms: None });
         self.driver.adopt(id, socket);
         self.driver.accept(id);
     }
@@ -64,9 +65,10 @@ impl<D: Driver> Core<D> {
     }
 
     pub(super) fn on_accepted(&mut self, listener: SocketId, socket: OwnedFd) {
-        if let Some(Listener { number: Some(number), flow_control, .. }) = self.listener(listener) {
-            let (number, flow_control) = (*number, *flow_control);
-            self.distribute(socket, number, flow_control);
+        let Some(Listener { number: Some(number), serves, .. }) = self.listener(listener) else { return };
+        match (*number, *serves) {
+            (number, Serves::Links(flow_control)) => self.distribute(socket, number, flow_control),
+            (number, Serves::Inlet) => self.admit_connection(number, socket),
         }
     }
 
@@ -134,9 +136,12 @@ impl<D: Driver> Core<D> {
             notices: Bucket::new(NOTICE_BURST, now_ms),
             attended: false,
         });
-        self.tables.add_link(address, self.links[index].id);
+        let id = self.links[index].id;
+        let is_portal = self.links[index].portal().is_some();
+        let connection = if is_portal { Connection::Portal(id) } else { Connection::Link(id) };
+        self.tables.add_connection(address, connection);
         self.mesh.cores[usize::from(core)].load.fetch_add(1, Ordering::Relaxed);
-        self.counters.set(Counter::LinksOpen, self.links.len() as u64);
+        self.counters.set(Counter::LinksOpen, (self.links.len() - self.portals) as u64);
         self.attend(index);
         index
     }
@@ -174,7 +179,7 @@ impl<D: Driver> Core<D> {
     /// A link that is not up fails with the reason for what waits for it; one that is up closes.
     pub(super) fn fail_or_close(&mut self, index: u32, close: CloseReason, drop: DropReason) {
         match self.links[index].origin {
-            Origin::Accepted { .. } => self.close(index, close),
+            Origin::Accepted { .. } | Origin::Portal(_) => self.close(index, close),
             Origin::Dialed { .. } | Origin::Transit { .. } => self.fail(index, drop, None),
         }
     }
@@ -182,7 +187,7 @@ impl<D: Driver> Core<D> {
     /// The peer sends no more: what waits for it is sent, then the link closes.
     pub(super) fn flush_and_close(&mut self, index: u32, reason: CloseReason) {
         let link = &mut self.links[index];
-        if link.egress.queue.is_empty() {
+        if link.egress.bytes == 0 {
             return self.close(index, reason);
         }
         link.state = State::Flushing(reason);
@@ -196,9 +201,12 @@ impl<D: Driver> Core<D> {
         while let Some((index, reason)) = closing.pop() {
             let Some(link) = self.links.at_mut(index).filter(|link| link.is_open()) else { continue };
             self.counters.add(reason, 1);
-            let between_addresses = link.state == State::ExpectNextAddress;
-            link.state = State::Closing;
             let (id, address, socket, adopted) = (link.id, link.address, link.socket, link.adopted);
+            let state = std::mem::replace(&mut link.state, State::Closing);
+            let between_addresses = state == State::ExpectNextAddress;
+            // The other end of a portal is told while there is still something to tell it with.
+            let orderly = link.portal().is_some().then(|| self.close_stream(index, state, reason));
+            let link = &mut self.links[index];
             if let Origin::Dialed { request: None, .. } = link.origin {
                 self.outbox.push_back(FromCore::Notice(Notice::LinkDown { link: id, reason }));
             }
@@ -225,8 +233,11 @@ impl<D: Driver> Core<D> {
                 }
             };
             self.mesh.assembly_bytes.fetch_sub(assembled as u64, Ordering::Relaxed);
-            self.tables.remove_link(&address);
-            self.mesh.link_closed();
+            self.tables.remove_connection(&address);
+            if orderly.is_none() {
+                self.mesh.link_closed();
+                self.carrier_link_gone(id);
+            }
             // What they were given is still sent; those that are not up yet see to it when they are.
             for child in transit.into_iter().filter_map(|link| self.open_link(link)).collect::<Vec<_>>() {
                 if self.links[child].egress.queue.is_empty() || reason == CloseReason::Drained {
@@ -235,7 +246,9 @@ impl<D: Driver> Core<D> {
                     self.flush_and_close(child, CloseReason::IngressGone);
                 }
             }
-            if adopted {
+            if adopted && orderly == Some(false) {
+                self.driver.abort(socket);
+            } else if adopted {
                 self.driver.close(socket);
             } else if !between_addresses {
                 self.on_closed(socket);
@@ -253,6 +266,9 @@ impl<D: Driver> Core<D> {
         }
         match self.links.get(socket.index, socket.generation) {
             None => return,
+            Some(link) if link.state == State::ExpectNextAddress && link.portal().is_some() => {
+                return self.try_next_target(socket.index, 0);
+            }
             Some(link) if link.state == State::ExpectNextAddress => return self.try_next(socket.index),
             Some(_) => {}
         }
@@ -279,6 +295,7 @@ impl<D: Driver> Core<D> {
                 self.attend(index);
             }
         }
+        self.sweep_inlets();
         for place in 0..self.listeners.len() {
             if let Some(listener) = &mut self.listeners[place]
                 && listener.retry_ms.is_some_and(|at| at <= self.now_ms)
@@ -309,6 +326,8 @@ impl<D: Driver> Core<D> {
         }
         self.pool.give_back_unused();
         let assembly = self.mesh.assembly_bytes.load(Ordering::Relaxed);
+        let kept = self.mesh.portal_bytes_kept.load(Ordering::Relaxed);
+        self.counters.set(Counter::PortalBytesKept, if self.index == 0 { kept } else { 0 });
         self.counters.set(Counter::AssemblyBytes, if self.index == 0 { assembly } else { 0 });
     }
 
@@ -322,14 +341,30 @@ impl<D: Driver> Core<D> {
                     self.fail(index, DropReason::Unresolved, None);
                 }
             }
-            State::ExpectConnection | State::ExpectNextAddress => {
+            State::ExpectConnection if link.portal().is_some() => {
                 if now_ms >= link.deadline_ms {
+                    self.target_failed(index, None);
+                }
+            }
+            State::ExpectPong => {
+                if now_ms >= link.deadline_ms {
+                    self.on_unanswered(index);
+                }
+            }
+            State::ExpectConnection | State::ExpectNextAddress => {
+                if now_ms >= link.deadline_ms && link.portal().is_none() {
                     self.fail(index, DropReason::ConnectTimedOut, None);
                 }
             }
             State::ExpectPreamble => {
                 if now_ms >= link.deadline_ms {
                     self.fail_or_close(index, CloseReason::PreambleTimeout, DropReason::NotANode);
+                }
+            }
+            State::Flushing(_) if link.portal().is_some() => {
+                // An application may take its time with what came before the end.
+                if now_ms.saturating_sub(link.egress.progress_ms) >= SEND_LIMIT.as_millis() as u64 {
+                    self.close(index, CloseReason::SlowPeer);
                 }
             }
             State::Flushing(reason) => {
@@ -353,6 +388,10 @@ impl<D: Driver> Core<D> {
                     return;
                 }
                 let silent_ms = now_ms.saturating_sub(egress.progress_ms);
+                if link.portal().is_some_and(Portal::is_patient) {
+                    return self.sweep_stream(index, silent_ms);
+                }
+                let egress = &mut link.egress;
                 let window_ms = now_ms.saturating_sub(egress.window_ms);
                 let others_wait = egress.waiters.iter().any(|waiter| *waiter != link.id);
                 let mut too_slow = false;
@@ -372,7 +411,12 @@ impl<D: Driver> Core<D> {
     /// While the node drains, links close as they fall silent, and all of them at the end.
     fn drain_links(&mut self) {
         let over = self.drain_ms.is_some_and(|limit| self.now_ms >= limit);
-        let silent = |link: &&Link| over || link.egress.queue.is_empty() && link.ingest.parked.is_empty();
+        // What carries portals stays until these are at rest.
+        let portals = self.mesh.portals.load(Ordering::Relaxed) > 0;
+        let silent = |link: &&Link| {
+            let may_go = if link.portal().is_some() { self.is_at_rest(link) } else { !portals };
+            over || may_go && link.egress.bytes == 0 && link.ingest.parked.is_empty()
+        };
         let done: Vec<u32> = self.links.iter().filter(silent).map(|link| link.socket.index).collect();
         for index in done {
             self.close(index, CloseReason::Drained);

@@ -1,5 +1,7 @@
-//! A link: one TCP connection to another node, after (or on the way to) its preamble.
+//! A link: one TCP connection to another node, after (or on the way to) its preamble; or one of an application, whose
+//! bytes are what a portal's messages say.
 
+use super::portals::Portal;
 use crate::config::{EGRESS_HIGH, EGRESS_LOW, FRAME_RATE_MIN};
 use crate::io::driver::SocketId;
 use crate::io::pool::{Segment, Slot};
@@ -23,6 +25,8 @@ pub enum State {
     ExpectConnection,
     /// The driver's last word on a socket that did not connect; another address is tried then.
     ExpectNextAddress,
+    /// A portal's outlet answers.
+    ExpectPong,
     /// The peer's version byte (`wire.md` A.1). Nothing but ours is sent before it.
     ExpectPreamble,
     /// Frames.
@@ -59,6 +63,8 @@ pub enum Origin {
         /// Whom to tell when it fails: frames that wait for it and offered to be told.
         undeliverable: Vec<Waiting>,
     },
+    /// It is the connection of an application.
+    Portal(Box<Portal>),
 }
 
 /// A frame that waits for a transit link and offered to be told if it does not leave.

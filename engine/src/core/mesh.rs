@@ -3,11 +3,12 @@
 //! The aim is that almost no frame crosses from one core to another. Those that do move as segments: the slot stays with
 //! the core that received it, and the sending core gives the segment back by [`Cross::Release`].
 
-use crate::config::{CROSS_QUEUE, LINKS_MAX, NOTICE_QUEUE};
+use super::portals::Said;
+use crate::config::{CROSS_QUEUE, LINKS_MAX, NOTICE_QUEUE, PORTAL_WINDOWS_MAX};
 use crate::io::pool::Segment;
 use crate::io::waker::Waker;
-use crate::path::channel::{Channel, Handshake};
-use crate::path::tables::{Directory, ReplyKey};
+use crate::path::channel::{Channel, Handshake, Way};
+use crate::path::tables::{Directory, Outlet, ReplyKey};
 use crossbeam_queue::ArrayQueue;
 use foldhash::{HashMap, HashMapExt};
 use ockam_engine_abi::{ChannelEnd, LinkId, Notice, Target, TransitRule};
@@ -49,6 +50,20 @@ pub enum Cross {
         /// The flow control of its links.
         flow_control: u8,
     },
+    /// A new connection of an application for the other core.
+    AdoptStream {
+        /// The connection.
+        socket: OwnedFd,
+        /// Control's number of the inlet.
+        inlet: u32,
+    },
+    /// Something is said to a connection of an application.
+    Said {
+        /// Which.
+        link: LinkId,
+        /// What.
+        said: Said,
+    },
 }
 
 /// From the attendant to a core.
@@ -64,6 +79,16 @@ pub enum ToCore {
     Close { request: u64, link: LinkId },
     /// A name is resolved.
     Resolved { link: LinkId, addresses: Vec<SocketAddr> },
+    /// An inlet; on one core with the socket to accept on.
+    AddInlet { request: u64, inlet: u32, socket: Option<OwnedFd>, connections: Arc<AtomicU32> },
+    /// Where an inlet's new connections go.
+    RouteInlet { request: u64, inlet: u32, way: Option<Arc<Way>>, wait_ms: u32 },
+    /// Accept no more, and end its connections.
+    RemoveInlet { request: u64, inlet: u32 },
+    /// Set an outlet.
+    SetOutlet { request: u64, outlet: Arc<Outlet>, reachable: u64 },
+    /// Set a relay.
+    SetRelay { request: u64, address: Arc<[u8]>, way: Option<Arc<Way>>, reachable: u64, serial: u64 },
     /// Set an address. With it, if it is a handshake's, where what comes for it waits.
     Set {
         request: u64,
@@ -149,8 +174,14 @@ pub struct Mesh {
     pub assembly_bytes: AtomicU64,
     /// Bytes of messages that wait for their channel's install, over all cores.
     pub parked_bytes: AtomicUsize,
-    /// Channels that are installed.
-    pub channels: AtomicUsize,
+    /// Channels that are installed, and relays: what ends with what its way begins with.
+    pub carried: AtomicUsize,
+    /// Portal connections.
+    pub portals: AtomicUsize,
+    /// Bytes that wait for applications outside of slots.
+    pub portal_bytes_kept: AtomicU64,
+    /// Bytes by which the windows of portal connections are larger than the smallest, over all cores.
+    pub portal_windows: AtomicU64,
     /// A link closed since the attendant looked.
     pub links_closed: AtomicBool,
 }
@@ -179,7 +210,10 @@ impl Mesh {
             attendant: Waker::new()?,
             assembly_bytes: AtomicU64::new(0),
             parked_bytes: AtomicUsize::new(0),
-            channels: AtomicUsize::new(0),
+            carried: AtomicUsize::new(0),
+            portals: AtomicUsize::new(0),
+            portal_bytes_kept: AtomicU64::new(0),
+            portal_windows: AtomicU64::new(0),
             links_closed: AtomicBool::new(false),
         })
     }
@@ -246,9 +280,14 @@ impl Mesh {
         }
     }
 
-    /// A link closed: if there are channels, the attendant looks whose way began with it.
+    /// By how many bytes the windows of portal connections may grow.
+    pub fn portal_room(&self) -> u64 {
+        PORTAL_WINDOWS_MAX.saturating_sub(self.portal_windows.load(Ordering::Relaxed))
+    }
+
+    /// A link closed: if anything may end with it, the attendant looks whose way began with it.
     pub fn link_closed(&self) {
-        if self.channels.load(Ordering::Relaxed) > 0 && !self.links_closed.swap(true, Ordering::SeqCst) {
+        if self.carried.load(Ordering::Relaxed) > 0 && !self.links_closed.swap(true, Ordering::SeqCst) {
             self.attendant.wake();
         }
     }

@@ -4,6 +4,7 @@
 //! * [`carry`]: frames meet the path, verdicts are carried out.
 //! * [`channels`]: records are opened, messages are sealed.
 //! * [`egress`]: frames become segments, segments are sent.
+//! * [`portals`]: bytes of applications become messages, and the other way round.
 //! * [`lifecycle`]: links come up and go down; deadlines.
 //! * [`transit`]: links that a route asked for.
 //! * [`commands`]: what control asked for.
@@ -18,6 +19,7 @@ mod ingest;
 mod lifecycle;
 pub(crate) mod link;
 pub(crate) mod mesh;
+mod portals;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod slab;
@@ -31,9 +33,11 @@ use crate::io::counters::CoreCounters;
 use crate::io::driver::{Done, Driver, SocketId};
 use crate::io::pool::{Geometry, Pool, Slot};
 use crate::path::tables::{Replies, Tables};
+use foldhash::{HashMap, HashMapExt};
 use link::Link;
 use mesh::{Cross, FromCore, Mesh};
 use ockam_engine_abi::{Counter, LinkId, Notice};
+use portals::{Inlet, Portal};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -66,9 +70,18 @@ struct Listener {
     socket: SocketId,
     /// Control's number; a retired listener waits for the driver's last word.
     number: Option<u32>,
-    flow_control: u8,
+    serves: Serves,
     /// When to try again after accepting failed, in milliseconds of the clock.
     retry_ms: Option<u64>,
+}
+
+/// What a listening socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    /// Links, of this flow control.
+    Links(u8),
+    /// An inlet.
+    Inlet,
 }
 
 /// The slot into which heads and small frames are written, one after the other, for whatever link.
@@ -93,6 +106,14 @@ pub(crate) struct Core<D: Driver> {
     scratch: Box<[u8; channels::SCRATCH_BYTES]>,
     /// What control and channels may answer to is not kept by a link.
     no_replies: Replies,
+    /// The inlets, by control's number.
+    inlets: HashMap<u32, Inlet>,
+    /// Portal connections of this core.
+    portals: usize,
+    /// What found no slot: frames that say something short to the other ends of portal connections ...
+    unsaid: VecDeque<Box<[u8]>>,
+    /// ... and portal connections of which something is kept.
+    unfilled: Vec<u32>,
     /// Channels around the message that is being carried, each sealed for the next.
     layers: usize,
     now_ms: u64,
@@ -142,6 +163,10 @@ impl<D: Driver> Core<D> {
             scribe: Scribe::default(),
             scratch: Box::new([0; channels::SCRATCH_BYTES]),
             no_replies: Replies::new(),
+            inlets: HashMap::new(),
+            portals: 0,
+            unsaid: VecDeque::new(),
+            unfilled: Vec::new(),
             layers: 0,
             now_ms: crate::clock::now_ms(),
             unsent: Vec::new(),
@@ -225,6 +250,8 @@ impl<D: Driver> Core<D> {
                     Cross::Frame { link, reply, segments } => self.queue(link, reply, segments),
                     Cross::Seal { channel, segments } => self.seal_crossed(&channel, segments),
                     Cross::Release(segment) => self.pool.release(segment),
+                    Cross::AdoptStream { socket, inlet } => self.adopt_connection(inlet, socket),
+                    Cross::Said { link, said } => self.hear(link, said),
                     Cross::Adopt { socket, listener, flow_control } => {
                         self.adopt_accepted(socket, listener, flow_control);
                     }
@@ -294,6 +321,7 @@ impl<D: Driver> Core<D> {
         self.counters.set(Counter::SlotsKernel, kernel as u64);
         self.counters.set(Counter::SlotsCore, core as u64);
         self.counters.set(Counter::LargeSlotsUsed, self.pool.large_used() as u64);
+        self.counters.set(Counter::PortalsOpen, self.portals as u64);
 
         let drained = self.drain_ms.is_some() && self.links.is_empty();
         if drained {
@@ -341,6 +369,9 @@ impl<D: Driver> Core<D> {
             || !self.unarmed.is_empty()
             || !self.outbox.is_empty()
             || !self.overflow.is_empty()
+            || !self.unsaid.is_empty()
+            || !self.unfilled.is_empty()
+            || self.has_waiting_connections()
             || self.warm > 0
             || self.drain_ms.is_some()
             || self.listeners.iter().flatten().any(|listener| listener.retry_ms.is_some());
@@ -367,13 +398,19 @@ impl<D: Driver> Core<D> {
     fn receive(&mut self, index: u32) {
         use link::{Receiving, State};
         let Some(link) = self.links.at_mut(index) else { return };
+        let is_stream = link.portal().is_some();
         let wanted = matches!(link.state, State::ExpectPreamble | State::Up)
+            && link.portal().is_none_or(Portal::may_read)
             && !link.ingest.blocked
             && link.ingest.ended.is_none();
         if wanted && link.ingest.receiving == Receiving::Off {
             link.ingest.receiving = Receiving::On;
             let socket = link.socket;
-            self.driver.receive(socket);
+            if is_stream {
+                self.driver.receive_once(socket);
+            } else {
+                self.driver.receive(socket);
+            }
         }
     }
 

@@ -142,6 +142,9 @@ impl<D: Driver> Core<D> {
         if link.state != State::ExpectConnection {
             return;
         }
+        if link.portal().is_some() {
+            return self.on_target_connected(index, result);
+        }
         match result {
             Ok(local) => {
                 link.local = local;
@@ -165,7 +168,7 @@ impl<D: Driver> Core<D> {
         let frames = link.traffic.frames_out;
         let errno = errno.map_or(0, Errno::raw_os_error);
         match &mut link.origin {
-            Origin::Accepted { .. } => {}
+            Origin::Accepted { .. } | Origin::Portal(_) => {}
             Origin::Dialed { request, .. } => {
                 if let Some(request) = request.take() {
                     let why = match reason {

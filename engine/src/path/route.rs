@@ -3,7 +3,7 @@
 //! Tiers, by how often they are met: (1) the first address is a link or a service: one lookup; (2) local forwarders stand
 //! between: a bounded walk; (3) a TCP address: the transit rules; (4) everything else is a drop with its reason.
 
-use crate::path::channel::Channel;
+use crate::path::channel::{Channel, Way};
 use crate::path::service::Uppercase;
 use crate::path::tables::{Name, Place, Replies, ReplyKey, Tables};
 use crate::path::trail::Walk;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 /// Where a message came in.
 #[derive(Debug, Clone, Copy)]
 pub enum Ingress<'a> {
-    /// From control: what this node sends itself.
-    Control,
+    /// From inside: what this node sends itself, and what its portals' applications say.
+    Inside,
     /// From a peer.
     Link {
         /// The link.
@@ -37,14 +37,14 @@ impl Ingress<'_> {
     /// The link, if it is one.
     pub fn link(&self) -> Option<LinkId> {
         match self {
-            Ingress::Control | Ingress::Channel(_) => None,
+            Ingress::Inside | Ingress::Channel(_) => None,
             Ingress::Link { link, .. } => Some(*link),
         }
     }
 
     fn flow_control(&self) -> Option<u8> {
         match self {
-            Ingress::Control => None,
+            Ingress::Inside => None,
             Ingress::Link { flow_control, .. } => Some(*flow_control),
             Ingress::Channel(channel) => Some(channel.flow_control),
         }
@@ -84,6 +84,25 @@ pub enum Verdict<'a, 't> {
         reply: Option<ReplyKey>,
         /// Whether a service of this node answered.
         served: bool,
+    },
+    /// Send it along a relay's way, in front of what is left of its route.
+    Relay {
+        /// The way.
+        way: &'t Arc<Way>,
+        /// The payload.
+        body: Body<'a>,
+        /// The place that what the way begins with may answer to from now on.
+        reply: Option<ReplyKey>,
+    },
+    /// It says something to a connection of an application.
+    Portal {
+        /// Which.
+        link: LinkId,
+    },
+    /// It asks an outlet for a connection.
+    Outlet {
+        /// The outlet's address.
+        name: &'a [u8],
     },
     /// Its payload is a record: open it, and decide about the message inside.
     Open {
@@ -160,7 +179,7 @@ pub fn route<'a: 't, 't>(
     let mut body = Body::Same;
     let mut served = false;
     // Once a local forwarder or service has it, the message is this node's own: it goes anywhere but to TCP addresses.
-    let mut from_outside = !matches!(ingress, Ingress::Control);
+    let mut from_outside = !matches!(ingress, Ingress::Inside);
     for _ in 0..STEPS_MAX {
         let Some(next) = walk.onward.first() else {
             return refuse(DropReason::RouteEnded, walk);
@@ -181,7 +200,9 @@ pub fn route<'a: 't, 't>(
                 None => return refuse(DropReason::NoSuchAddress, walk),
             },
         };
-        if from_outside && !admitted(place, ingress, replies) {
+        // A connection of an application hears only whom it spoke to, by whatever local way it comes.
+        let is_guarded = from_outside || (matches!(place, Place::Portal(_)) && !matches!(ingress, Ingress::Inside));
+        if is_guarded && !admitted(place, ingress, replies) {
             return refuse(DropReason::NotAdmitted, walk);
         }
         let target = match place {
@@ -198,6 +219,23 @@ pub fn route<'a: 't, 't>(
                     reply.filter(|_| !matches!(ingress, Ingress::Channel(from) if from.serial == channel.serial));
                 return Verdict::Seal { channel, body, reply, served };
             }
+            Place::Portal(link) => {
+                walk.onward.pop();
+                if served || !walk.onward.is_empty() {
+                    return refuse(DropReason::BadAddress, walk);
+                }
+                return Verdict::Portal { link };
+            }
+            Place::Relay { way: Some(way), .. } => {
+                walk.onward.pop();
+                return Verdict::Relay { way, body, reply };
+            }
+            Place::Relay { way: None, .. } if walk.onward.len() == 1 => return Verdict::Punt { body },
+            // What is behind it must be within reach of whoever sent this.
+            Place::Relay { way: None, .. } => {
+                walk.onward.pop();
+                continue;
+            }
             // A service's answer is no record.
             Place::Decryptor { .. } if served => return refuse(DropReason::NotGenuine, walk),
             Place::Decryptor { channel, .. } => return Verdict::Open { channel },
@@ -205,7 +243,10 @@ pub fn route<'a: 't, 't>(
         };
         match target {
             Target::Control => return Verdict::Punt { body },
-            Target::Outlet | Target::Relay => return refuse(DropReason::NoSuchAddress, walk),
+            Target::Outlet if served || walk.onward.len() > 1 => return refuse(DropReason::BadAddress, walk),
+            Target::Outlet => return Verdict::Outlet { name: next.name },
+            // Set by a command of its own.
+            Target::Relay => return refuse(DropReason::NoSuchAddress, walk),
             Target::Handshake => return Verdict::Park { decryptor: next.name },
             Target::Hop => {
                 walk.onward.pop();
@@ -239,8 +280,10 @@ pub fn route<'a: 't, 't>(
 fn admitted(place: Place<'_>, ingress: Ingress<'_>, replies: &Replies) -> bool {
     let Some(flow_control) = ingress.flow_control() else { return true };
     let by_flow_control = match place {
-        Place::Link(_) | Place::Encryptor(_) => false,
-        Place::Set { reachable, .. } | Place::Decryptor { reachable, .. } => reachable & (1 << flow_control) != 0,
+        Place::Link(_) | Place::Portal(_) | Place::Encryptor(_) => false,
+        Place::Set { reachable, .. } | Place::Relay { reachable, .. } | Place::Decryptor { reachable, .. } => {
+            reachable & (1 << flow_control) != 0
+        }
     };
     by_flow_control
         || match ingress {

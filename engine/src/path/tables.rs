@@ -1,9 +1,10 @@
 //! What control and the cores write and the path reads.
 
-use crate::path::channel::{Channel, Handshake};
+use crate::path::channel::{Channel, Handshake, Way};
 use crate::path::transit::TransitRules;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use ockam_engine_abi::{LinkId, Target};
+use ockam_engine_abi::{LinkId, PortalTarget, Target};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 /// What is at a local address.
@@ -11,6 +12,17 @@ use std::sync::{Arc, RwLock};
 pub enum Place<'t> {
     /// The sending side of a link.
     Link(LinkId),
+    /// A connection of an application.
+    Portal(LinkId),
+    /// A relay of control's making: the way that it forwards along, or none if it forwards along the route.
+    Relay {
+        /// The way.
+        way: Option<&'t Arc<Way>>,
+        /// Which flow controls may reach it, as a bit mask.
+        reachable: u64,
+        /// As for [`Place::Set`].
+        serial: u64,
+    },
     /// What control put there.
     Set {
         /// What it is.
@@ -37,8 +49,10 @@ impl Place<'_> {
     /// What stands for this place among the replies that a link admits.
     pub fn reply_key(self) -> ReplyKey {
         match self {
-            Place::Link(link) => ReplyKey::Link(link),
-            Place::Set { serial, .. } | Place::Decryptor { serial, .. } => ReplyKey::Set(serial),
+            Place::Link(link) | Place::Portal(link) => ReplyKey::Link(link),
+            Place::Set { serial, .. } | Place::Relay { serial, .. } | Place::Decryptor { serial, .. } => {
+                ReplyKey::Set(serial)
+            }
             Place::Encryptor(channel) => channel.reply_key(),
         }
     }
@@ -74,6 +88,8 @@ impl Name {
 #[derive(Debug)]
 enum Entry {
     Link(LinkId),
+    Portal(LinkId),
+    Relay { way: Option<Arc<Way>>, reachable: u64, serial: u64 },
     Target { target: Target, reachable: u64, serial: u64 },
     Encryptor(Arc<Channel>),
     Decryptor { channel: Arc<Channel>, reachable: u64, serial: u64 },
@@ -91,8 +107,32 @@ pub enum ReplyKey {
 /// The names of a link: 16 random bytes in lower-case hexadecimal (`wire.md` A.4).
 pub type LinkAddress = [u8; 32];
 
-/// The links of all cores by address. A core looks here only for what is not its own.
-pub type Directory = RwLock<HashMap<LinkAddress, LinkId>>;
+/// A socket that messages can be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// A link: it takes frames.
+    Link(LinkId),
+    /// A connection of an application: it takes what the messages of its portal say.
+    Portal(LinkId),
+}
+
+/// The connections of all cores by address. A core looks here only for what is not its own.
+pub type Directory = RwLock<HashMap<LinkAddress, Connection>>;
+
+/// An outlet: where new connections that come to its address go.
+#[derive(Debug)]
+pub struct Outlet {
+    /// Its address.
+    pub name: Box<[u8]>,
+    /// Where to, the best first.
+    pub targets: Vec<PortalTarget>,
+    /// Whether peers that are not on loopback may reach it without a channel.
+    pub plain: bool,
+    /// Stands for it, whatever its targets are.
+    pub serial: u64,
+    /// When control was last told that no target could be reached, in milliseconds of the clock.
+    pub failed_ms: AtomicU64,
+}
 
 /// The addresses that one core knows.
 #[derive(Debug)]
@@ -103,7 +143,9 @@ pub struct Tables {
     long: HashMap<Box<[u8]>, Entry>,
     /// What came for channels that are being made, by their decryptor's name. All cores have the same.
     pub handshakes: HashMap<Box<[u8]>, Arc<Handshake>>,
-    /// Links of all cores.
+    /// The outlets by address.
+    pub outlets: HashMap<Box<[u8]>, Arc<Outlet>>,
+    /// Connections of all cores.
     directory: Arc<Directory>,
     /// Which TCP addresses are dialed for whom.
     pub transit: TransitRules,
@@ -113,7 +155,14 @@ impl Tables {
     /// No address but those of other cores' links.
     pub fn new(directory: Arc<Directory>) -> Self {
         let transit = TransitRules::default();
-        Tables { named: HashMap::new(), long: HashMap::new(), handshakes: HashMap::new(), directory, transit }
+        Tables {
+            named: HashMap::new(),
+            long: HashMap::new(),
+            handshakes: HashMap::new(),
+            outlets: HashMap::new(),
+            directory,
+            transit,
+        }
     }
 
     /// What has this address (transport type 0).
@@ -125,6 +174,10 @@ impl Tables {
         };
         match entry {
             Some(Entry::Link(link)) => Some(Place::Link(*link)),
+            Some(Entry::Portal(link)) => Some(Place::Portal(*link)),
+            Some(Entry::Relay { way, reachable, serial }) => {
+                Some(Place::Relay { way: way.as_ref(), reachable: *reachable, serial: *serial })
+            }
             Some(&Entry::Target { target, reachable, serial }) => Some(Place::Set { target, reachable, serial }),
             Some(Entry::Encryptor(channel)) => Some(Place::Encryptor(channel)),
             Some(Entry::Decryptor { channel, reachable, serial }) => {
@@ -132,7 +185,10 @@ impl Tables {
             }
             None => {
                 let directory = self.directory.read().expect("no writer panics");
-                directory.get::<LinkAddress>(name.try_into().ok()?).map(|&link| Place::Link(link))
+                match *directory.get::<LinkAddress>(name.try_into().ok()?)? {
+                    Connection::Link(link) => Some(Place::Link(link)),
+                    Connection::Portal(link) => Some(Place::Portal(link)),
+                }
             }
         }
     }
@@ -151,14 +207,18 @@ impl Tables {
         }
     }
 
-    /// A link of this core is reachable by its address from all cores.
-    pub fn add_link(&mut self, address: LinkAddress, link: LinkId) {
-        self.put(&address, Entry::Link(link));
-        self.directory.write().expect("no writer panics").insert(address, link);
+    /// A connection of this core is reachable by its address from all cores.
+    pub fn add_connection(&mut self, address: LinkAddress, connection: Connection) {
+        let entry = match connection {
+            Connection::Link(link) => Entry::Link(link),
+            Connection::Portal(link) => Entry::Portal(link),
+        };
+        self.put(&address, entry);
+        self.directory.write().expect("no writer panics").insert(address, connection);
     }
 
-    /// A link of this core is gone.
-    pub fn remove_link(&mut self, address: &LinkAddress) {
+    /// A connection of this core is gone.
+    pub fn remove_connection(&mut self, address: &LinkAddress) {
         self.take(address);
         self.directory.write().expect("no writer panics").remove(address);
     }
@@ -168,9 +228,21 @@ impl Tables {
         self.put(name, Entry::Target { target, reachable, serial });
     }
 
+    /// Control set or replaced an outlet.
+    pub fn set_outlet(&mut self, outlet: Arc<Outlet>, reachable: u64) {
+        self.set(&outlet.name, Target::Outlet, reachable, outlet.serial);
+        self.outlets.insert(outlet.name.clone(), outlet);
+    }
+
+    /// Control set or replaced a relay.
+    pub fn set_relay(&mut self, name: &[u8], way: Option<Arc<Way>>, reachable: u64, serial: u64) {
+        self.put(name, Entry::Relay { way, reachable, serial });
+    }
+
     /// Control cleared an address. Gives what waited for it.
     pub fn clear(&mut self, name: &[u8]) -> Option<Arc<Handshake>> {
         self.take(name);
+        self.outlets.remove(name);
         self.handshakes.remove(name)
     }
 

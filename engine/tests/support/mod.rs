@@ -69,6 +69,7 @@ pub struct Engine {
     pub counters: OwnedFd,
     pub cores: usize,
     pub dir: tempfile::TempDir,
+    pub driver: String,
     next: u64,
     /// Notices that came while something else was waited for.
     pub seen: Vec<Notice>,
@@ -79,7 +80,7 @@ impl Engine {
         let (child, control, dir) = spawn(driver, threads);
         let (counters, cores, kind) = hello(&control);
         assert_eq!(kind.name(), driver, "the driver that was asked for runs");
-        Engine { child, control, counters, cores, dir, next: 0, seen: Vec::new() }
+        Engine { child, control, counters, cores, dir, driver: driver.to_owned(), next: 0, seen: Vec::new() }
     }
 
     pub fn request(&mut self) -> u64 {

@@ -1,0 +1,307 @@
+//! Inlets and outlets: how connections of applications come to be.
+//!
+//! ```text
+//!   inlet    accept ──► a way? ──► Ping ──► Pong ──► bytes
+//!                         └─ none: wait for one
+//!   outlet   Ping ──► connect to a target, or the next ──► Pong ──► bytes
+//!                                           └─ none left: Pong, Disconnect
+//! ```
+
+use super::{Carrier, End, Flow, Portal};
+use crate::config::{DIAL_LIMIT, INLET_WAITING_MAX, PONG_LIMIT, PORTAL_WINDOW_MIN, PORTALS_MAX};
+use crate::core::Core;
+use crate::core::carry::Arrival;
+use crate::core::link::{Origin, State};
+use crate::core::mesh::{Cross, FromCore};
+use crate::io::driver::Driver;
+use crate::io::sockets;
+use crate::path::channel::Way;
+use crate::path::tables::Place;
+use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
+use ockam_wire::portal::PortalMessage;
+use ockam_wire::{AddressRef, FixedHead, RouteParts};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How often control hears of the same trouble, in milliseconds.
+const TROUBLE_MS: u64 = 1_000;
+
+/// An inlet, as every core knows it.
+#[derive(Debug)]
+pub struct Inlet {
+    connections: Arc<AtomicU32>,
+    way: Option<Arc<Way>>,
+    /// Milliseconds that a connection waits for a way.
+    wait_ms: u32,
+    /// Connections that wait for a way, and until when.
+    waiting: VecDeque<(OwnedFd, u64)>,
+    /// When control was last told that an outlet did not answer.
+    unanswered_ms: u64,
+}
+
+impl<D: Driver> Core<D> {
+    pub(in crate::core) fn add_inlet(&mut self, number: u32, connections: Arc<AtomicU32>) {
+        let inlet = Inlet { connections, way: None, wait_ms: 0, waiting: VecDeque::new(), unanswered_ms: 0 };
+        self.inlets.insert(number, inlet);
+    }
+
+    pub(in crate::core) fn route_inlet(&mut self, number: u32, way: Option<Arc<Way>>, wait_ms: u32) {
+        let Some(inlet) = self.inlets.get_mut(&number) else { return };
+        (inlet.way, inlet.wait_ms) = (way, wait_ms);
+        if inlet.way.is_some() {
+            for (socket, _) in std::mem::take(&mut inlet.waiting) {
+                self.admit_connection(number, socket);
+            }
+        }
+    }
+
+    pub(in crate::core) fn remove_inlet(&mut self, number: u32) {
+        self.inlets.remove(&number);
+        self.close_portals(
+            CloseReason::PortalRemoved,
+            |portal| matches!(portal.end, End::Inlet { number: of, .. } if of == number),
+        );
+    }
+
+    /// An outlet is no longer, nor are its connections.
+    pub(in crate::core) fn remove_outlet(&mut self, serial: u64) {
+        self.close_portals(
+            CloseReason::PortalRemoved,
+            |portal| matches!(&portal.end, End::Outlet { outlet, .. } if outlet.serial == serial),
+        );
+    }
+
+    /// An application connected to an inlet: the connection goes to the core whose link will carry it.
+    pub(in crate::core) fn admit_connection(&mut self, number: u32, socket: OwnedFd) {
+        let Some(inlet) = self.inlets.get_mut(&number) else { return };
+        let Some(way) = inlet.way.clone() else {
+            if inlet.wait_ms > 0 && inlet.waiting.len() < INLET_WAITING_MAX {
+                inlet.waiting.push_back((socket, self.now_ms + u64::from(inlet.wait_ms)));
+            }
+            return;
+        };
+        let home = self.home_of(&way.first);
+        if home == self.index {
+            self.open_connection(number, &way, socket);
+        } else {
+            self.cross(home, Cross::AdoptStream { socket, inlet: number });
+        }
+    }
+
+    /// The core whose link a way begins with, through whatever channel.
+    fn home_of(&self, first: &[u8]) -> u8 {
+        let link = match self.tables.find(first) {
+            Some(Place::Link(link)) => Some(link),
+            Some(Place::Encryptor(channel)) => self.last_egress(&channel.clone()),
+            Some(Place::Relay { way: Some(way), .. }) => match self.tables.find(&way.first) {
+                Some(Place::Link(link)) => Some(link),
+                _ => None,
+            },
+            _ => None,
+        };
+        link.map_or_else(|| self.mesh.least_loaded(), LinkId::core)
+    }
+
+    /// A connection of an inlet comes from the core that accepted it.
+    pub(in crate::core) fn adopt_connection(&mut self, number: u32, socket: OwnedFd) {
+        match self.inlets.get(&number).map(|inlet| inlet.way.clone()) {
+            Some(Some(way)) => self.open_connection(number, &way, socket),
+            // The way was lost on the way.
+            Some(None) => self.admit_connection(number, socket),
+            None => {}
+        }
+    }
+
+    fn open_connection(&mut self, number: u32, way: &Way, socket: OwnedFd) {
+        let peer = sockets::set_accepted_stream(&socket).and_then(|()| sockets::peer_addr(&socket));
+        // A connection that is gone already has no peer.
+        let Ok(peer) = peer else { return };
+        self.counters.add(Counter::PortalsAccepted, 1);
+        let connections = self.inlets[&number].connections.clone();
+        connections.fetch_add(1, Ordering::Relaxed);
+        let carrier = self.carrier(AddressRef::local(&way.first));
+        let end = End::Inlet { number, connections };
+        let onward = RouteParts { front: &[AddressRef::local(&way.first)], rest: way.rest.onward() };
+        let Some(index) = self.add_portal(end, carrier, onward, peer) else { return };
+        let link = &mut self.links[index];
+        link.adopted = true;
+        link.state = State::ExpectPong;
+        link.deadline_ms = self.now_ms + PONG_LIMIT.as_millis() as u64;
+        let id = link.socket;
+        self.driver.adopt_stream(id, socket);
+        if !self.tell_other_end(index, PortalMessage::Ping { credit: Some(PORTAL_WINDOW_MIN) }) {
+            self.close(index, CloseReason::CarrierGone);
+        }
+    }
+
+    /// A connection, not established yet. `None` when there is no room for one.
+    fn add_portal(&mut self, end: End, carrier: Carrier, onward: RouteParts<'_>, peer: SocketAddr) -> Option<u32> {
+        if self.portals >= PORTALS_MAX || self.links.is_full() || self.drain_ms.is_some() {
+            self.counters.add(CloseReason::LinkLimit, 1);
+            if let End::Inlet { connections, .. } = &end {
+                connections.fetch_sub(1, Ordering::Relaxed);
+            }
+            return None;
+        }
+        let portal = Portal {
+            end,
+            head: FixedHead::new(RouteParts::EMPTY, RouteParts::EMPTY),
+            carrier,
+            flow: None,
+            over: false,
+            broken: false,
+            sent_all: false,
+            got_all: false,
+            shut: false,
+            kept: VecDeque::new(),
+            active_ms: self.now_ms,
+        };
+        let index = self.add_link(Origin::Portal(Box::new(portal)), 0, peer);
+        let address = self.links[index].address;
+        let own = [AddressRef::local(&address)];
+        self.portal(index).head = FixedHead::new(onward, RouteParts::new(&own));
+        self.portals += 1;
+        self.mesh.portals.fetch_add(1, Ordering::Relaxed);
+        Some(index)
+    }
+
+    /// A message at an outlet's address. `back` is the way to the inlet's connection.
+    pub(in crate::core) fn on_outlet(
+        &mut self,
+        arrival: &Arrival<'_>,
+        in_channel: bool,
+        name: &[u8],
+        payload: &[u8],
+        back: RouteParts<'_>,
+    ) -> Result<(), DropReason> {
+        let outlet = self.tables.outlets.get(name).cloned().ok_or(DropReason::NoSuchAddress)?;
+        if !in_channel && !outlet.plain && arrival.source.is_some_and(|source| !source.is_local()) {
+            return Err(DropReason::NotAdmitted);
+        }
+        let Some(PortalMessage::Ping { credit }) = PortalMessage::parse(payload) else {
+            return Err(DropReason::BadPayload);
+        };
+        let first = back.iter().next().ok_or(DropReason::RouteEnded)?;
+        let carrier = self.carrier(first);
+        let candidates = outlet.targets.iter().cloned().collect();
+        let end = End::Outlet { outlet, candidates, offer: credit };
+        let index = self.add_portal(end, carrier, back, sockets::UNIX).ok_or(DropReason::TransitLimit)?;
+        self.counters.add(Counter::PortalsDialed, 1);
+        self.try_next_target(index, 0);
+        Ok(())
+    }
+
+    /// Connects to the next target of an outlet; `errno` is what the system said of the last one.
+    pub(in crate::core) fn try_next_target(&mut self, index: u32, errno: i32) {
+        let deadline_ms = self.now_ms + DIAL_LIMIT.as_millis() as u64;
+        let link = &mut self.links[index];
+        link.state = State::ExpectConnection;
+        link.deadline_ms = deadline_ms;
+        let id = link.socket;
+        let Some(Portal { end: End::Outlet { candidates, .. }, .. }) = link.portal_mut() else { return };
+        let Some(target) = candidates.pop_front() else { return self.no_target(index, errno) };
+        let dialed = sockets::address_of(&target).and_then(|to| Ok((sockets::to_dial(to.clone())?, to)));
+        match dialed {
+            Ok((socket, to)) => {
+                link.adopted = true;
+                if let ockam_engine_abi::PortalTarget::Tcp(address) = target {
+                    link.peer = address;
+                }
+                self.driver.adopt_stream(id, socket);
+                self.driver.connect(id, to);
+            }
+            Err(errno) => self.try_next_target(index, errno.raw_os_error()),
+        }
+    }
+
+    /// A target was not reached, for `errno` or for time.
+    pub(in crate::core) fn target_failed(&mut self, index: u32, errno: Option<Errno>) {
+        let link = &mut self.links[index];
+        link.state = State::ExpectNextAddress;
+        link.adopted = false;
+        let socket = link.socket;
+        if let Some(Portal { end: End::Outlet { candidates, .. }, .. }) = link.portal_mut()
+            && candidates.is_empty()
+        {
+            link.adopted = true;
+            return self.no_target(index, errno.map_or(0, Errno::raw_os_error));
+        }
+        self.driver.abort(socket);
+    }
+
+    /// None of an outlet's targets could be reached: the inlet learns that by an answer and the end right behind it.
+    fn no_target(&mut self, index: u32, errno: i32) {
+        let now_ms = self.now_ms;
+        if let End::Outlet { outlet, .. } = &self.portal(index).end {
+            let told_ms = outlet.failed_ms.load(Ordering::Relaxed);
+            if now_ms >= told_ms + TROUBLE_MS {
+                outlet.failed_ms.store(now_ms, Ordering::Relaxed);
+                let address = outlet.name.to_vec().into();
+                self.say(FromCore::Notice(Notice::OutletFailed { address, errno }));
+            }
+        }
+        self.answer_ping(index);
+        self.close(index, CloseReason::TargetFailed);
+    }
+
+    fn answer_ping(&mut self, index: u32) -> bool {
+        let now_ms = self.now_ms;
+        let portal = self.portal(index);
+        let End::Outlet { offer, .. } = &mut portal.end else { return false };
+        let offer = offer.take();
+        portal.flow = offer.map(|limit| Flow::new(limit, now_ms));
+        self.tell_other_end(index, PortalMessage::Pong { credit: offer.map(|_| PORTAL_WINDOW_MIN) })
+    }
+
+    /// A target is reached.
+    pub(in crate::core) fn on_target_connected(&mut self, index: u32, result: Result<SocketAddr, Errno>) {
+        match result {
+            Ok(local) => {
+                let link = &mut self.links[index];
+                link.local = local;
+                link.state = State::Up;
+                if let Some(Portal { end: End::Outlet { candidates, .. }, .. }) = link.portal_mut() {
+                    *candidates = VecDeque::new();
+                }
+                if self.answer_ping(index) {
+                    self.receive(index);
+                } else {
+                    self.close(index, CloseReason::CarrierGone);
+                }
+            }
+            Err(errno) => self.target_failed(index, Some(errno)),
+        }
+    }
+
+    /// An outlet did not answer in time.
+    pub(in crate::core) fn on_unanswered(&mut self, index: u32) {
+        let now_ms = self.now_ms;
+        if let End::Inlet { number, .. } = self.portal(index).end
+            && let Some(inlet) = self.inlets.get_mut(&number)
+            && now_ms >= inlet.unanswered_ms + TROUBLE_MS
+        {
+            inlet.unanswered_ms = now_ms;
+            self.say(FromCore::Notice(Notice::InletUnanswered { inlet: number }));
+        }
+        self.close(index, CloseReason::PortalUnanswered);
+    }
+
+    /// Connections that waited long enough for a way are closed.
+    pub(in crate::core) fn sweep_inlets(&mut self) {
+        for inlet in self.inlets.values_mut() {
+            while inlet.waiting.front().is_some_and(|(_, until)| *until <= self.now_ms) {
+                inlet.waiting.pop_front();
+                self.counters.add(CloseReason::PortalUnanswered, 1);
+            }
+        }
+    }
+
+    /// Whether connections wait for a way.
+    pub(in crate::core) fn has_waiting_connections(&self) -> bool {
+        self.inlets.values().any(|inlet| !inlet.waiting.is_empty())
+    }
+}
