@@ -1,6 +1,6 @@
 //! Homes, and the command run in them.
 
-use crate::{PATIENCE, Process, binary, wait_until};
+use crate::{PATIENCE, Place, Process, binary, wait_until};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::Write;
@@ -189,6 +189,21 @@ impl Home {
     #[track_caller]
     pub fn send(&self, message: &str, to: &str, more: &[&str]) -> String {
         self.ok(&[&["message", "send", message, "--to", to], more].concat())
+    }
+
+    /// Creates an outlet for who serves there, and gives its address: `/service/` and its name.
+    #[track_caller]
+    pub fn outlet(&self, at: &str, to: &Place, more: &[&str]) -> String {
+        let address = self.ok(&[&["tcp-outlet", "create", "--at", at, "--to", &to.to_string()], more].concat());
+        assert!(address.starts_with("/service/"), "{address:?} is no address of an outlet");
+        address
+    }
+
+    /// Creates an inlet, which must be up then, and gives the place at which applications find it.
+    #[track_caller]
+    pub fn inlet(&self, at: &str, to: &str, more: &[&str]) -> Place {
+        let printed = self.ok(&[&["tcp-inlet", "create", "--at", at, "--to", to], more].concat());
+        printed.parse().unwrap_or_else(|error| panic!("an inlet at no place: {error}"))
     }
 
     /// A counter of a node's engine, all cores together.

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod application;
 mod binary;
 mod channel;
 mod home;
@@ -12,7 +13,9 @@ mod middle;
 mod namespace;
 mod peer;
 mod process;
+mod program;
 
+pub use application::{Place, Sequence, Stream, Talk, Target, echo, echoes};
 pub use binary::binary;
 pub use channel::{Carrier, Channel, Identity, Initiator, Inner, Manner, Responder, Served, Through, now, random_name};
 pub use home::{Home, Node, Output, finish};
@@ -20,6 +23,7 @@ pub use middle::{Direction, Middle, flipped, payload_of};
 pub use namespace::Network;
 pub use peer::{ClosedPort, Peer, Received, Traffic, addresses, frame, frame_to, noise, text};
 pub use process::Process;
+pub use program::{Server, give_to_unprivileged, program, unprivileged};
 
 use std::io::Write;
 use std::time::{Duration, Instant};
