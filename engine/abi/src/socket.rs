@@ -9,9 +9,11 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use zeroize::Zeroize;
 
 /// Longest record that is part of the message itself, in bytes.
 pub const INLINE_MAX: usize = 64 * 1024;
@@ -19,6 +21,12 @@ pub const INLINE_MAX: usize = 64 * 1024;
 const INLINE: u8 = 0;
 const IN_MEMFD: u8 = 1;
 const DESCRIPTORS_MAX: usize = 2;
+
+thread_local! {
+    /// Where messages are received before their length is known: records are small, and one buffer per message would cost
+    /// more than all the rest. Wiped behind each message, since records may hold keys.
+    static RECEIVED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A received record and the descriptor that came beside it.
 #[derive(Debug)]
@@ -69,11 +77,17 @@ fn into_memfd(record: &[u8]) -> io::Result<OwnedFd> {
 /// `WouldBlock` on a non-blocking socket with nothing to read; `InvalidData` for a message that is not a record, is
 /// larger than [`crate::record::BYTES_MAX`], or lacks its descriptor.
 pub fn receive(socket: impl AsFd) -> io::Result<Option<Received>> {
-    let mut message = vec![0; 1 + INLINE_MAX];
+    RECEIVED.with_borrow_mut(|message| {
+        message.resize(1 + INLINE_MAX, 0);
+        receive_into(socket, message)
+    })
+}
+
+fn receive_into(socket: impl AsFd, message: &mut [u8]) -> io::Result<Option<Received>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
-        let parts = &mut [IoSliceMut::new(&mut message)];
+        let parts = &mut [IoSliceMut::new(message)];
         match recvmsg(&socket, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Ok(received) => break received,
             Err(rustix::io::Errno::INTR) => {}
@@ -86,25 +100,22 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<Received>> {
             descriptors.extend(received);
         }
     }
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(invalid("a message is cut"));
-    }
-    let record = match message[0] {
-        INLINE => {
-            message.truncate(received.bytes);
-            message.drain(..1);
-            message
+    let message = &mut message[..received.bytes];
+    let Some((&tag, body)) = message.split_first() else { return Ok(None) };
+    let record = if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        Err(invalid("a message is cut"))
+    } else {
+        match tag {
+            INLINE => Ok(body.to_vec()),
+            IN_MEMFD => descriptors.pop().ok_or_else(|| invalid("a record's memfd is missing")).and_then(from_memfd),
+            _ => Err(invalid("a message has an unknown tag")),
         }
-        IN_MEMFD => from_memfd(&descriptors.pop().ok_or_else(|| invalid("a record's memfd is missing"))?)?,
-        _ => return Err(invalid("a message has an unknown tag")),
     };
-    Ok(Some(Received { record, descriptor: descriptors.pop() }))
+    message.zeroize();
+    Ok(Some(Received { record: record?, descriptor: descriptors.pop() }))
 }
 
-fn from_memfd(memfd: &OwnedFd) -> io::Result<Vec<u8>> {
+fn from_memfd(memfd: OwnedFd) -> io::Result<Vec<u8>> {
     let length = usize::try_from(rustix::fs::fstat(memfd)?.st_size).map_err(|_| invalid("a memfd has no size"))?;
     if length > crate::record::BYTES_MAX {
         return Err(invalid("a record is too long"));
@@ -142,6 +153,16 @@ mod tests {
             let received = receive(&theirs).unwrap().unwrap();
             assert!(received.record == record, "{length} bytes changed");
             assert!(received.descriptor.is_some());
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_record_stays_behind() {
+        let (ours, theirs) = pair();
+        for tag in [INLINE, 9] {
+            rustix::net::send(&ours, &[&[tag][..], b"a key"].concat(), SendFlags::empty()).unwrap();
+            assert_eq!(receive(&theirs).is_ok(), tag == INLINE);
+            RECEIVED.with_borrow(|message| assert!(message.iter().all(|byte| *byte == 0)));
         }
     }
 

@@ -1,0 +1,652 @@
+//! Portals and relays of engine processes, on both drivers and on two cores: applications are sockets of these tests, and
+//! what carries the portal is a link, a channel, or nothing at all.
+
+#[macro_use]
+mod support;
+
+use ockam_engine_abi::{CloseReason, Command, Counter, DropReason, Key, Notice, PortalTarget, Target};
+use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_counter, payload_head};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use support::{Engine, FLOW, PATIENCE, Peer, frame, noise};
+
+/// Not a test by itself: what the others start becomes an engine here.
+#[test]
+fn engine_process() {
+    support::become_engine();
+}
+
+const CHANNEL_FLOW: u8 = 9;
+const INLET: u32 = 100;
+const OUTLET: &str = "outlet";
+/// The client's offer, and the engine's.
+const CREDIT: u32 = 128 * 1024;
+
+/// What is between inlet and outlet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Between {
+    /// They are on one node.
+    Nothing,
+    Link,
+    Channel,
+}
+
+const ALL: [Between; 3] = [Between::Nothing, Between::Link, Between::Channel];
+
+/// A portal from an inlet of the test's engine to a listener of the test.
+struct Portal {
+    far: Option<Engine>,
+    inlet: SocketAddr,
+    target: TcpListener,
+}
+
+impl Portal {
+    fn new(near: &mut Engine, between: Between) -> Portal {
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = [PortalTarget::Tcp(target.local_addr().unwrap())];
+        let (far, way) = match between {
+            Between::Nothing => {
+                set_outlet(near, &to);
+                (None, vec![OUTLET.to_owned()])
+            }
+            Between::Link | Between::Channel => {
+                let mut far = Engine::start(&near.driver, near.cores as u8);
+                set_outlet(&mut far, &to);
+                let (near_link, far_link) = connect(near, &mut far);
+                let first = if between == Between::Channel {
+                    install(near, "n", &near_link, "f", [1, 2]);
+                    install(&mut far, "f", &far_link, "n", [2, 1]);
+                    end("n", 'e')
+                } else {
+                    near_link
+                };
+                (Some(far), vec![first, OUTLET.to_owned()])
+            }
+        };
+        let inlet = add_inlet(near);
+        route_inlet(near, &way.iter().map(String::as_str).collect::<Vec<_>>());
+        Portal { far, inlet, target }
+    }
+
+    /// A connection of both applications.
+    fn open(&self) -> (TcpStream, TcpStream) {
+        let client = TcpStream::connect(self.inlet).unwrap();
+        (patient(client), patient(self.target.accept().unwrap().0))
+    }
+}
+
+fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn set_outlet(engine: &mut Engine, targets: &[PortalTarget]) {
+    let request = engine.request();
+    let (address, targets) = (OUTLET.as_bytes().to_vec().into(), targets.to_vec());
+    let reachable = 1 << FLOW | 1 << CHANNEL_FLOW;
+    let command = Command::SetOutlet { request, address, targets, reachable, plain: false, cookie: vec![1].into() };
+    engine.send(command, None);
+    engine.applied(request);
+}
+
+fn add_inlet(engine: &mut Engine) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let request = engine.request();
+    let command = Command::AddInlet { request, inlet: INLET, cookie: vec![5; 3].into() };
+    engine.send(command, Some(&OwnedFd::from(listener)));
+    engine.applied(request);
+    address
+}
+
+fn route_inlet(engine: &mut Engine, way: &[&str]) {
+    let request = engine.request();
+    let way = (!way.is_empty()).then(|| frame(way, &[], &[])[4..].to_vec().into());
+    engine.send(Command::RouteInlet { request, inlet: INLET, way, wait_ms: 300 }, None);
+    engine.applied(request);
+}
+
+/// Dials from `near` to `far`: the addresses of the link on either.
+fn connect(near: &mut Engine, far: &mut Engine) -> (String, String) {
+    let target = far.listen(1, FLOW);
+    let request = near.request();
+    near.send(Command::Dial { request, target, cookie: vec![].into() }, None);
+    let (address, local) = near.wait(|notice| match notice {
+        Notice::LinkUp { request: of, address, local, .. } if *of == request => {
+            Some((String::from_utf8(address.0.clone()).unwrap(), *local))
+        }
+        _ => None,
+    });
+    // It is up here before the far engine may have seen the preamble; its address is there from the beginning.
+    let far = std::iter::repeat_with(|| link_from(far, local)).flatten().next().expect("it never ends");
+    (address, far)
+}
+
+/// The local address of the link that comes from `peer`.
+fn link_from(engine: &mut Engine, peer: SocketAddr) -> Option<String> {
+    let request = engine.request();
+    engine.send(Command::Dump { request }, None);
+    let mut found = None;
+    loop {
+        match engine.notice().0 {
+            Notice::Link { address, peer: from, .. } if from == peer => {
+                found = Some(String::from_utf8(address.0).unwrap());
+            }
+            Notice::DumpEnd { request: of } if of == request => return found,
+            _ => {}
+        }
+    }
+}
+
+/// A channel's local names: of node `n` or `f`, encryptor `e` or decryptor `d`.
+fn end(node: &str, side: char) -> String {
+    format!("{node}{}", side.to_string().repeat(31))
+}
+
+fn install(engine: &mut Engine, node: &str, link: &str, peer: &str, [sealing, opening]: [u8; 2]) {
+    let request = engine.request();
+    let command = Command::InstallChannel {
+        request,
+        channel: 1,
+        decryptor: end(node, 'd').into_bytes().into(),
+        encryptor: end(node, 'e').into_bytes().into(),
+        sealing_key: Key::new(&[sealing; 32]),
+        opening_key: Key::new(&[opening; 32]),
+        way: frame(&[link, &end(peer, 'd')], &[], &[])[4..].to_vec().into(),
+        follows_peer: node == "f",
+        reachable: 1 << FLOW | 1 << ockam_engine_abi::FLOW_CONTROL_DIALED,
+        flow_control: CHANNEL_FLOW,
+        expires_in_ms: None,
+        cookie: vec![].into(),
+    };
+    engine.send(command, None);
+    engine.applied(request);
+}
+
+fn read_all(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Whether a stream ends with a reset, after whatever still came.
+fn is_reset(stream: &mut TcpStream) -> bool {
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+fn payload(data: &[u8], counter: Option<u16>) -> Vec<u8> {
+    let mut head = [0; PAYLOAD_HEAD_MAX];
+    let length = payload_head(data.len(), &mut head);
+    let counter = counter.map(payload_counter);
+    [&head[PAYLOAD_HEAD_MAX - length..], data, counter.as_ref().map_or(&[], |bytes| &bytes[..])].concat()
+}
+
+/// A node that is none of ours and has an outlet: the inlet's Ping came, and is answered so.
+fn foreign_outlet(engine: &mut Engine, credit: Option<u32>) -> (TcpStream, Peer, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let request = engine.request();
+    let target = listener.local_addr().unwrap();
+    engine.send(Command::Dial { request, target, cookie: vec![].into() }, None);
+    let mut peer = Peer::accept(&listener);
+    let link = engine.wait(|notice| match notice {
+        Notice::LinkUp { request: of, address, .. } if *of == request => {
+            Some(String::from_utf8(address.0.clone()).unwrap())
+        }
+        _ => None,
+    });
+    let inlet = add_inlet(engine);
+    route_inlet(engine, &[&link, OUTLET]);
+    let client = patient(TcpStream::connect(inlet).unwrap());
+    let ping = peer.receive();
+    assert_eq!(ping.onward, [OUTLET.parse().unwrap()]);
+    assert_eq!(PortalMessage::parse(&ping.payload), Some(PortalMessage::Ping { credit: Some(CREDIT) }));
+    let [to] = &ping.back[..] else { panic!("{:?}", ping.back) };
+    let to = to.to_string();
+    peer.send(&frame(&[&to], &["me"], &PortalMessage::Pong { credit }.encode()));
+    (client, peer, to)
+}
+
+/// An inlet of a node that is none of ours has a connection to a target of the test.
+fn foreign_inlet(engine: &mut Engine, credit: Option<u32>) -> (Peer, TcpStream, String) {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    set_outlet(engine, &[PortalTarget::Tcp(target.local_addr().unwrap())]);
+    let mut peer = Peer::connect(engine.listen(1, FLOW));
+    peer.send(&frame(&[OUTLET], &["me"], &PortalMessage::Ping { credit }.encode()));
+    let server = patient(target.accept().unwrap().0);
+    let pong = peer.receive();
+    let expected = PortalMessage::Pong { credit: credit.map(|_| CREDIT) };
+    assert_eq!(PortalMessage::parse(&pong.payload), Some(expected));
+    assert_eq!(pong.onward, ["me".parse().unwrap()]);
+    let [to] = &pong.back[..] else { panic!("{:?}", pong.back) };
+    let to = to.to_string();
+    (peer, server, to)
+}
+
+on_both_drivers! {
+    bytes_go_both_ways_at_once(engine) {
+        for between in ALL {
+            let portal = Portal::new(&mut engine, between);
+            for length in [1, 64, 4096, 4097, 131_072, 10_000_000] {
+                let (mut client, mut server) = portal.open();
+                let (there, back) = (noise(length, 1), noise(length, 2));
+                let mut writer = (client.try_clone().unwrap(), there.clone());
+                let client_writes = std::thread::spawn(move || writer.0.write_all(&writer.1).unwrap());
+                let mut writer = (server.try_clone().unwrap(), back.clone());
+                let server_writes = std::thread::spawn(move || writer.0.write_all(&writer.1).unwrap());
+                let client_reads = {
+                    let mut client = client.try_clone().unwrap();
+                    std::thread::spawn(move || {
+                        let mut bytes = vec![0; length];
+                        client.read_exact(&mut bytes).unwrap();
+                        bytes
+                    })
+                };
+                let mut bytes = vec![0; length];
+                server.read_exact(&mut bytes).unwrap();
+                assert!(bytes == there, "{between:?} {length}");
+                assert!(client_reads.join().unwrap() == back, "{between:?} {length}");
+                client_writes.join().unwrap();
+                server_writes.join().unwrap();
+                // Either side ends its own direction, and the whole connection is over.
+                client.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(read_all(&mut server), b"");
+                server.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(read_all(&mut client), b"");
+            }
+            remove_inlet(&mut engine);
+        }
+        engine.reaches(CloseReason::PortalDone, 18);
+        assert_eq!(engine.counters().total(CloseReason::Reset), 0);
+    }
+
+    a_side_that_is_done_still_gets_the_whole_answer(engine) {
+        for between in ALL {
+            let portal = Portal::new(&mut engine, between);
+            let (mut client, mut server) = portal.open();
+            let (question, answer) = (noise(3_000_000, 3), noise(5_000_000, 4));
+            let asked = question.clone();
+            let asker = std::thread::spawn(move || {
+                client.write_all(&asked).unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                read_all(&mut client)
+            });
+            assert!(read_all(&mut server) == question);
+            server.write_all(&answer).unwrap();
+            drop(server);
+            assert!(asker.join().unwrap() == answer, "{between:?}");
+            remove_inlet(&mut engine);
+        }
+    }
+
+    what_was_sent_before_the_end_arrives(engine) {
+        for between in ALL {
+            let portal = Portal::new(&mut engine, between);
+            let all = noise(10_000_000, 5);
+            // The server is done and gone before the client has read anything.
+            let (mut client, mut server) = portal.open();
+            let sent = all.clone();
+            let done = std::thread::spawn(move || {
+                server.write_all(&sent).unwrap();
+                drop(server);
+            });
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(read_all(&mut client) == all, "{between:?}");
+            done.join().unwrap();
+            remove_inlet(&mut engine);
+        }
+    }
+
+    a_reset_goes_through(engine) {
+        for between in ALL {
+            let portal = Portal::new(&mut engine, between);
+            let (client, mut server) = portal.open();
+            rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap();
+            drop(client);
+            assert!(is_reset(&mut server), "{between:?}");
+            let (mut client, server) = portal.open();
+            rustix::net::sockopt::set_socket_linger(&server, Some(std::time::Duration::ZERO)).unwrap();
+            drop(server);
+            assert!(is_reset(&mut client), "{between:?}");
+            remove_inlet(&mut engine);
+        }
+    }
+
+    a_target_that_is_not_there_ends_the_client_at_once(engine) {
+        for between in ALL {
+            let mut portal = Portal::new(&mut engine, between);
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let far = portal.far.as_mut().unwrap_or(&mut engine);
+            set_outlet(far, &[PortalTarget::Tcp(free), PortalTarget::Unix((*b"/nowhere/at/all").into())]);
+            let mut client = patient(TcpStream::connect(portal.inlet).unwrap());
+            assert!(is_reset(&mut client), "{between:?}");
+            let far = portal.far.as_mut().unwrap_or(&mut engine);
+            let errno = far.wait(|notice| match notice {
+                Notice::OutletFailed { address, errno } if address.0 == OUTLET.as_bytes() => Some(*errno),
+                _ => None,
+            });
+            assert_eq!(errno, rustix::io::Errno::NOENT.raw_os_error());
+            // The next one is tried when the first does not answer.
+            let there = PortalTarget::Tcp(portal.target.local_addr().unwrap());
+            set_outlet(far, &[PortalTarget::Tcp(free), there]);
+            let (mut client, mut server) = portal.open();
+            client.write_all(b"second").unwrap();
+            let mut bytes = [0; 6];
+            server.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, b"second");
+            remove_inlet(&mut engine);
+        }
+    }
+
+    a_lost_link_resets_both_ends(engine) {
+        for between in [Between::Link, Between::Channel] {
+            let mut portal = Portal::new(&mut engine, between);
+            let (mut client, mut server) = portal.open();
+            client.write_all(b"x").unwrap();
+            server.read_exact(&mut [0]).unwrap();
+            let far = portal.far.as_mut().unwrap();
+            let request = far.request();
+            far.send(Command::Dump { request }, None);
+            let link = far.wait(|notice| match notice {
+                Notice::Link { link, .. } => Some(*link),
+                _ => None,
+            });
+            let request = far.request();
+            far.send(Command::CloseLink { request, link }, None);
+            far.applied(request);
+            assert!(is_reset(&mut server), "{between:?}");
+            assert!(is_reset(&mut client), "{between:?}");
+            remove_inlet(&mut engine);
+            if between == Between::Channel {
+                retire(&mut engine);
+            }
+        }
+    }
+
+    a_stalled_reader_holds_only_itself(engine) {
+        for between in ALL {
+            let portal = Portal::new(&mut engine, between);
+            let stalled: Vec<_> = (0..50).map(|_| portal.open()).collect();
+            for (client, _) in &stalled {
+                client.set_nonblocking(true).unwrap();
+                let chunk = noise(1 << 20, 6);
+                let mut client = client;
+                // Until neither the sockets nor the engines take more.
+                while client.write(&chunk).is_ok() {}
+            }
+            for _ in 0..20 {
+                let (mut client, mut server) = portal.open();
+                let all = noise(2_000_000, 7);
+                let sent = all.clone();
+                let writer = std::thread::spawn(move || {
+                    client.write_all(&sent).unwrap();
+                    client.shutdown(Shutdown::Write).unwrap();
+                    client
+                });
+                assert!(read_all(&mut server) == all, "{between:?}");
+                drop(writer.join().unwrap());
+            }
+            assert_eq!(engine.counters().total(CloseReason::SlowPeer), 0);
+            drop(stalled);
+            remove_inlet(&mut engine);
+        }
+    }
+
+    connections_wait_for_a_way(engine) {
+        let mut portal = Portal::new(&mut engine, Between::Nothing);
+        route_inlet(&mut engine, &[]);
+        let mut early = patient(TcpStream::connect(portal.inlet).unwrap());
+        early.write_all(b"early").unwrap();
+        // Closed when the time is over ...
+        let _ = early.read(&mut [0]);
+        engine.reaches(CloseReason::PortalUnanswered, 1);
+        // ... and established when a way is there in time.
+        let mut client = patient(TcpStream::connect(portal.inlet).unwrap());
+        client.write_all(b"in time").unwrap();
+        route_inlet(&mut engine, &[OUTLET]);
+        portal.target.set_nonblocking(false).unwrap();
+        let mut server = patient(portal.target.accept().unwrap().0);
+        let mut bytes = [0; 7];
+        server.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"in time");
+        assert!(portal.far.take().is_none());
+    }
+
+    a_foreign_outlet_gets_what_foreign_nodes_understand(engine) {
+        let (mut client, mut peer, own) = foreign_outlet(&mut engine, None);
+        client.write_all(b"hello").unwrap();
+        let message = peer.receive();
+        assert_eq!(message.onward, ["me".parse().unwrap()]);
+        assert_eq!(message.back, [own.parse().unwrap()]);
+        assert_eq!(message.payload, b"\x03\x05hello");
+        peer.send(&frame(&[&own], &["me"], b"\x03\x03wor"));
+        peer.send(&frame(&[&own], &["me"], b"\x03\x82\x00ld"));
+        let mut bytes = [0; 5];
+        client.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"world");
+        // There is no half-close: all is over with the first end, and nothing follows.
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(peer.receive().payload, b"\x02");
+        assert_eq!(read_all(&mut client), b"");
+        engine.reaches(CloseReason::PortalDone, 1);
+        peer.send(&frame(&[&own], &["me"], b"\x03\x03wor"));
+        engine.reaches(DropReason::NoSuchAddress, 1);
+    }
+
+    a_foreign_outlet_that_is_done_has_delivered_all(engine) {
+        let (mut client, mut peer, own) = foreign_outlet(&mut engine, None);
+        let all = noise(3_000_000, 8);
+        for part in all.chunks(100_000) {
+            peer.send(&frame(&[&own], &["me"], &payload(part, None)));
+        }
+        peer.send(&frame(&[&own], &["me"], &[2]));
+        assert!(read_all(&mut client) == all);
+    }
+
+    a_foreign_inlet_is_served(engine) {
+        let (mut peer, mut server, own) = foreign_inlet(&mut engine, None);
+        peer.send(&frame(&[&own], &["me"], &payload(b"question", None)));
+        let mut bytes = [0; 8];
+        server.read_exact(&mut bytes).unwrap();
+        server.write_all(b"answer").unwrap();
+        assert_eq!(peer.receive().payload, b"\x03\x06answer");
+        drop(server);
+        assert_eq!(peer.receive().payload, b"\x02");
+        // A target that is not there: Pong, then Disconnect.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        set_outlet(&mut engine, &[PortalTarget::Tcp(free)]);
+        peer.send(&frame(&[OUTLET], &["me"], &[0]));
+        assert_eq!(peer.receive().payload, b"\x01");
+        assert_eq!(peer.receive().payload, b"\x02");
+        // Nothing but a Ping opens a connection.
+        peer.send(&frame(&[OUTLET], &["me"], &[1]));
+        peer.send(&frame(&[OUTLET], &["me"], &[3, 1, 1]));
+        engine.reaches(DropReason::BadPayload, 2);
+    }
+
+    a_payload_that_is_missing_ends_the_connection(engine) {
+        let (mut peer, mut server, own) = foreign_inlet(&mut engine, Some(CREDIT));
+        peer.send(&frame(&[&own], &["me"], &payload(b"one", Some(0))));
+        let mut bytes = [0; 3];
+        server.read_exact(&mut bytes).unwrap();
+        peer.send(&frame(&[&own], &["me"], &payload(b"three", Some(2))));
+        assert!(is_reset(&mut server));
+        let broken = PortalMessage::parse(&peer.receive().payload).map(|said| said == PortalMessage::Disconnect { broken: true });
+        assert_eq!(broken, Some(true));
+    }
+
+    an_end_that_came_too_early_is_none(engine) {
+        let (mut peer, mut server, own) = foreign_inlet(&mut engine, Some(CREDIT));
+        peer.send(&frame(&[&own], &["me"], &payload(b"one", Some(0))));
+        peer.send(&frame(&[&own], &["me"], &PortalMessage::End { total: 4 }.encode()));
+        assert!(is_reset(&mut server));
+    }
+
+    credit_bounds_what_is_sent(engine) {
+        let (mut peer, mut server, own) = foreign_inlet(&mut engine, Some(1000));
+        let all = noise(1_000_000, 9);
+        let sent = all.clone();
+        let writer = std::thread::spawn(move || {
+            server.write_all(&sent).unwrap();
+            server.shutdown(Shutdown::Write).unwrap();
+            server
+        });
+        let mut got = Vec::new();
+        let mut counter = 0;
+        let mut limit = 1000;
+        loop {
+            let message = peer.receive();
+            match PortalMessage::parse(&message.payload) {
+                Some(PortalMessage::Payload { data, counter: number }) => {
+                    assert_eq!(number, Some(counter));
+                    counter += 1;
+                    assert!((got.len() as u64) < limit, "it was sent beyond its credit");
+                    got.extend_from_slice(data);
+                    limit = got.len() as u64 + 1000;
+                    peer.send(&frame(&[&own], &["me"], &PortalMessage::Credit { limit }.encode()));
+                }
+                Some(PortalMessage::End { total }) => {
+                    assert_eq!(total, all.len() as u64);
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(got == all);
+        drop(writer.join().unwrap());
+        assert!(engine.counters().total(Counter::PortalsWaited) > 0);
+    }
+
+    strangers_do_not_reach_a_connection(engine) {
+        let (mut peer, mut server, own) = foreign_inlet(&mut engine, None);
+        let at = engine.listen(2, FLOW);
+        let mut stranger = Peer::connect(at);
+        engine.set("hop", Target::Hop, 1 << FLOW);
+        stranger.send(&frame(&[&own], &["me"], &payload(b"no", None)));
+        stranger.send(&frame(&["hop", &own], &["me"], &payload(b"no", None)));
+        engine.reaches(DropReason::NotAdmitted, 2);
+        peer.send(&frame(&[&own], &["me"], &payload(b"yes", None)));
+        let mut bytes = [0; 3];
+        server.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"yes");
+    }
+
+    relays_forward_along_their_way(engine) {
+        engine.set("echo", Target::Echo, 1 << FLOW);
+        let at = engine.listen(1, FLOW);
+        let (mut origin, mut client) = (Peer::connect(at), Peer::connect(at));
+        client.send(&frame(&["echo"], &["x"], b"up"));
+        client.receive();
+        let link = loop {
+            if let Some(link) = link_from(&mut engine, client.stream.local_addr().unwrap()) {
+                break link;
+            }
+        };
+        let request = engine.request();
+        let way = Some(frame(&[&link, "beyond"], &[], &[])[4..].to_vec().into());
+        let (address, reachable) = (b"forward_to_x".to_vec(), 1 << FLOW);
+        let command = Command::SetRelay {
+            request,
+            address: address.clone().into(),
+            way,
+            reachable,
+            cookie: vec![8].into(),
+        };
+        engine.send(command, None);
+        engine.applied(request);
+        let large = noise(100_000, 10);
+        for body in [&b"small"[..], &large] {
+            origin.send(&frame(&["forward_to_x", "echo"], &["me"], body));
+            let relayed = client.receive();
+            assert_eq!(relayed.onward, ["beyond".parse().unwrap(), "echo".parse().unwrap()]);
+            assert_eq!(relayed.back.len(), 2);
+            assert_eq!(relayed.back[1], "me".parse().unwrap());
+            assert_eq!(relayed.payload, body);
+            // The answer goes back over the links.
+            let back: Vec<String> = relayed.back.iter().map(ToString::to_string).collect();
+            client.send(&frame(&back.iter().map(String::as_str).collect::<Vec<_>>(), &[], b"answer"));
+            assert_eq!(origin.receive().payload, b"answer");
+        }
+        drop(client);
+        engine.wait(|notice| match notice {
+            Notice::RelayGone { address: gone } => Some(assert_eq!(gone.0, address)),
+            _ => None,
+        });
+        engine.at_last(DropReason::NoSuchAddress, || origin.send(&frame(&["forward_to_x", "echo"], &["me"], b"x")));
+    }
+
+    a_relay_without_a_way_goes_on_along_the_route(engine) {
+        engine.set("open", Target::Echo, 1 << FLOW);
+        engine.set("closed", Target::Echo, 1 << 5);
+        let request = engine.request();
+        let (address, reachable) = (b"mmmm".to_vec().into(), 1 << FLOW);
+        engine.send(Command::SetRelay { request, address, way: None, reachable, cookie: vec![].into() }, None);
+        engine.applied(request);
+        let mut peer = Peer::connect(engine.listen(1, FLOW));
+        peer.send(&frame(&["mmmm", "open"], &["me"], b"on"));
+        assert_eq!(peer.receive().payload, b"on");
+        // It lends nobody its own reach.
+        peer.send(&frame(&["mmmm", "closed"], &["me"], b"on"));
+        engine.reaches(DropReason::NotAdmitted, 1);
+        peer.send(&frame(&["mmmm"], &["me"], b"reply"));
+        engine.wait(|notice| match notice {
+            Notice::Punt { message, .. } => {
+                Some(assert_eq!(ockam_wire::Message::parse(&message.0).unwrap().payload, b"reply"))
+            }
+            _ => None,
+        });
+    }
+
+    a_dump_shows_inlets_with_their_sockets(engine) {
+        let portal = Portal::new(&mut engine, Between::Nothing);
+        let open = portal.open();
+        let request = engine.request();
+        engine.send(Command::Dump { request }, None);
+        let (mut inlets, mut outlets, mut links) = (0, 0, 0);
+        loop {
+            match engine.notice() {
+                (Notice::Inlet { inlet, way, connections, cookie, .. }, socket) => {
+                    assert_eq!((inlet, connections, cookie.0), (INLET, 1, vec![5; 3]));
+                    assert_eq!(way.unwrap().0, frame(&[OUTLET], &[], &[])[4..]);
+                    let socket = TcpListener::from(socket.expect("its socket"));
+                    assert_eq!(socket.local_addr().unwrap(), portal.inlet);
+                    inlets += 1;
+                }
+                (Notice::Address { target: Target::Outlet, address, .. }, _) => {
+                    assert_eq!(address.0, OUTLET.as_bytes());
+                    outlets += 1;
+                }
+                (Notice::Link { .. }, _) => links += 1,
+                (Notice::DumpEnd { .. }, _) => break,
+                _ => {}
+            }
+        }
+        assert_eq!((inlets, outlets, links), (1, 1, 0));
+        // An outlet that is removed takes its connections along.
+        let request = engine.request();
+        engine.send(Command::ClearAddress { request, address: OUTLET.as_bytes().to_vec().into() }, None);
+        engine.applied(request);
+        let (mut client, mut server) = open;
+        assert!(is_reset(&mut client));
+        assert!(is_reset(&mut server));
+    }
+}
+
+fn remove_inlet(engine: &mut Engine) {
+    let request = engine.request();
+    engine.send(Command::RemoveInlet { request, inlet: INLET }, None);
+    engine.applied(request);
+}
+
+fn retire(engine: &mut Engine) {
+    let request = engine.request();
+    engine.send(Command::RetireChannel { request, channel: 1, close: false }, None);
+}
