@@ -9,6 +9,7 @@ mod demo;
 mod hostile;
 mod identity;
 mod lifecycle;
+mod portal_lifecycle;
 mod portals;
 mod seed;
 mod tidy;

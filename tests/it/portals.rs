@@ -1,8 +1,8 @@
 //! Portals over real processes: how they are made, and that not one byte is lost or invented on the way.
 
 use ockam_tests::{
-    ClosedPort, Home, Identity, Initiator, Middle, Network, Node, PATIENCE, Peer, Place, Sequence, Stream, Talk,
-    Target, addresses, echo, echoes, frame, frame_to, is_root, noise, on_both_drivers, skip, wait_until,
+    ClosedPort, Home, Identity, Initiator, Middle, Network, PATIENCE, Pair, Peer, Place, Sequence, Stream, Talk,
+    Target, addresses, echo, echoes, frame, frame_to, is_root, noise, on_both_drivers, skip, wait_until, works,
 };
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -14,50 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Two nodes of ours: `n1` for the inlets, `n2` for the outlets.
-struct Pair {
-    home: Home,
-    near: Node,
-    far: Node,
-}
-
-impl Pair {
-    #[track_caller]
-    fn new(more: &[&str]) -> Pair {
-        let home = Home::new();
-        Pair { near: home.node("n1", more), far: home.node("n2", more), home }
-    }
-
-    /// A portal through a secure channel to who serves there.
-    #[track_caller]
-    fn portal(&self, to: &Place) -> Place {
-        let outlet = self.home.outlet("n2", to, &[]);
-        self.home.inlet("n1", &format!("/node/n2/secure/api{outlet}"), &[])
-    }
-
-    /// Waits until no connection is left in any portal of the near node.
-    #[track_caller]
-    fn comes_to_rest(&self) {
-        let open = || {
-            let inlets = self.home.json(&["tcp-inlet", "list", "--at", "n1"]);
-            let counts = inlets.as_array().expect("an array").iter().map(|it| it["connections"].as_u64());
-            counts.map(|count| count.expect("a number")).sum::<u64>()
-        };
-        wait_until(|| open() == 0, || format!("{} connections are left", open()));
-    }
-}
-
-/// A connection of its own goes there and back.
-#[track_caller]
-fn works(place: &Place) {
-    let stream = place.connect();
-    let mut sequence = Sequence::new(u64::from(std::process::id()));
-    echoes(&stream, &mut sequence, 200_000).unwrap_or_else(|error| panic!("{place}: {error}"));
-    stream.end().expect("the inlet is there");
-    let end = stream.is_at_end();
-    assert!(matches!(end, Ok(true)), "{place}: {end:?}");
-}
 
 // ---- how they are made
 
@@ -554,7 +510,7 @@ fn cycles(driver: &str, threads: &str, seed: u64) {
             at_target.say(number, Cycle::new(seed, number).server(stream));
         }
     });
-    let inlet = pair.portal(target.place());
+    let inlet = pair.portal(target.place(), &[]);
     works_with(&inlet, &verdicts, seed, CYCLES);
     pair.comes_to_rest();
     let descriptors = || (pair.near.engine.descriptors(), pair.far.engine.descriptors());
@@ -650,7 +606,7 @@ on_both_drivers! {
             say.send(all).unwrap();
         });
         let plain = pair.home.outlet("n2", told.place(), &["--from", "plain"]);
-        for inlet in [pair.portal(told.place()), pair.home.inlet("n1", &format!("/node/n2{plain}"), &[])] {
+        for inlet in [pair.portal(told.place(), &[]), pair.home.inlet("n1", &format!("/node/n2{plain}"), &[])] {
             for slowly in [false, true] {
                 let stream = inlet.connect();
                 if slowly {
@@ -661,7 +617,7 @@ on_both_drivers! {
                 assert!(stream.is_at_end().unwrap());
             }
         }
-        let inlet = pair.portal(takes.place());
+        let inlet = pair.portal(takes.place(), &[]);
         for _ in 0..3 {
             let stream = inlet.connect();
             Sequence::new(2).send(&stream, BYTES).unwrap();
@@ -680,7 +636,7 @@ on_both_drivers! {
             (&stream).read_to_end(&mut question).unwrap();
             Sequence::new(question.len() as u64).send(&stream, 3_000_000).unwrap();
         });
-        let inlet = pair.portal(target.place());
+        let inlet = pair.portal(target.place(), &[]);
         for length in [0, 1, 100_000_u64] {
             let stream = inlet.connect();
             Sequence::new(0).send(&stream, length).unwrap();
@@ -694,7 +650,7 @@ on_both_drivers! {
             stream.end().unwrap();
             say.send(Sequence::new(5).receive(&stream, 3_000_000).and_then(|()| stream.is_at_end())).unwrap();
         });
-        let stream = pair.portal(ends_first.place()).connect();
+        let stream = pair.portal(ends_first.place(), &[]).connect();
         let mut said = String::new();
         (&stream).read_to_string(&mut said).unwrap();
         assert_eq!(said, "go on");
@@ -710,7 +666,7 @@ on_both_drivers! {
         let directory = tempfile::tempdir().unwrap();
         let nowhere = Place::Unix(directory.path().join("nobody"));
         let target = Target::echo();
-        let good = pair.portal(target.place());
+        let good = pair.portal(target.place(), &[]);
         for to in [Place::Tcp(closed.address()), nowhere] {
             let outlet = pair.home.outlet("n2", &to, &[]);
             let inlet =
@@ -734,7 +690,7 @@ on_both_drivers! {
         let pair = Pair::new(&["--driver", driver, "--threads", "2"]);
         allow_many_descriptors();
         let sleepy = Sleepy::new();
-        let inlet = pair.portal(sleepy.target.place());
+        let inlet = pair.portal(sleepy.target.place(), &[]);
         let others: Vec<Stream> = (0..1000).map(|_| asking(&inlet, ECHO)).collect();
         let one_round = |length: u64| {
             let next = AtomicU64::new(0);
@@ -775,8 +731,8 @@ on_both_drivers! {
         let pair = Pair::new(&["--driver", driver, "--threads", "2"]);
         allow_many_descriptors();
         let (sleepy, other) = (Sleepy::new(), Target::echo());
-        let inlet = pair.portal(sleepy.target.place());
-        let others = pair.portal(other.place());
+        let inlet = pair.portal(sleepy.target.place(), &[]);
+        let others = pair.portal(other.place(), &[]);
         let talk = Talk::start(&others, 3);
         let engines = [pair.near.engine, pair.far.engine];
         let before = engines.map(|engine| engine.resident_bytes());

@@ -389,6 +389,23 @@ pub fn echoes(stream: &Stream, sequence: &mut Sequence, count: u64) -> io::Resul
     })
 }
 
+/// Sends a good deal through a connection of its own, whose far end is [`echo`], and ends it in good order.
+///
+/// # Errors
+/// Why that was not possible.
+pub fn try_works(place: &Place) -> io::Result<()> {
+    let stream = place.try_connect()?;
+    echoes(&stream, &mut Sequence::new(u64::from(std::process::id())), 200_000)?;
+    stream.end()?;
+    if stream.is_at_end()? { Ok(()) } else { Err(ErrorKind::ConnectionReset.into()) }
+}
+
+/// The same, which must be possible.
+#[track_caller]
+pub fn works(place: &Place) {
+    try_works(place).unwrap_or_else(|error| panic!("{place}: {error}"));
+}
+
 /// An application that uses a connection to [`echo`] without a pause. A byte that is lost, doubled or changed, and a
 /// connection that ends, fail the test.
 pub struct Talk {
@@ -413,10 +430,7 @@ impl Talk {
                 done.store(sequence.count(), Ordering::Relaxed);
             }
             stream.end()?;
-            match stream.is_at_end()? {
-                true => Ok(()),
-                false => Err(ErrorKind::ConnectionReset.into()),
-            }
+            if stream.is_at_end()? { Ok(()) } else { Err(ErrorKind::ConnectionReset.into()) }
         });
         let talk = Talk { count, over, thread: Some(thread) };
         talk.flows();
