@@ -449,6 +449,12 @@ pub enum Error {
         /// Why it ended.
         why: String,
     },
+    /// A way that shall be open has ended.
+    #[error("the way is gone: {why}")]
+    WayLost {
+        /// What ended, and why.
+        why: String,
+    },
     /// No reply came in time.
     #[error("no reply came from {route} within {}", milliseconds_text(*timeout_ms))]
     NoReply {
@@ -626,6 +632,7 @@ impl Error {
             Error::Undelivered { .. } => "E_UNDELIVERED",
             Error::LinkLost { .. } => "E_LINK_LOST",
             Error::ChannelLost { .. } => "E_CHANNEL_LOST",
+            Error::WayLost { .. } => "E_WAY_LOST",
             Error::NoReply { .. } => "E_NO_REPLY",
             Error::PeerNotAuthorized { .. } => "E_PEER_NOT_AUTHORIZED",
             Error::PeerNotAuthentic { .. } => "E_PEER_NOT_AUTHENTIC",
@@ -660,7 +667,8 @@ impl Error {
             | Error::ControlSilent { .. }
             | Error::Unhealthy { .. }
             | Error::LinkLost { .. }
-            | Error::ChannelLost { .. } => exit::UNAVAILABLE,
+            | Error::ChannelLost { .. }
+            | Error::WayLost { .. } => exit::UNAVAILABLE,
             Error::ConnectFailed { attempts, .. } => {
                 let all_not_nodes = attempts.iter().all(|attempt| attempt.failure == AttemptFailure::NotANode);
                 if all_not_nodes && !attempts.is_empty() { exit::PROTOCOL } else { exit::UNAVAILABLE }
@@ -792,6 +800,7 @@ impl Error {
             }
             Error::Undelivered { reason, .. } => undelivered_hint(*reason).into(),
             Error::LinkLost { .. } | Error::ChannelLost { .. } => "Check that the peer runs, then send again.".into(),
+            Error::WayLost { .. } => "It is opened again as soon as the far end answers; check that it runs.".into(),
             Error::NoReply { .. } => {
                 "Check the route, or wait longer with --timeout; nodes of other makes drop silently what they cannot deliver."
                     .into()

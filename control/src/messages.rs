@@ -414,7 +414,7 @@ async fn exchange(
 ///
 /// # Errors
 /// [`Error::Unresolved`], and as [`Node::dial`].
-async fn dial(
+pub(crate) async fn dial(
     node: &Node,
     engine: &Engine,
     hop: &Hop,

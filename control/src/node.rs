@@ -13,6 +13,7 @@ use crate::home::NodeDir;
 use crate::messages::Waiting;
 use crate::process::systemd::Sockets;
 use crate::resolve::bind_listener;
+use crate::sessions::Sessions;
 use crate::store::node::{
     CHANNEL_LISTENERS_MAX, CHANNELS_MASK, CONSUMERS_MAX, FLOW_CONTROL_INITIATED, LISTENERS_MAX, SERVICES_MAX,
 };
@@ -82,6 +83,11 @@ impl Desired {
         })
     }
 
+    /// The names of the sessions that shall be.
+    pub(crate) fn sessions(&self) -> BTreeSet<&str> {
+        self.channels.iter().map(|row| row.address.as_str()).collect()
+    }
+
     /// The flow controls that may reach the service at `address`, as the engine's mask.
     pub(crate) fn reachable(&self, address: &str, service: Service) -> u64 {
         let added = self.consumers.iter().filter(|(_, consumer)| consumer == address);
@@ -112,6 +118,7 @@ pub(crate) struct Node {
     pub(crate) initiated_flow_control: String,
     pub(crate) waiting: Waiting,
     pub(crate) channels: Channels,
+    pub(crate) sessions: Sessions,
     pub(crate) restarts: AtomicU32,
     /// Listening sockets that the service manager opened.
     pub(crate) activated: Sockets,
@@ -127,6 +134,7 @@ impl Node {
     pub(crate) fn new(dir: NodeDir, store: NodeStore, activated: Sockets) -> Result<Arc<Node>, Error> {
         Ok(Arc::new(Node {
             channels: Channels::new(&dir),
+            sessions: Sessions::default(),
             dir,
             started: Instant::now(),
             cookies: CookieKey::new(store.cookie_key()?),
@@ -221,10 +229,12 @@ impl Node {
         let store = self.store.lock().await;
         let desired = Desired::load(&store)?;
         let channel_links = self.channels.adopt(self, link, &has).await;
+        let session_links = self.sessions.adopt(self, &has, &desired.sessions());
         for left in &has.links {
             let is_over = match self.cookies.open(&left.cookie) {
                 Some(Cookie::Message) => true,
                 Some(Cookie::ChannelLink { .. }) => !channel_links.contains(&left.link),
+                Some(Cookie::SessionLink { .. }) => !session_links.contains(&left.link),
                 _ => false,
             };
             if is_over {
@@ -778,6 +788,7 @@ impl Node {
                     tracing::info!(?link, reason = reason.name(), "a connection closed");
                 }
                 self.waiting.on_link_down(link, reason);
+                self.sessions.on_link_down(link, reason);
             }
             Notice::Resolve { link: asks, host, port } => self.resolve(engine.clone(), asks, host, port),
             other => tracing::debug!(?other, "a notice that nobody waits for"),

@@ -173,6 +173,14 @@ impl Route {
         legs
     }
 
+    /// The same route to another last step.
+    pub fn with_end(&self, end: Step) -> Route {
+        let mut route = self.clone();
+        route.steps.pop();
+        route.steps.push(end);
+        route
+    }
+
     /// All of it.
     pub fn steps(&self) -> &[Step] {
         &self.steps

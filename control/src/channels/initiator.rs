@@ -15,15 +15,13 @@ use crate::error::Error;
 use crate::messages::{Outcome, Patience, ReplyAddress, Request};
 use crate::node::{Engine, Node};
 use crate::route::{Route, Step};
+use crate::sessions;
 use crate::store::node::FLOW_CONTROL_INITIATED;
 use ockam_crypto::{Established, ExpectMessage2, Identifier, Secret, initiate};
-use ockam_engine_abi::{ChannelEnd, Command, DropReason, FLOW_CONTROL_DIALED, Key, Target};
+use ockam_engine_abi::{ChannelEnd, Command, FLOW_CONTROL_DIALED, Key, Target};
 use ockam_wire::{Address, Message, Outgoing, RouteParts};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// What both ends of a new channel are asked first.
-const QUESTION: &[u8] = b"\x00";
 
 /// A channel to be opened.
 pub(crate) struct Plan<'a> {
@@ -173,7 +171,7 @@ pub(crate) async fn open(
         purpose: plan.purpose.clone(),
         source: None,
         link,
-        ended: Some(tell),
+        ended: vec![tell],
     };
     let limit = || Error::Limit { node: node.name(), what: "secure channels", limit: super::LIVING_MAX };
     let (number, shed) = node.channels.state().admit(living).ok_or_else(limit)?;
@@ -256,7 +254,8 @@ async fn confirm(
     channel: &mut OpenChannel,
     patience: &Patience,
 ) -> Result<Result<(), Outcome>, Error> {
-    let asked = ask(node, engine, channel.number, &channel.address, patience).await?;
+    let way = [Address::local(channel.address.clone())];
+    let asked = sessions::ask(node, engine, &way, Some(channel.number), patience).await?;
     match (asked, &mut channel.ended) {
         // The channel is not there any more: why, its end says.
         (Err(Outcome::Undelivered(..)), Some(ended)) => match tokio::time::timeout_at(patience.deadline, ended).await {
@@ -265,30 +264,5 @@ async fn confirm(
             Err(_) => Err(patience.over()),
         },
         (asked, _) => Ok(asked),
-    }
-}
-
-/// Asks through a channel whether somebody is there. Gives what became of the question, if it was not answered.
-///
-/// # Errors
-/// [`Error::NoReply`], and those of the engine.
-pub(super) async fn ask(
-    node: &Arc<Node>,
-    engine: &Arc<Engine>,
-    number: u32,
-    address: &str,
-    patience: &Patience,
-) -> Result<Result<(), Outcome>, Error> {
-    let mut question = Request::begin(node, engine, ReplyAddress::of_message()).await?;
-    question.follow(number);
-    let onward = [Address::local(address), Address::local(&b"echo"[..])];
-    question.send(&onward, QUESTION, patience).await?;
-    match question.outcome(patience).await? {
-        Outcome::Reply(_) => Ok(Ok(())),
-        // Of the whole route the last address was left: it was the peer who looked for it.
-        Outcome::Undelivered(DropReason::NoSuchAddress | DropReason::NotAdmitted | DropReason::NotDelivered, 0 | 1) => {
-            Ok(Ok(()))
-        }
-        other => Ok(Err(other)),
     }
 }

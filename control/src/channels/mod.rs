@@ -65,7 +65,7 @@ struct Living {
     /// The link that was made for it.
     link: Option<LinkId>,
     /// Told when it ends.
-    ended: Option<oneshot::Sender<ChannelEnd>>,
+    ended: Vec<oneshot::Sender<ChannelEnd>>,
 }
 
 #[derive(Default)]
@@ -106,6 +106,18 @@ impl Channels {
     pub(crate) fn numbered(&self, name: &[u8]) -> Option<u32> {
         let state = self.state();
         state.living.iter().find(|(_, living)| living.address.as_bytes() == name).map(|(number, _)| *number)
+    }
+
+    /// The living channel with this local name: its number, who is at its other end, and what says that it ended; an error
+    /// of that says so, too.
+    pub(crate) fn follow(&self, name: &[u8]) -> Option<(u32, Identifier, oneshot::Receiver<ChannelEnd>)> {
+        let mut state = self.state();
+        let (number, living) = state.living.iter_mut().find(|(_, living)| living.address.as_bytes() == name)?;
+        let (tell, told) = oneshot::channel();
+        // Those who have stopped to follow.
+        living.ended.retain(|ended| !ended.is_closed());
+        living.ended.push(tell);
+        Some((*number, living.peer, told))
     }
 
     fn has_decryptor(&self, decryptor: &str) -> bool {
@@ -155,7 +167,7 @@ impl Channels {
         if reason != ChannelEnd::ByControl {
             tracing::info!(channel = living.address, peer = %living.peer, reason = reason.name(), "a secure channel ended");
         }
-        if let Some(ended) = living.ended {
+        for ended in living.ended {
             // Who supervises it may be gone.
             let _ = ended.send(reason);
         }
@@ -172,6 +184,7 @@ impl Channels {
     /// that they were with. Gives the links that belong to living channels.
     pub(crate) async fn adopt(&self, node: &Arc<Node>, engine: &EngineLink, has: &Dump) -> BTreeSet<LinkId> {
         let desired = node.desired();
+        let sessions = desired.sessions();
         let mut ending = Vec::new();
         let mut links = BTreeSet::new();
         {
@@ -183,15 +196,14 @@ impl Channels {
             state.next = has.channels.iter().map(|found| found.channel).max().unwrap_or(0);
             for found in &has.channels {
                 let address = String::from_utf8(found.encryptor.clone()).unwrap_or_default();
-                let is_desired = |address: &str| desired.channels.iter().any(|row| row.address == address);
                 let known = match node.cookies.open(&found.cookie) {
                     Some(Cookie::Channel { peer, own, expires_at, purpose }) => {
                         let stays = match &purpose {
                             Purpose::Listener(flow_control) => {
                                 desired.channel_listeners.iter().any(|row| row.flow_control == *flow_control)
                             }
-                            Purpose::Desired => is_desired(&address),
-                            Purpose::Way(owner) => is_desired(owner),
+                            Purpose::Desired => sessions.contains(address.as_str()),
+                            Purpose::Way(session) => sessions.contains(session.as_str()),
                             Purpose::Message => false,
                         };
                         let identifiers = peer.parse().ok().zip(own.parse().ok());
@@ -209,8 +221,17 @@ impl Channels {
                 links.extend(link.map(|link| link.link));
                 let link = link.map(|link| link.link);
                 let decryptor = String::from_utf8(found.decryptor.clone()).unwrap_or_default();
-                let living =
-                    Living { address, decryptor, peer, own, expires_at, purpose, source: None, link, ended: None };
+                let living = Living {
+                    address,
+                    decryptor,
+                    peer,
+                    own,
+                    expires_at,
+                    purpose,
+                    source: None,
+                    link,
+                    ended: Vec::new(),
+                };
                 state.living.insert(found.channel, living);
             }
         }
@@ -239,13 +260,20 @@ impl Channels {
     }
 
     /// Ends a channel, tells the peer, and closes the link that was made for it.
-    async fn retire(&self, engine: &EngineLink, number: u32) {
+    pub(crate) async fn retire(&self, engine: &EngineLink, number: u32) {
         let Some(living) = self.state().remove(number) else { return };
         retire_in(engine, number).await;
         if let Some(link) = living.link {
             engine.close(link).await;
         }
         self.end_ways(engine, &living.address);
+    }
+
+    /// Ends the channel with this local name, if it lives.
+    pub(crate) async fn retire_addressed(&self, engine: &EngineLink, name: &str) {
+        if let Some(number) = self.numbered(name.as_bytes()) {
+            self.retire(engine, number).await;
+        }
     }
 
     /// Ends a channel that gives way to another.

@@ -14,6 +14,11 @@ use ockam_wire::{AddressRef, Message, Outgoing, RouteParts};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Most handshakes whose answer, or whose channel, the engine has been told to send or set up and has not yet. When the
+/// engine has much to do, work waits here, as handshakes, and not as commands in front of everybody's.
+const UNDER_WAY_MAX: usize = 64;
 
 /// What a job came to.
 enum Done {
@@ -86,12 +91,14 @@ fn begin(
 async fn work(node: Arc<Node>) {
     let channels = &node.channels;
     let mut budget = Budget::new(Instant::now());
+    let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     loop {
+        let permit = under_way.clone().try_acquire_owned().ok();
         let (gone, job, deadline) = {
             let mut state = channels.state();
             let gone = state.half_open.expire(Instant::now());
             let wait = budget.wait(Instant::now());
-            let job = if wait.is_zero() { state.half_open.take() } else { None };
+            let job = if wait.is_zero() && permit.is_some() { state.half_open.take() } else { None };
             let deadline = state.half_open.deadline();
             if deadline.is_none() && job.is_none() {
                 state.works = false;
@@ -103,8 +110,9 @@ async fn work(node: Arc<Node>) {
         if let Some(engine) = &engine {
             clear(&engine.link, gone);
         }
-        match (job, deadline) {
-            (Some((number, handshake, job)), _) => {
+        let is_full = permit.is_none();
+        match (job.zip(permit), deadline) {
+            (Some(((number, handshake, job), permit)), _) => {
                 let (who, listener) = (channels.who.clone(), handshake.listener.clone());
                 let done = tokio::task::spawn_blocking(move || {
                     let before = cpu_time();
@@ -117,10 +125,11 @@ async fn work(node: Arc<Node>) {
                     channels.state().half_open.end(number, End::Withdrawn);
                     continue;
                 };
-                act(&node, &engine.link, number, handshake, done);
+                act(&node, &engine.link, number, handshake, done, permit);
             }
             (None, Some(deadline)) => tokio::select! {
                 () = channels.work.notified() => {}
+                _ = under_way.acquire(), if is_full => {}
                 () = tokio::time::sleep_until(deadline.into()) => {}
             },
             (None, None) => return,
@@ -194,8 +203,15 @@ fn run(who: &Who, listener: &ChannelListenerRow, job: Job) -> Done {
     }
 }
 
-/// Says what the work came to, and sets up what it made.
-fn act(node: &Arc<Node>, engine: &EngineLink, number: u64, handshake: Handshake, done: Done) {
+/// Says what the work came to, and sets up what it made; `permit` is held until the engine has done so.
+fn act(
+    node: &Arc<Node>,
+    engine: &EngineLink,
+    number: u64,
+    handshake: Handshake,
+    done: Done,
+    permit: OwnedSemaphorePermit,
+) {
     let channels = &node.channels;
     match done {
         Done::End(why) => {
@@ -206,6 +222,7 @@ fn act(node: &Arc<Node>, engine: &EngineLink, number: u64, handshake: Handshake,
             if channels.state().half_open.answered(number, expect) {
                 let (node, engine) = (node.clone(), engine.clone());
                 tokio::spawn(async move {
+                    let _permit = permit;
                     if let Err(error) = answer(&node, &engine, &handshake, &message).await {
                         tracing::debug!(%error, "message 2 was not sent");
                         let gone = node.channels.state().half_open.end(number, End::Withdrawn);
@@ -236,7 +253,7 @@ fn act(node: &Arc<Node>, engine: &EngineLink, number: u64, handshake: Handshake,
                 purpose: Purpose::Listener(handshake.listener.flow_control.clone()),
                 source: Some(handshake.source),
                 link: None,
-                ended: None,
+                ended: Vec::new(),
             };
             let address = living.address.clone();
             let admitted = {
@@ -281,6 +298,7 @@ fn act(node: &Arc<Node>, engine: &EngineLink, number: u64, handshake: Handshake,
             drop(established);
             let (node, engine) = (node.clone(), engine.clone());
             tokio::spawn(async move {
+                let _permit = permit;
                 let installed = engine.install(command).await;
                 let channels = &node.channels;
                 if let Err(error) = installed {

@@ -1,55 +1,24 @@
-//! Channels that shall be: opened again under the same address whenever they end, until they are deleted.
-//!
-//! ```text
-//!   create ──► Open ──ended, or no answer──► Opening ──opened──► Open
-//!                                              │ ▲
-//!                                              └─┘ back-off with jitter
-//!                                              └──another identity──► Stopped
-//! ```
+//! Channels that shall be: opened again under the same address whenever they end, until they are deleted. Each is a
+//! session (`sessions/`) whose way ends with the channel.
 
-use super::initiator::{self, Plan};
 use super::{Channels, lock, own, read_list, read_lists};
 use crate::api::{ChannelRole, ChannelStatus, CreateSecureChannel, SecureChannelInfo};
 use crate::engine_link::Dump;
-use crate::engine_link::cookie::Purpose;
 use crate::error::Error;
 use crate::messages::{Patience, read_route};
-use crate::node::{Engine, Node};
+use crate::node::Node;
 use crate::route::Route;
+use crate::sessions::{self, Session, State};
 use crate::store::ChannelRow;
 use crate::store::node::CHANNELS_MAX;
 use ockam_crypto::Identifier;
-use ockam_engine_abi::ChannelEnd;
 use ockam_wire::{MultiAddr, Protocol};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
-
-/// How long one try to open a channel again may take.
-const TRY_LIMIT_MS: u64 = 10_000;
-
-/// Pauses between tries; each is between half of this and all of it.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// A channel that was open this long is opened again at once.
-const STEADY: Duration = Duration::from_secs(5);
-
-/// How often the peer is asked whether it is still there, and how long it may think. On the way to it a node can lose
-/// its link without this one noticing.
-const PROBE_PAUSE: Duration = Duration::from_secs(10);
-const PROBE_LIMIT_MS: u64 = 5_000;
+use std::sync::Arc;
 
 /// A channel that shall be.
 pub(super) struct Supervised {
     row: ChannelRow,
-    status: ChannelStatus,
-    error: Option<Error>,
-    reopened: u64,
-    /// Its task.
-    task: Option<AbortHandle>,
+    session: Session,
 }
 
 /// Opens a channel and makes it one that shall be.
@@ -67,11 +36,11 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateSecureChannel) -> Re
         return Err(limit());
     }
     let own = own(node, request.identity.as_deref()).await?;
-    let engine = node.engine().await?;
     let address = crate::random::hex_id();
     let mut row = ChannelRow { address, route: request.route, authorized, on_the_way, identity: own, peer: own };
-    let opened = open(node, &engine, &row, &legs, None, &patience).await?;
-    row.peer = opened.last.peer;
+    let first = sessions::Plan { peer: None, ..plan(&row, &route) };
+    let opened = sessions::open(node, &first, &patience).await?;
+    row.peer = opened.peer().ok_or_else(|| Error::internal("a secure channel without a peer"))?;
     {
         let mut store = node.store().await;
         if store.channels()?.len() >= CHANNELS_MAX {
@@ -85,41 +54,41 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateSecureChannel) -> Re
         store.commit()?;
         node.reload(&store)?;
     }
-    let ended = opened.keep();
     tracing::info!(channel = row.address, peer = %row.peer, route = row.route, "a secure channel is open");
-    let task = tokio::spawn(supervise(Arc::downgrade(node), row.clone(), Some(ended)));
-    let status = ChannelStatus::Open;
-    let supervised = Supervised { row: row.clone(), status, error: None, reopened: 0, task: Some(task.abort_handle()) };
-    lock(&node.channels.supervised).insert(row.address.clone(), supervised);
+    let session = sessions::take_over(node, plan(&row, &route), opened);
+    lock(&node.channels.supervised).insert(row.address.clone(), Supervised { row: row.clone(), session });
     infos(&node.channels, node, &Dump::default())
         .into_iter()
         .find(|info| info.address == row.address)
         .ok_or_else(|| Error::internal("a secure channel was forgotten"))
 }
 
+fn plan(row: &ChannelRow, route: &Route) -> sessions::Plan {
+    sessions::Plan {
+        authorized: row.authorized.clone(),
+        on_the_way: row.on_the_way.clone(),
+        own: Some(row.identity),
+        peer: Some(row.peer),
+        ..sessions::Plan::channel(row.address.clone(), route)
+    }
+}
+
 /// Takes up the channels that shall be: those that live already and those that are to be opened.
 pub(crate) fn resume(node: &Arc<Node>) {
-    let rows = node.desired().channels;
-    for row in rows {
+    for row in node.desired().channels {
         let mut all = lock(&node.channels.supervised);
         if all.contains_key(&row.address) {
-            // Its task has noticed by itself that the engine is another one.
+            // Its session has noticed by itself that the engine is another one.
             continue;
         }
-        let mut ended = None;
-        {
-            let mut state = node.channels.state();
-            let living = state.living.values_mut().find(|living| living.address == row.address);
-            if let Some(living) = living {
-                let (tell, told) = oneshot::channel();
-                living.ended = Some(tell);
-                ended = Some(told);
+        match to_listener(&row.route) {
+            Ok(route) => {
+                let session = sessions::start(node, plan(&row, &route));
+                all.insert(row.address.clone(), Supervised { row, session });
             }
+            // It was read when it was stored.
+            Err(error) => tracing::error!(channel = row.address, %error, "a stored route is none"),
         }
-        let status = if ended.is_some() { ChannelStatus::Open } else { ChannelStatus::Opening };
-        let address = row.address.clone();
-        let task = tokio::spawn(supervise(Arc::downgrade(node), row.clone(), ended)).abort_handle();
-        all.insert(address, Supervised { row, status, error: None, reopened: 0, task: Some(task) });
     }
     if !node.channels.state().living.is_empty() {
         node.channels.watch_identities(node);
@@ -147,15 +116,13 @@ pub(crate) async fn delete(node: &Arc<Node>, address: &str) -> Result<(), Error>
         store.commit()?;
         node.reload(&store)?;
         drop(store);
-        if let Some(task) = lock(&channels.supervised).remove(address).and_then(|supervised| supervised.task) {
-            // What it was about to open ends with it.
-            task.abort();
+        let removed = lock(&channels.supervised).remove(address);
+        if let Some(supervised) = removed {
+            supervised.session.end(node).await;
         }
     }
     let engine = node.engine().await?;
-    if let Some(number) = channels.numbered(address.as_bytes()) {
-        channels.retire(&engine.link, number).await;
-    }
+    channels.retire_addressed(&engine.link, address).await;
     Ok(())
 }
 
@@ -171,10 +138,15 @@ pub(super) fn infos(channels: &Channels, node: &Node, dump: &Dump) -> Vec<Secure
         let number = living.map(|(number, _)| *number);
         let found = dump.channels.iter().find(|found| Some(found.channel) == number);
         let traffic = found.map(|found| found.traffic).unwrap_or_default();
+        let (status, error) = match supervised.session.state() {
+            State::Up(_) => (ChannelStatus::Open, None),
+            State::Down { why } => (ChannelStatus::Opening, why),
+            State::Stopped { why } => (ChannelStatus::Stopped, Some(why)),
+        };
         infos.push(SecureChannelInfo {
             address: row.address.clone(),
             role: ChannelRole::Initiator,
-            status: supervised.status,
+            status,
             route: Some(row.route.clone()),
             listener: None,
             identifier: row.peer.to_string(),
@@ -182,152 +154,14 @@ pub(super) fn infos(channels: &Channels, node: &Node, dump: &Dump) -> Vec<Secure
             authorized: row.authorized.iter().map(Identifier::to_string).collect(),
             flow_control_id: node.initiated_flow_control.clone(),
             expires_at: living.map_or(0, |(_, living)| living.expires_at),
-            reopened: supervised.reopened,
-            error: supervised.error.as_ref().map(Error::to_string),
+            reopened: supervised.session.reopened(),
+            error: error.as_ref().map(Error::to_string),
             sealed: traffic.sealed,
             opened: traffic.opened,
             refused: traffic.refused,
         });
     }
     infos
-}
-
-/// A channel and those on its way.
-struct Opened {
-    ways: Vec<initiator::OpenChannel>,
-    last: initiator::OpenChannel,
-}
-
-impl Opened {
-    fn keep(self) -> oneshot::Receiver<ChannelEnd> {
-        self.ways.into_iter().for_each(|way| drop(way.keep()));
-        self.last.keep()
-    }
-}
-
-/// Opens the channels on the way, then the one at its end. `before` is who it must be.
-async fn open(
-    node: &Arc<Node>,
-    engine: &Arc<Engine>,
-    row: &ChannelRow,
-    legs: &[Route],
-    before: Option<Identifier>,
-    patience: &Patience,
-) -> Result<Opened, Error> {
-    let mut ways: Vec<initiator::OpenChannel> = Vec::new();
-    let (last, on_the_way) = legs.split_last().ok_or_else(|| Error::internal("a route without a leg"))?;
-    for (index, leg) in on_the_way.iter().enumerate() {
-        let plan = Plan {
-            address: crate::random::hex_id(),
-            behind: ways.last().map(|way| (way.number, way.address.clone())),
-            leg,
-            authorized: row.on_the_way.get(index).map_or(&[], Vec::as_slice),
-            own: row.identity,
-            purpose: Purpose::Way(row.address.clone()),
-        };
-        ways.push(initiator::open(node, engine, plan, patience).await?);
-    }
-    let only = before.map(|before| [before]);
-    let plan = Plan {
-        address: row.address.clone(),
-        behind: ways.last().map(|way| (way.number, way.address.clone())),
-        leg: last,
-        authorized: only.as_ref().map_or(&row.authorized, |only| only.as_slice()),
-        own: row.identity,
-        purpose: Purpose::Desired,
-    };
-    let last = match (initiator::open(node, engine, plan, patience).await, before) {
-        (Err(Error::PeerNotAuthorized { listener, identifier }), Some(before)) => {
-            return Err(Error::IdentityChanged { listener, identifier, before: before.to_string() });
-        }
-        (opened, _) => opened?,
-    };
-    Ok(Opened { ways, last })
-}
-
-/// Keeps a channel open. `ended` says when the one that lives ends.
-async fn supervise(node: Weak<Node>, row: ChannelRow, mut ended: Option<oneshot::Receiver<ChannelEnd>>) {
-    let legs = match to_listener(&row.route) {
-        Ok(route) => route.legs(),
-        Err(error) => {
-            if let Some(node) = node.upgrade() {
-                note(&node, &row.address, ChannelStatus::Stopped, Some(error));
-            }
-            return;
-        }
-    };
-    let mut pause = Duration::ZERO;
-    loop {
-        if let Some(mut living) = ended.take() {
-            let since = Instant::now();
-            while is_there(&node, &row.address, &mut living).await {}
-            pause = if since.elapsed() >= STEADY { Duration::ZERO } else { pause };
-            let Some(node) = node.upgrade() else { return };
-            note(&node, &row.address, ChannelStatus::Opening, None);
-            // What has not ended by itself does not answer.
-            if let (Some(engine), Some(number)) = (node.engine_now(), node.channels.numbered(row.address.as_bytes())) {
-                node.channels.retire(&engine.link, number).await;
-            }
-        }
-        tokio::time::sleep(jittered(pause)).await;
-        pause = (2 * pause).clamp(PAUSE_MIN, PAUSE_MAX);
-        let Some(node) = node.upgrade() else { return };
-        let reopened = async {
-            let engine = node.engine().await?;
-            let patience = Patience::new(TRY_LIMIT_MS, &row.route)?;
-            open(&node, &engine, &row, &legs, Some(row.peer), &patience).await
-        };
-        match reopened.await {
-            Ok(opened) => {
-                tracing::info!(channel = row.address, "a secure channel is open again");
-                ended = Some(opened.keep());
-                note(&node, &row.address, ChannelStatus::Open, None);
-            }
-            Err(error @ Error::IdentityChanged { .. }) => {
-                tracing::error!(channel = row.address, %error, "a secure channel is not opened again");
-                return note(&node, &row.address, ChannelStatus::Stopped, Some(error));
-            }
-            Err(error) => {
-                tracing::debug!(channel = row.address, %error, "a secure channel cannot be opened yet");
-                note(&node, &row.address, ChannelStatus::Opening, Some(error));
-            }
-        }
-    }
-}
-
-/// Waits for the next look at a channel. Says whether it is still there then.
-async fn is_there(node: &Weak<Node>, address: &str, ended: &mut oneshot::Receiver<ChannelEnd>) -> bool {
-    tokio::select! {
-        _ = &mut *ended => return false,
-        () = tokio::time::sleep(PROBE_PAUSE) => {}
-    }
-    let Some(node) = node.upgrade() else { return false };
-    let Some(number) = node.channels.numbered(address.as_bytes()) else { return false };
-    let Some(engine) = node.engine_now() else { return false };
-    let Ok(patience) = Patience::new(PROBE_LIMIT_MS, address) else { return false };
-    match initiator::ask(&node, &engine, number, address, &patience).await {
-        Ok(answered) => answered.is_ok(),
-        Err(Error::NoReply { .. }) => false,
-        Err(error) => {
-            // It says nothing of the peer; when the engine is gone, so is the channel.
-            tracing::debug!(channel = address, %error, "a peer cannot be asked");
-            true
-        }
-    }
-}
-
-fn note(node: &Node, address: &str, status: ChannelStatus, error: Option<Error>) {
-    if let Some(supervised) = lock(&node.channels.supervised).get_mut(address) {
-        supervised.reopened += u64::from(status == ChannelStatus::Open);
-        supervised.status = status;
-        supervised.error = error;
-    }
-}
-
-/// So that many that lost their peer at once do not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let [random] = crate::random::bytes::<1>();
-    pause / 2 + pause.mul_f64(f64::from(random) / 510.0)
 }
 
 /// Reads a route whose last part is a listener for secure channels.
@@ -349,14 +183,6 @@ fn to_listener(text: &str) -> Result<Route, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_limit_and_spread() {
-        assert_eq!(jittered(Duration::ZERO), Duration::ZERO);
-        let pauses: Vec<Duration> = (0..100).map(|_| jittered(PAUSE_MAX)).collect();
-        assert!(pauses.iter().all(|pause| (PAUSE_MAX / 2..=PAUSE_MAX).contains(pause)));
-        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
-    }
 
     #[test]
     fn a_channel_is_opened_to_a_listener_however_that_is_written() {

@@ -39,6 +39,11 @@ pub enum Cookie {
         /// The address of the channel.
         channel: String,
     },
+    /// A link at the beginning of a way without secure channels that shall be open (`sessions/`).
+    SessionLink {
+        /// The name of the session.
+        session: String,
+    },
     /// A secure channel.
     Channel {
         /// Who is at its other end.
@@ -58,9 +63,9 @@ pub enum Cookie {
 pub enum Purpose {
     /// A peer opened it at the listener with this flow control.
     Listener(String),
-    /// It shall be (`secure-channel create`).
+    /// It shall be: its address is the name of its session (`sessions/`).
     Desired,
-    /// The one with this address, which shall be, goes through it.
+    /// That of the session with this name goes through it.
     Way(String),
     /// A message goes through it. It ends with the control that made it.
     Message,
@@ -115,6 +120,7 @@ mod tests {
             Cookie::ChannelListener { flow_control: "0".repeat(32) },
             Cookie::Handshake,
             Cookie::ChannelLink { channel: "0".repeat(32) },
+            Cookie::SessionLink { session: "0".repeat(32) },
             Cookie::Channel {
                 peer: format!("I{}", "0".repeat(64)),
                 own: format!("I{}", "f".repeat(64)),
