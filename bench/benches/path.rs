@@ -4,7 +4,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ockam_bench::flow::Flow;
 use ockam_engine::path::route::{Ingress, Verdict, route};
-use ockam_engine::path::tables::{Directory, Replies, ReplyKey, Tables};
+use ockam_engine::path::tables::{Connection, Directory, Replies, ReplyKey, Tables};
 use ockam_engine::path::trail::Walk;
 use ockam_engine_abi::{LinkId, Target};
 use ockam_wire::{Address, Message, Outgoing};
@@ -30,12 +30,12 @@ impl Node {
         let mut tables = Tables::new(Arc::new(Directory::default()));
         let mut replies = Replies::new();
         let (here, there) = (LinkId::new(0, 1, 1), LinkId::new(0, 2, 1));
-        tables.add_link(HERE, here);
-        tables.add_link(THERE, there);
+        tables.add_connection(HERE, Connection::Link(here));
+        tables.add_connection(THERE, Connection::Link(there));
         for index in 3..1000_u32 {
             let mut address = HERE;
             address[..4].copy_from_slice(&index.to_le_bytes());
-            tables.add_link(address, LinkId::new(0, index, 1));
+            tables.add_connection(address, Connection::Link(LinkId::new(0, index, 1)));
         }
         replies.admit(ReplyKey::Link(there));
         for (serial, (name, target)) in

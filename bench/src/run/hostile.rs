@@ -11,11 +11,11 @@ use crate::cleanup::Cleanup;
 use crate::load;
 use crate::machine::{self, Machine};
 use crate::report::{Limit, Outcome, Row, Section, Verdict};
-use crate::stats::{Summary, median};
+use crate::stats::{Summary, median, quantile};
 use crate::system::{Failed, Setup, kill};
 use attacks::{Attack, Stage};
 use flood::Flooding;
-use honest::{Each, Honest, PAYLOADS, Pace, rates_over};
+use honest::{Each, Honest, NEWCOMER_WAITS, Newcomers, PAYLOADS, Pace, rates_over};
 use ockam_bench::flow::{Checker, Flow};
 use ockam_wire::Address;
 use std::io::{BufRead, BufReader, Write};
@@ -50,6 +50,13 @@ const MIB: f64 = 1024.0 * 1024.0;
 const KEPT_MIN: f64 = 0.95;
 const RECOVERY_MAX_S: f64 = 1.0;
 
+/// Beside attacks on handshakes the honest flow of small messages goes at this pace, and such an attack lasts at least so
+/// long: there must be enough newcomers for a share of 99 %.
+const SMALL_PER_S: f64 = 100.0;
+const ON_HANDSHAKES_AT_LEAST: Duration = Duration::from_secs(8);
+/// Of the newcomers, so many are through within the time of [`RECOVERY_MAX_S`].
+const NEWCOMERS_MIN: f64 = 0.99;
+
 /// How long, how often, and which.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -76,7 +83,9 @@ pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
             "An honest flow (64 B and 64 KiB to `echo` on a link each, every answer verified) at {:.0} % of the maximum \
              of both together, while an attack goes on for {} s, against the same flow while the same flood goes into a \
              sink process. What the flow cannot send within 50 ms is given up. `kept`: rate under attack over rate under \
-             the flood into the sink, per repetition. Memory of the engine: peaks under attack less the peak under \
+             the flood into the sink, per repetition. Where handshakes are attacked the flow goes through secure \
+             channels, 100 of the small messages per second, for {} s at least, and 20 newcomers per second open a \
+             channel each. Memory of engine and control: peaks under attack less the peak under \
              the first flood into the sink; then after all repetitions and {} s of rest less before. `others' CPUs`: what \
              was busy meanwhile with something else than nodes and load. `flood`: connections opened and writes taken by \
              the node over those taken by the sink. `1 MiB`: an \
@@ -85,6 +94,7 @@ pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
              link is served. {} repetitions.",
             SHARE * 100.0,
             options.attack_time,
+            ON_HANDSHAKES_AT_LEAST.as_secs(),
             REST.as_secs_f64(),
             options.rounds,
         ),
@@ -130,9 +140,13 @@ struct Round {
     recovery_s: f64,
     large_s: f64,
     others: f64,
+    /// CPUs that engine and control used under attack.
+    cpus: [f64; 2],
+    /// Seconds that newcomers took, under the flood into the sink and under attack.
+    newcomers: [Vec<f64>; 2],
 }
 
-/// What the engine uses at rest.
+/// What the node uses at rest.
 #[derive(Clone, Copy)]
 struct Usage {
     resident: u64,
@@ -142,9 +156,12 @@ struct Usage {
 
 impl Usage {
     fn now(stage: &Stage) -> Result<Usage, Failed> {
-        let pid = stage.engine_pid()?;
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
-        Ok(Usage { resident: machine::memory(pid)?.rss, descriptors, links: stage.links_open()? })
+        let (mut resident, mut descriptors) = (0, 0);
+        for pid in stage.pids()? {
+            resident += machine::memory(pid)?.rss;
+            descriptors += std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+        }
+        Ok(Usage { resident, descriptors, links: stage.links_open()? })
     }
 }
 
@@ -161,13 +178,18 @@ fn measure(
     std::thread::sleep(SETTLE);
     let maxima = rates_over(&honest, MAXIMUM);
     honest.finish().map_err(|why| Failed::new(format!("void: {}, without any attack: {why}", attack.name)))?;
-    let paces = maxima.map(|maximum| Pace::Steady(maximum * SHARE));
+    let mut paces = maxima.map(|maximum| Pace::Steady(maximum * SHARE));
+    let mut duration = Duration::from_secs_f64(options.attack_time);
+    if attack.on_handshakes {
+        paces[0] = Pace::Steady(SMALL_PER_S);
+        duration = duration.max(ON_HANDSHAKES_AT_LEAST);
+    }
     std::thread::sleep(REST);
     let before = Usage::now(&stage)?;
 
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
-        let (round, wrong) = round(&stage, paces, sink, Duration::from_secs_f64(options.attack_time))?;
+        let (round, wrong) = round(&stage, attack, paces, sink, duration)?;
         eprintln!(
             "  {}, {driver}, {number} of {}: kept {:.3} and {:.3}, p99 {:.2} ms (sink {:.2}), {:.1} MiB at the peak (sink \
              {:.1}), back in {:.2} s{}",
@@ -191,45 +213,63 @@ fn measure(
     let grown = |after: u64, before: u64| Summary::single(after as f64 - before as f64);
     let column = |pick: &dyn Fn(&Round) -> f64| Summary::of(rounds.iter().map(pick).collect());
     let middle = |pick: &dyn Fn(&Round) -> f64| Summary::single(median(rounds.iter().map(pick).collect()));
-    Ok(Row {
-        load: attack.name.to_owned(),
-        system: driver.to_owned(),
-        metrics: vec![
-            ("64 B kept", column(&|it| it.kept[0])),
-            ("64 KiB kept", column(&|it| it.kept[1])),
-            ("p99 ms, sink", middle(&|it| it.p99_sink_ms)),
-            ("p99 ms", middle(&|it| it.p99_ms)),
-            ("peak MiB, sink", Summary::single(flow_peak / MIB)),
-            ("peak MiB +", column(&|it| (it.peak as f64 - flow_peak) / MIB)),
-            ("after MiB +", Summary::single((after.resident as f64 - before.resident as f64) / MIB)),
-            ("fds +", grown(after.descriptors as u64, before.descriptors as u64)),
-            ("links +", grown(after.links, before.links)),
-            ("recovery s", column(&|it| it.recovery_s)),
-            ("1 MiB s", column(&|it| it.large_s)),
-            ("flood", middle(&|it| it.flood)),
-            ("flood/s", middle(&|it| it.flood_per_s)),
-            ("64 B/s", middle(&|it| it.rates[0])),
-            ("64 KiB/s", middle(&|it| it.rates[1])),
-            ("others' CPUs", column(&|it| it.others)),
-        ],
-    })
+    let mut metrics = vec![
+        ("64 B kept", column(&|it| it.kept[0])),
+        ("64 KiB kept", column(&|it| it.kept[1])),
+        ("p99 ms, sink", middle(&|it| it.p99_sink_ms)),
+        ("p99 ms", middle(&|it| it.p99_ms)),
+        ("peak MiB, sink", Summary::single(flow_peak / MIB)),
+        ("peak MiB +", column(&|it| (it.peak as f64 - flow_peak) / MIB)),
+        ("after MiB +", Summary::single((after.resident as f64 - before.resident as f64) / MIB)),
+        ("fds +", grown(after.descriptors as u64, before.descriptors as u64)),
+        ("links +", grown(after.links, before.links)),
+        ("recovery s", column(&|it| it.recovery_s)),
+        ("1 MiB s", column(&|it| it.large_s)),
+        ("flood", middle(&|it| it.flood)),
+        ("flood/s", middle(&|it| it.flood_per_s)),
+        ("64 B/s", middle(&|it| it.rates[0])),
+        ("64 KiB/s", middle(&|it| it.rates[1])),
+        ("others' CPUs", column(&|it| it.others)),
+        ("engine's CPUs", middle(&|it| it.cpus[0])),
+        ("control's CPUs", middle(&|it| it.cpus[1])),
+    ];
+    if attack.on_handshakes {
+        let of = |place: usize| -> Vec<f64> { rounds.iter().flat_map(|it| it.newcomers[place].clone()).collect() };
+        let p99 = |mut took: Vec<f64>| {
+            took.iter_mut().for_each(|took| *took = took.min(NEWCOMER_WAITS.as_secs_f64()));
+            Summary::single(quantile(took, 0.99))
+        };
+        let in_time = |took: &[f64]| {
+            took.iter().filter(|took| **took <= RECOVERY_MAX_S).count() as f64 / took.len().max(1) as f64
+        };
+        metrics.push(("newcomers in 1 s", column(&|it| in_time(&it.newcomers[1]))));
+        metrics.push(("newcomers p99 s, sink", p99(of(0))));
+        metrics.push(("newcomers p99 s", p99(of(1))));
+        metrics.push(("newcomers p50 s", Summary::single(median(of(1)))));
+    }
+    Ok(Row { load: attack.name.to_owned(), system: driver.to_owned(), metrics })
 }
 
 fn round(
     stage: &Stage,
+    attack: &Attack,
     paces: Each<Pace>,
     sink: SocketAddr,
     duration: Duration,
 ) -> Result<(Round, Vec<String>), Failed> {
-    let pid = stage.engine_pid()?;
+    let pids = stage.pids()?;
     let honest = Honest::start(&stage.honest, paces)?;
+    let newcomers = attack.on_handshakes.then(|| Newcomers::start(stage.honest.node));
+    let took = || newcomers.as_ref().map(Newcomers::take).unwrap_or_default();
     std::thread::sleep(SETTLE);
+    took();
 
     honest.take_p99_ms();
     let large = LargeFrame::prepare(stage)?;
     let flooding = Flooding::start(&stage.flood, sink);
-    let (calm, calm_peak) = watch(&honest, pid, duration)?;
+    let (calm, calm_peak) = watch(&honest, pids, duration)?;
     let p99_sink_ms = honest.take_p99_ms()[0];
+    let took_with_sink = took();
     large.answered_s()?;
     let into_sink = flooding.stop()?;
     std::thread::sleep(SETTLE);
@@ -239,7 +279,9 @@ fn round(
     let large = LargeFrame::prepare(stage)?;
     let flooding = Flooding::start(&stage.flood, stage.honest.node);
     let others = Others::now(stage)?;
-    let (attacked, peak) = watch(&honest, pid, duration)?;
+    let cpu_before = [machine::cpu_ns(pids[0])?, machine::cpu_ns(pids[1])?];
+    let (attacked, peak) = watch(&honest, pids, duration)?;
+    let cpu_after = [machine::cpu_ns(pids[0])?, machine::cpu_ns(pids[1])?];
     let others = others.until_now(stage)?;
     let p99_ms = honest.take_p99_ms()[0];
     // While the flood goes on: it would be answered soon enough after it.
@@ -252,6 +294,8 @@ fn round(
     if let Err(why) = honest.finish() {
         wrong.push(why);
     }
+    // Those who came during the attack and are through after it count, too.
+    let took = newcomers.map(Newcomers::finish).transpose()?.unwrap_or_default();
     let round = Round {
         kept: std::array::from_fn(|place| attacked[place] / calm[place]),
         rates: attacked,
@@ -264,6 +308,8 @@ fn round(
         recovery_s,
         large_s,
         others,
+        cpus: std::array::from_fn(|place| (cpu_after[place] - cpu_before[place]) as f64 / 1e9 / duration.as_secs_f64()),
+        newcomers: [took_with_sink, took],
     };
     Ok((round, wrong))
 }
@@ -293,16 +339,20 @@ fn ours_ns(stage: &Stage) -> Result<u64, Failed> {
     Ok(machine::cpu_ns(std::process::id())? + stage.cpu_ns()?)
 }
 
-/// Rates of the honest flow over a while, and the most memory that the engine had meanwhile, in bytes.
-fn watch(honest: &Honest, pid: u32, duration: Duration) -> Result<(Each<f64>, u64), Failed> {
+/// Rates of the honest flow over a while, and the most memory that the node had meanwhile, in bytes.
+fn watch(honest: &Honest, pids: [u32; 2], duration: Duration) -> Result<(Each<f64>, u64), Failed> {
     let (before, start) = (honest.frames(), Instant::now());
     let mut peak = 0;
     while start.elapsed() < duration {
         std::thread::sleep(Duration::from_millis(20));
         // Cheap for the watched process, unlike a sum over its mappings.
-        let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("");
-        peak = peak.max(line.split_ascii_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024);
+        let mut resident = 0;
+        for pid in pids {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("");
+            resident += line.split_ascii_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024;
+        }
+        peak = peak.max(resident);
     }
     let (after, elapsed) = (honest.frames(), start.elapsed().as_secs_f64());
     Ok((std::array::from_fn(|place| (after[place] - before[place]) as f64 / elapsed), peak))
@@ -372,6 +422,7 @@ fn limit(metric: &str, attack: &str) -> Limit {
     match metric {
         "64 B kept" | "64 KiB kept" => Limit::AtLeast(KEPT_MIN),
         "peak MiB +" | "after MiB +" => Limit::AtMost(attacks::memory_max_mib(attack)),
+        "newcomers in 1 s" => Limit::AtLeast(NEWCOMERS_MIN),
         "recovery s" | "1 MiB s" => Limit::AtMost(RECOVERY_MAX_S),
         _ => Limit::AtMost(0.0),
     }
@@ -387,6 +438,7 @@ fn judge(section: &mut Section) {
         ("fds +", "descriptors after rest"),
         ("links +", "links after rest"),
         ("recovery s", "recovery, s"),
+        ("newcomers in 1 s", "share of newcomers' handshakes within 1 s"),
         ("1 MiB s", "a frame of 1 MiB there and back meanwhile, s"),
     ];
     for driver in ["uring", "epoll"] {

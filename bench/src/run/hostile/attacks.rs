@@ -23,19 +23,24 @@ pub struct Attack {
     pub name: &'static str,
     threads: u8,
     prepare: fn(&Scene<'_>) -> Result<Prepared, Failed>,
+    /// Whether it is aimed at handshakes: then the honest flow goes through secure channels, and newcomers open more.
+    pub on_handshakes: bool,
 }
 
 /// All of them.
-pub const ALL: [Attack; 9] = [
-    Attack { name: "slowloris", threads: 1, prepare: slowloris },
-    Attack { name: CLAIMS, threads: 1, prepare: claims },
-    Attack { name: "descriptors run out", threads: 1, prepare: descriptors },
-    Attack { name: "slow readers", threads: 1, prepare: slow_readers },
-    Attack { name: "resets", threads: 1, prepare: resets },
-    Attack { name: "routes of 255", threads: 1, prepare: long_routes },
-    Attack { name: "loops", threads: 1, prepare: loops },
-    Attack { name: "trickle on a relay link", threads: 1, prepare: trickle },
-    Attack { name: "full cross-core queues", threads: 2, prepare: cross_core },
+pub const ALL: [Attack; 12] = [
+    Attack::new("slowloris", 1, slowloris),
+    Attack::new(CLAIMS, 1, claims),
+    Attack::new("descriptors run out", 1, descriptors),
+    Attack::new("slow readers", 1, slow_readers),
+    Attack::new("resets", 1, resets),
+    Attack::new("routes of 255", 1, long_routes),
+    Attack::new("loops", 1, loops),
+    Attack::new("trickle on a relay link", 1, trickle),
+    Attack::new("full cross-core queues", 2, cross_core),
+    Attack { on_handshakes: true, ..Attack::new("50,000 messages 1 per s, 250 links", 1, messages_1) },
+    Attack { on_handshakes: true, ..Attack::new("messages 1, all that 24 links take", 1, messages_1_unlimited) },
+    Attack { on_handshakes: true, ..Attack::new("junk for message 3, 250 links", 1, junk_for_message_3) },
 ];
 
 /// What an attack may cost, in MiB.
@@ -79,20 +84,24 @@ impl From<Flood> for Prepared {
 }
 
 impl Attack {
+    const fn new(name: &'static str, threads: u8, prepare: fn(&Scene<'_>) -> Result<Prepared, Failed>) -> Attack {
+        Attack { name, threads, prepare, on_handshakes: false }
+    }
+
     /// A fresh node, ready to be attacked.
     pub fn stage(&self, setup: &Setup, driver: &str) -> Result<Stage, Failed> {
         let system = Node::start(setup, driver, self.threads)?;
         let Owner::Node(Node { home, .. }) = &system.owner else { return Err(Failed::new("a node is a node")) };
         let prepared = (self.prepare)(&Scene { setup, driver, node: &system, home })?;
-        let honest = Route { node: system.address, onward: prepared.honest };
+        let honest = Route { node: system.address, onward: prepared.honest, is_sealed: self.on_handshakes };
         Ok(Stage { honest, flood: prepared.flood, slow: prepared.slow, others: prepared.others, system })
     }
 }
 
 impl Stage {
-    /// The process under attack.
-    pub fn engine_pid(&self) -> Result<u32, Failed> {
-        self.system.pids.first().copied().ok_or(Failed::new("a node has an engine"))
+    /// The processes under attack: engine, control.
+    pub fn pids(&self) -> Result<[u32; 2], Failed> {
+        self.system.pids[..].try_into().map_err(|_| Failed::new("a node is two processes"))
     }
 
     /// Links that the engine has now.
@@ -225,6 +234,21 @@ fn cross_core(scene: &Scene<'_>) -> Result<Prepared, Failed> {
     let plan = Plan::steady(frame(&[&link, "x"], &["me"], &[4; 16 * 1024]), 64 * 1024, Duration::from_millis(16));
     let flood = Flood::Crowd { plans: vec![plan], connections: 8, reads: false };
     Ok(Prepared { slow: Some(peer), ..flood.into() })
+}
+
+/// First messages of handshakes, as many as are asked of a generator (reliability goal D1).
+fn messages_1(_: &Scene<'_>) -> Result<Prepared, Failed> {
+    Ok(Flood::Handshakes { links: 250, per_s: 50_000.0, with_junk: false }.into())
+}
+
+/// The same, as fast as the node takes them from a few links.
+fn messages_1_unlimited(_: &Scene<'_>) -> Result<Prepared, Failed> {
+    Ok(Flood::Handshakes { links: 24, per_s: f64::INFINITY, with_junk: false }.into())
+}
+
+/// Handshakes that begin well and go on with junk (reliability goal D2), more than the node answers.
+fn junk_for_message_3(_: &Scene<'_>) -> Result<Prepared, Failed> {
+    Ok(Flood::Handshakes { links: 250, per_s: 5000.0, with_junk: true }.into())
 }
 
 /// A second node in the same home, `hop` on both, and a link from each to the other.

@@ -1,11 +1,14 @@
 //! Floods, and the sink that takes the same flood for comparison.
 
 use crate::system::Failed;
-use ockam_wire::PREAMBLE;
+use ockam_bench::channel;
+use ockam_wire::{AddressRef, Message, PREAMBLE, RouteParts};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with,
+};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -33,6 +36,15 @@ pub enum Flood {
         words: Vec<Vec<u8>>,
         /// So many per second, if the machine can.
         per_s: f64,
+    },
+    /// Links that begin handshakes at `api`, another one with each message, and read what comes back.
+    Handshakes {
+        /// How many links, each from a loopback address of its own.
+        links: u8,
+        /// Messages 1 per second, if the machine can and the links take them; all they take if there is no limit.
+        per_s: f64,
+        /// Whether what is answered goes on, with junk for message 3.
+        with_junk: bool,
     },
 }
 
@@ -78,6 +90,7 @@ impl Flooding {
         let thread = std::thread::spawn(move || match &flood {
             Flood::Crowd { plans, connections, reads } => crowd(to, plans, *connections, *reads, &told, &end),
             Flood::Resets { words, per_s } => resets(to, words, *per_s, &told, &end),
+            Flood::Handshakes { links, per_s, with_junk } => handshakes(to, *links, *per_s, *with_junk, &told, &end),
         });
         Flooding { done, stop, thread }
     }
@@ -92,9 +105,16 @@ impl Flooding {
 
 /// A connection on its way. Dropped, it is reset, and leaves no port behind that waits for a minute.
 fn open(to: SocketAddr, reads: bool) -> io::Result<OwnedFd> {
+    open_from(None, to, reads)
+}
+
+fn open_from(source: Option<Ipv4Addr>, to: SocketAddr, reads: bool) -> io::Result<OwnedFd> {
     let socket =
         socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     set_socket_linger(&socket, Some(Duration::ZERO))?;
+    if let Some(source) = source {
+        bind(&socket, &SocketAddr::from((source, 0)))?;
+    }
     if !reads {
         set_socket_recv_buffer_size(&socket, 16 * 1024)?;
     }
@@ -211,6 +231,129 @@ fn resets(to: SocketAddr, words: &[Vec<u8>], per_s: f64, done: &AtomicU64, stop:
     Ok(())
 }
 
+/// Bytes of messages 1 that wait for one link to take them.
+const BEGINNINGS_WAITING: usize = 64 * 1024;
+/// What stands in the place of a message 3: as long as one.
+const JUNK: [u8; 387] = [0x4a; 387];
+
+/// A link that begins handshakes.
+struct Caller {
+    socket: OwnedFd,
+    source: Ipv4Addr,
+    /// What it has to say, and how much of that was taken.
+    unsent: Vec<u8>,
+    taken: usize,
+    /// The beginning of an answer.
+    received: Vec<u8>,
+}
+
+impl Caller {
+    fn open(source: Ipv4Addr, to: SocketAddr) -> io::Result<Caller> {
+        let socket = open_from(Some(source), to, true)?;
+        Ok(Caller { socket, source, unsent: vec![PREAMBLE], taken: 0, received: Vec::new() })
+    }
+
+    /// Says what there is room for.
+    fn say(&mut self) -> Result<(), Errno> {
+        if self.taken < self.unsent.len() {
+            self.taken += offer(&self.socket, &self.unsent[self.taken..])?;
+        }
+        if self.taken == self.unsent.len() {
+            self.unsent.clear();
+            self.taken = 0;
+        }
+        Ok(())
+    }
+
+    /// Hears once, and has junk to say to every answer.
+    fn hear(&mut self, scratch: &mut [u8], with_junk: bool) -> Result<(), Errno> {
+        let count = match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
+            // Not there yet, or nothing to hear.
+            Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(()),
+            received => received?.0,
+        };
+        if count == 0 {
+            return Err(Errno::CONNRESET);
+        }
+        if !with_junk {
+            return Ok(());
+        }
+        self.received.extend_from_slice(&scratch[..count]);
+        if self.received.first() == Some(&PREAMBLE) {
+            self.received.remove(0);
+        }
+        let mut rest = &self.received[..];
+        while let Some((head, behind)) = rest.split_first_chunk::<4>()
+            && let Some((body, behind)) = behind.split_at_checked(u32::from_be_bytes(*head) as usize)
+        {
+            rest = behind;
+            if let Ok(message) = Message::parse(body) {
+                let way = RouteParts { front: &[], rest: message.return_route };
+                self.unsent.extend_from_slice(&channel::frame(way, &[b'0'; 32], &JUNK));
+            }
+        }
+        self.received.drain(..self.received.len() - rest.len());
+        Ok(())
+    }
+}
+
+fn handshakes(
+    to: SocketAddr,
+    links: u8,
+    per_s: f64,
+    with_junk: bool,
+    done: &AtomicU64,
+    stop: &AtomicBool,
+) -> io::Result<()> {
+    const TICK: Duration = Duration::from_millis(1);
+    /// Every so many ticks a link is heard: to ask costs as much as to say something.
+    const HEARD: usize = 8;
+    let source = |number: u8| Ipv4Addr::new(127, 0, 1, number);
+    let mut callers =
+        (1..=links).map(|number| Caller::open(source(number), to)).collect::<io::Result<Vec<Caller>>>()?;
+    let api = [AddressRef::local(channel::LISTENER.as_bytes())];
+    // Any bytes are a key, and nobody looks whether another handshake has the same.
+    let key = |number: u64| std::array::from_fn::<u8, 32, _>(|place| (number >> (place % 8 * 8)) as u8 | 1);
+    let mut scratch = vec![0; 64 * 1024];
+    let (mut number, mut turn, start) = (0_u64, 0, Instant::now());
+    let mut offered = 0;
+    for tick in 0_usize.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let now = Instant::now();
+        let mut count = u64::MAX;
+        if per_s.is_finite() {
+            let due = ((now - start).as_secs_f64() * per_s) as u64;
+            // What was missed is not made up for.
+            count = (due - std::mem::replace(&mut offered, due)).min((per_s / 20.0) as u64);
+        }
+        // As many as that, or none of the links has room.
+        let mut full = 0;
+        while count > 0 && full < callers.len() {
+            turn = (turn + 1) % callers.len();
+            let caller = &mut callers[turn];
+            if caller.unsent.len() - caller.taken > BEGINNINGS_WAITING {
+                full += 1;
+                continue;
+            }
+            number += 1;
+            let back = format!("{number:032x}").into_bytes().try_into().expect("32 digits");
+            caller.unsent.extend_from_slice(&channel::frame(RouteParts::new(&api), &back, &key(number)));
+            (count, full) = (count - 1, 0);
+        }
+        done.store(number, Ordering::Relaxed);
+        for (place, caller) in callers.iter_mut().enumerate() {
+            let heard = if place % HEARD == tick % HEARD { caller.hear(&mut scratch, with_junk) } else { Ok(()) };
+            if heard.and_then(|()| caller.say()).is_err() {
+                *caller = Caller::open(caller.source, to)?;
+            }
+        }
+        std::thread::sleep(TICK.saturating_sub(now.elapsed()));
+    }
+    Ok(())
+}
+
 /// Lifts the limit of descriptors of this process as far as it may.
 pub fn allow_descriptors() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -322,6 +465,43 @@ mod tests {
         drop(first);
         drop(listener.accept().unwrap());
         assert!(flooding.stop().unwrap() >= 4, "two connections, a greeting and two steps at least");
+    }
+
+    #[test]
+    fn callers_begin_handshakes_and_answer_with_junk() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let flood = Flood::Handshakes { links: 2, per_s: 10_000.0, with_junk: true };
+        let flooding = Flooding::start(&flood, listener.local_addr().unwrap());
+        let (mut first, _) = listener.accept().unwrap();
+        let (_second, from) = listener.accept().unwrap();
+        assert_ne!(first.peer_addr().unwrap().ip(), from.ip());
+        first.read_exact(&mut [0]).unwrap();
+        first.write_all(&[PREAMBLE]).unwrap();
+        let mut frames = ockam_bench::flow::Frames::default();
+        let mut way_back: Option<[u8; 32]> = None;
+        let (mut beginnings, mut junk) = (0, 0);
+        while junk == 0 {
+            assert!(frames.receive(&first).unwrap());
+            while let Some(frame) = frames.take().unwrap() {
+                let message = Message::parse(&frame[4..]).unwrap();
+                if message.onward.first() == Some(AddressRef::local(b"api")) {
+                    beginnings += 1;
+                    assert_eq!(message.payload.len(), 32);
+                    if way_back.is_none() {
+                        way_back = message.return_route.first().map(|address| address.name.try_into().unwrap());
+                        let back = way_back.unwrap();
+                        let onward = [AddressRef::local(&back)];
+                        first.write_all(&channel::frame(RouteParts::new(&onward), &[b'7'; 32], b"message 2")).unwrap();
+                    }
+                } else {
+                    assert_eq!(message.onward.first(), Some(AddressRef::local(&[b'7'; 32])));
+                    assert_eq!(message.payload, JUNK);
+                    junk += 1;
+                }
+            }
+        }
+        assert!(beginnings > 1);
+        assert!(flooding.stop().unwrap() >= beginnings);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! sent later, so that a pause of the system shows as a lower rate.
 
 use crate::load;
+use crate::opener::Opener;
 use hdrhistogram::Histogram;
+use ockam_bench::channel::{Channel, Identity, SealedChecker, Sending, echo_texts};
 use ockam_bench::flow::{Checker, Flow};
 use ockam_wire::Address;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -43,6 +45,8 @@ pub struct Route {
     pub node: SocketAddr,
     /// Onward route of every request.
     pub onward: Vec<Address>,
+    /// Whether they go through a secure channel with the node, one per flow.
+    pub is_sealed: bool,
 }
 
 /// A flow of each payload, on a link each.
@@ -83,13 +87,11 @@ impl Honest {
         let stop = Arc::new(AtomicBool::new(false));
         let mut flows = Vec::new();
         for (payload_len, pace) in PAYLOADS.into_iter().zip(paces) {
-            let stream = load::link(route.node)?;
-            let back = [Address::local("0123456789abcdef0123456789abcdef")];
-            let requests = Flow::new(&route.onward, &back, payload_len);
+            let end = End::open(route, payload_len)?;
             let histogram = Histogram::new_with_bounds(1, ROUND_TRIP_MAX_NS, 3).map_err(io::Error::other)?;
             let progress = Arc::new(Progress { frames: AtomicU64::new(0), round_trips: Mutex::new(histogram) });
-            let (told, end) = (progress.clone(), stop.clone());
-            let thread = std::thread::spawn(move || run(&stream, &requests, pace, &told, &end));
+            let (told, over) = (progress.clone(), stop.clone());
+            let thread = std::thread::spawn(move || run(end, pace, &told, &over));
             flows.push(Flowing { progress, thread });
         }
         Ok(Honest { flows, stop })
@@ -128,6 +130,72 @@ impl Honest {
     }
 }
 
+/// Honest strangers who come one after the other while the rest goes on: each connects, opens a secure channel and gets
+/// an answer through it.
+pub struct Newcomers {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<io::Result<()>>,
+    /// Seconds that each took, since they were taken last; without end for one that was given up.
+    took: Arc<Mutex<Vec<f64>>>,
+}
+
+/// How many come per second.
+const NEWCOMERS_PER_S: f64 = 20.0;
+/// And how long each of them waits.
+pub const NEWCOMER_WAITS: Duration = Duration::from_secs(5);
+
+impl Newcomers {
+    /// The first one comes now. They come when it is time, whatever became of those before.
+    pub fn start(node: SocketAddr) -> Newcomers {
+        let (stop, took) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (end, told) = (stop.clone(), took.clone());
+        let thread = std::thread::spawn(move || {
+            let (start, mut under_way) = (Instant::now(), Vec::new());
+            for number in 0_u32.. {
+                let due = start + Duration::from_secs_f64(f64::from(number) / NEWCOMERS_PER_S);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if end.load(Ordering::Relaxed) {
+                    break;
+                }
+                let identity = Identity::new()?;
+                let told = told.clone();
+                under_way.push(std::thread::spawn(move || {
+                    let opened = open_channel(node, identity);
+                    let seconds = opened.map_or(f64::INFINITY, |()| due.elapsed().as_secs_f64());
+                    told.lock().expect("no holder panics").push(seconds);
+                }));
+            }
+            under_way.into_iter().try_for_each(|one| one.join().map_err(|_| io::Error::other("a newcomer panicked")))
+        });
+        Newcomers { stop, thread, took }
+    }
+
+    /// Seconds that each of those took who were done since this was asked last.
+    pub fn take(&self) -> Vec<f64> {
+        std::mem::take(&mut *self.took.lock().expect("no holder panics"))
+    }
+
+    /// Nobody comes any more; waits for those who are under way, and gives as [`Newcomers::take`].
+    ///
+    /// # Errors
+    /// What the system's random numbers say.
+    pub fn finish(self) -> io::Result<Vec<f64>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| io::Error::other("the newcomers panicked"))??;
+        Ok(std::mem::take(&mut *self.took.lock().expect("no holder panics")))
+    }
+}
+
+fn open_channel(node: SocketAddr, identity: Identity) -> io::Result<()> {
+    let stream = load::link(node)?;
+    stream.set_read_timeout(Some(NEWCOMER_WAITS))?;
+    let mut opener = Opener::new(stream, vec![identity]);
+    for (_, channel) in opener.open(1, 1)? {
+        opener.close(channel);
+    }
+    opener.flush()
+}
+
 /// Frames per second of each flow over a while, and how long that was.
 pub fn rates_over(honest: &Honest, duration: Duration) -> Each<f64> {
     let (before, start) = (honest.frames(), Instant::now());
@@ -136,14 +204,63 @@ pub fn rates_over(honest: &Honest, duration: Duration) -> Each<f64> {
     std::array::from_fn(|place| (after[place] - before[place]) as f64 / elapsed)
 }
 
-fn run(stream: &TcpStream, requests: &Flow, pace: Pace, progress: &Progress, stop: &AtomicBool) -> io::Result<()> {
+/// The end of a flow that sends and verifies.
+struct End {
+    stream: TcpStream,
+    requests: Flow,
+    way: Way,
+}
+
+enum Way {
+    /// The first answer tells the routes of all.
+    Plain(Box<Checker>),
+    Sealed(Box<Sending>, Box<SealedChecker>),
+}
+
+impl End {
+    fn open(route: &Route, payload_len: usize) -> io::Result<End> {
+        let stream = load::link(route.node)?;
+        if !route.is_sealed {
+            let back = [Address::local("0123456789abcdef0123456789abcdef")];
+            let requests = Flow::new(&route.onward, &back, payload_len);
+            return Ok(End { stream, requests, way: Way::Plain(Box::new(Checker::of_any())) });
+        }
+        let mut opener = Opener::new(stream, vec![Identity::new()?]);
+        let open = opener.open(1, 1)?.pop();
+        let (_, Channel { sending, receiving, .. }) = open.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (requests, answers) = echo_texts(payload_len);
+        let checker = SealedChecker::of(answers, receiving);
+        Ok(End { stream: opener.into_link(), requests, way: Way::Sealed(Box::new(sending), Box::new(checker)) })
+    }
+
+    fn write(&mut self, sequence: u64, out: &mut Vec<u8>) {
+        match &mut self.way {
+            Way::Plain(_) => self.requests.write(sequence, out),
+            Way::Sealed(sending, _) => sending.write(&self.requests, sequence, out),
+        }
+    }
+
+    fn verified(&self) -> u64 {
+        match &self.way {
+            Way::Plain(checker) => checker.verified(),
+            Way::Sealed(_, checker) => checker.verified(),
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<Option<u64>> {
+        match &mut self.way {
+            Way::Plain(checker) => checker.receive(&self.stream),
+            Way::Sealed(_, checker) => checker.receive(&self.stream),
+        }
+    }
+}
+
+fn run(mut end: End, pace: Pace, progress: &Progress, stop: &AtomicBool) -> io::Result<()> {
     let start = Instant::now();
     let window = match pace {
         Pace::Maximum(window) => window,
         Pace::Steady(per_s) => (per_s * PATIENCE.as_secs_f64()).ceil() as u64,
     };
-    // The first answer tells the routes of all.
-    let mut checker = Checker::of_any();
     let (mut sent, mut offered) = (0, 0);
     let mut under_way: VecDeque<(u64, Instant)> = VecDeque::new();
     let mut unsent = Vec::new();
@@ -159,26 +276,26 @@ fn run(stream: &TcpStream, requests: &Flow, pace: Pace, progress: &Progress, sto
                     due - std::mem::replace(&mut offered, due)
                 }
             };
-            let wanted = sent + due.min(window - (sent - checker.verified()));
+            let wanted = sent + due.min(window - (sent - end.verified()));
             let before = sent;
             while sent < wanted {
-                requests.write(sent, &mut unsent);
+                end.write(sent, &mut unsent);
                 sent += 1;
             }
             if sent > before {
                 under_way.push_back((sent, now));
             }
-        } else if sent == checker.verified() {
+        } else if sent == end.verified() {
             return Ok(());
         }
-        load::send_what_fits(stream, &mut unsent, &mut unsent_from)?;
-        if readable(stream, !unsent.is_empty(), (now + TICK).saturating_duration_since(Instant::now()))? {
-            let before = checker.verified();
-            let Some(count) = checker.receive(stream)? else {
+        load::send_what_fits(&end.stream, &mut unsent, &mut unsent_from)?;
+        if readable(&end.stream, !unsent.is_empty(), (now + TICK).saturating_duration_since(Instant::now()))? {
+            let before = end.verified();
+            let Some(count) = end.receive()? else {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node closed it"));
             };
             progress.frames.fetch_add(count, Ordering::Relaxed);
-            record(&mut under_way, before, checker.verified(), &mut progress.round_trips());
+            record(&mut under_way, before, end.verified(), &mut progress.round_trips());
         } else if under_way.front().is_some_and(|(_, since)| since.elapsed() > ANSWER_LIMIT) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "an answer did not come"));
         }
