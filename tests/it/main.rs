@@ -11,6 +11,8 @@ mod identity;
 mod lifecycle;
 mod portal_lifecycle;
 mod portals;
+mod programs;
+mod relays;
 mod seed;
 mod tidy;
 mod transit;
