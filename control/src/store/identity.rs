@@ -229,8 +229,8 @@ impl<'a> Tables<'a> {
 
     /// Changes when another connection has committed something.
     pub(crate) fn generation(&self) -> Result<u32, Error> {
-        let read = self.connection.pragma_query_value(None, "data_version", |row| row.get::<_, u32>(0));
-        read.map_err(|error| from_sqlite(self.path, &error))
+        let version = self.one("PRAGMA data_version", &[], |row| row.get(0))?;
+        version.ok_or_else(|| Error::Database { path: self.path.into(), why: "it has no version of its data".into() })
     }
 
     // ---- purpose keys
@@ -248,7 +248,8 @@ impl<'a> Tables<'a> {
     // ---- all of them
 
     fn run(&self, sql: &str, values: &[&dyn ToSql]) -> Result<usize, Error> {
-        self.connection.execute(sql, values).map_err(|error| from_sqlite(self.path, &error))
+        let run = || self.connection.prepare_cached(sql)?.execute(values);
+        run().map_err(|error| from_sqlite(self.path, &error))
     }
 
     fn one<T>(
@@ -257,8 +258,9 @@ impl<'a> Tables<'a> {
         values: &[&dyn ToSql],
         read: impl FnOnce(&Row) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, Error> {
-        let row = self.connection.query_row(sql, values, read).optional();
-        row.map_err(|error| from_sqlite(self.path, &error))
+        // Handshakes ask the same again and again, and to read a statement costs more than to carry it out.
+        let row = || self.connection.prepare_cached(sql)?.query_row(values, read);
+        row().optional().map_err(|error| from_sqlite(self.path, &error))
     }
 
     fn all<T>(

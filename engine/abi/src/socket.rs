@@ -107,7 +107,10 @@ fn receive_into(socket: impl AsFd, message: &mut [u8]) -> io::Result<Option<Rece
     } else {
         match tag {
             INLINE => Ok(body.to_vec()),
-            IN_MEMFD => descriptors.pop().ok_or_else(|| invalid("a record's memfd is missing")).and_then(from_memfd),
+            IN_MEMFD => {
+                let memfd = descriptors.pop().ok_or_else(|| invalid("a record's memfd is missing"));
+                memfd.and_then(|memfd| from_memfd(&memfd))
+            }
             _ => Err(invalid("a message has an unknown tag")),
         }
     };
@@ -115,7 +118,7 @@ fn receive_into(socket: impl AsFd, message: &mut [u8]) -> io::Result<Option<Rece
     Ok(Some(Received { record: record?, descriptor: descriptors.pop() }))
 }
 
-fn from_memfd(memfd: OwnedFd) -> io::Result<Vec<u8>> {
+fn from_memfd(memfd: &OwnedFd) -> io::Result<Vec<u8>> {
     let length = usize::try_from(rustix::fs::fstat(memfd)?.st_size).map_err(|_| invalid("a memfd has no size"))?;
     if length > crate::record::BYTES_MAX {
         return Err(invalid("a record is too long"));
