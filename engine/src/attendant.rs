@@ -89,7 +89,14 @@ pub struct Attendant {
 struct Control {
     socket: OwnedFd,
     greeted: bool,
-    backlog: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+    backlog: VecDeque<Telling>,
+}
+
+/// A notice on its way to control.
+struct Telling {
+    record: Vec<u8>,
+    descriptor: Option<OwnedFd>,
+    is_punt: bool,
 }
 
 struct Listener {
@@ -271,22 +278,31 @@ impl Attendant {
         if let Parted::Misbehaved(how) = parted {
             eprintln!("engine: the control process {how}; it is let go of");
         }
-        self.control = None;
+        if let Some(control) = self.control.take() {
+            let punts = control.backlog.iter().filter(|telling| telling.is_punt).count();
+            self.mesh.punts_waiting.fetch_sub(punts, Ordering::Relaxed);
+        }
         self.pending.clear();
         self.abandoned = !self.known;
     }
 
     fn tell(&mut self, notice: &Notice, descriptor: Option<OwnedFd>) {
-        if let Some(control) = &mut self.control {
-            control.backlog.push_back((notice.to_bytes(), descriptor));
+        let is_punt = matches!(notice, Notice::Punt { .. });
+        match &mut self.control {
+            Some(control) => control.backlog.push_back(Telling { record: notice.to_bytes(), descriptor, is_punt }),
+            None if is_punt => drop(self.mesh.punts_waiting.fetch_sub(1, Ordering::Relaxed)),
+            None => {}
         }
     }
 
     fn send_backlog(&mut self) {
         let Some(control) = &mut self.control else { return };
-        while let Some((record, descriptor)) = control.backlog.front() {
+        while let Some(Telling { record, descriptor, is_punt }) = control.backlog.front() {
             match abi_socket::send(&control.socket, record, descriptor.as_ref().map(AsFd::as_fd)) {
-                Ok(()) => drop(control.backlog.pop_front()),
+                Ok(()) => {
+                    self.mesh.punts_waiting.fetch_sub(usize::from(*is_punt), Ordering::Relaxed);
+                    control.backlog.pop_front();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => return self.part(Parted::Gone),
             }

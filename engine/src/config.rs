@@ -171,6 +171,8 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 pub const PUNT_BURST: u32 = 256;
 /// See [`PUNT_BURST`].
 pub const PUNTS_PER_SECOND: u32 = 512;
+/// Punts of all links that wait for control to read them.
+pub const PUNTS_WAITING_MAX: usize = 256;
 /// A punt of so many bytes is taken even when many wait, if it is its link's only one: a handshake's message.
 pub const PUNT_SMALL: usize = 4096;
 /// Undeliverable notices that one link may cause at once, and per second.

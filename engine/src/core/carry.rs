@@ -14,8 +14,8 @@ use super::mesh::FromCore;
 use super::portals::Said;
 use super::{Blocker, Core};
 use crate::config::{
-    COPY_MAX, LAYERS_MAX, NOTICE_BURST, NOTICE_QUEUE, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST,
-    PUNT_SMALL, PUNTS_PER_SECOND, RELAY_WAY_MAX,
+    COPY_MAX, LAYERS_MAX, NOTICE_BURST, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST, PUNT_SMALL,
+    PUNTS_PER_SECOND, PUNTS_WAITING_MAX, RELAY_WAY_MAX,
 };
 use crate::io::driver::Driver;
 use crate::io::pool::Slot;
@@ -32,6 +32,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What the frames of one chunk have in common.
 pub(super) struct Source {
@@ -353,7 +354,8 @@ impl<D: Driver> Core<D> {
         let link = arrival.source.map(|source| source.link);
         // When many want something of control at once, each still gets a word in.
         let is_first = link.is_some_and(|link| self.links[link.index()].punts_waiting == 0);
-        let has_room = self.outbox.len() <= NOTICE_QUEUE || (is_first && message.payload.len() <= PUNT_SMALL);
+        let has_room = self.mesh.punts_waiting.load(Ordering::Relaxed) < PUNTS_WAITING_MAX
+            || (is_first && message.payload.len() <= PUNT_SMALL);
         let admitted = has_room
             && match (&layer.channel, link) {
                 (Some(channel), _) => channel.opening().punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
@@ -364,6 +366,7 @@ impl<D: Driver> Core<D> {
             return self.refuse(arrival, layer, message, DropReason::PuntLimit, 1);
         }
         self.counters.add(Counter::Punts, 1);
+        self.mesh.punts_waiting.fetch_add(1, Ordering::Relaxed);
         if let Some(link) = link {
             self.links[link.index()].punts_waiting += 1;
         }
@@ -425,6 +428,7 @@ impl<D: Driver> Core<D> {
             }
             Verdict::Punt { body } => {
                 let message = punted(&message, &walk, body);
+                self.mesh.punts_waiting.fetch_add(1, Ordering::Relaxed);
                 self.say(FromCore::Notice(Notice::Punt { link: None, channel: None, message: message.into() }));
                 self.say(FromCore::Applied { request });
             }

@@ -176,6 +176,8 @@ pub struct Mesh {
     pub parked_bytes: AtomicUsize,
     /// Channels that are installed, and relays: what ends with what its way begins with.
     pub carried: AtomicUsize,
+    /// Punts that were not given to control yet, over all cores. Answers to control wait behind them, so they are few.
+    pub punts_waiting: AtomicUsize,
     /// Portal connections.
     pub portals: AtomicUsize,
     /// Bytes that wait for applications outside of slots.
@@ -211,6 +213,7 @@ impl Mesh {
             assembly_bytes: AtomicU64::new(0),
             parked_bytes: AtomicUsize::new(0),
             carried: AtomicUsize::new(0),
+            punts_waiting: AtomicUsize::new(0),
             portals: AtomicUsize::new(0),
             portal_bytes_kept: AtomicU64::new(0),
             portal_windows: AtomicU64::new(0),

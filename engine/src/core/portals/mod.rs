@@ -433,6 +433,10 @@ impl<D: Driver> Core<D> {
     pub(super) fn stream_sent(&mut self, index: u32, length: usize) {
         let now_ms = self.now_ms;
         self.counters.add(Counter::PortalBytesOut, length as u64);
+        // A send that was in flight when the connection was closed ends, too.
+        if !self.links[index].is_open() {
+            return;
+        }
         self.refill(index);
         let room = self.mesh.portal_room();
         let portal = self.portal(index);

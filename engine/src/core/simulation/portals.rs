@@ -1,0 +1,298 @@
+//! Portals in a world of their own: applications on both sides, and between inlet and outlet a link that leads from the
+//! engine back into it, over which a network drops frames now and then, or which breaks.
+//!
+//! The model: whatever happens, an application gets a prefix of what the other one sent. It sees an orderly end only when it
+//! got all of it. Connections that are left alone get everything in both directions, and end in order.
+
+use super::*;
+use crate::path::tables::Outlet;
+use ockam_engine_abi::PortalTarget;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+const INLET: u32 = 7;
+
+/// One direction of a connection, as its applications see it.
+struct Direction {
+    bytes: Vec<u8>,
+    /// Written to the core so far.
+    written: usize,
+}
+
+impl Direction {
+    fn new(length: usize, seed: u64) -> Self {
+        let bytes = (0..length).map(|place| (place as u64 * 131 + seed * 17) as u8).collect();
+        Direction { bytes, written: 0 }
+    }
+
+    /// The sender writes some more, and ends when that is all.
+    fn write(&mut self, wire: &Shared<Wire>, random: &mut Random) {
+        let mut wire = wire.borrow_mut();
+        let left = self.bytes.len() - self.written;
+        if wire.to_core.len() < WINDOW {
+            let length = if left == 0 { 0 } else { 1 + random.below(left.min(60_000)) };
+            wire.to_core.extend(&self.bytes[self.written..self.written + length]);
+            self.written += length;
+        }
+        wire.ended |= self.written == self.bytes.len();
+    }
+
+    /// What the receiver has is checked. True when it got everything and an orderly end.
+    fn check(&self, wire: &Shared<Wire>, what: &str) -> bool {
+        let wire = wire.borrow();
+        assert!(self.bytes.starts_with(&wire.from_core), "{what}: bytes were changed, lost in the middle, or invented");
+        let ended = wire.finished || (wire.closed && !wire.aborted);
+        let complete = wire.from_core.len() == self.bytes.len();
+        // One that is reset by its own application is closed without a look at what it lacks.
+        assert!(
+            complete || !ended || wire.reset,
+            "{what}: {} of {} bytes, and an orderly end",
+            wire.from_core.len(),
+            self.bytes.len()
+        );
+        complete && ended
+    }
+}
+
+struct Connection {
+    client: Shared<Wire>,
+    server: Option<Shared<Wire>>,
+    question: Direction,
+    answer: Direction,
+    /// How many steps of a hundred its applications take; one that stalls takes none for long.
+    pace: usize,
+    disturbed: bool,
+}
+
+impl Connection {
+    fn is_over(&self) -> bool {
+        let server = self.server.as_ref().is_none_or(|wire| wire.borrow().closed);
+        self.client.borrow().closed && server
+    }
+}
+
+/// A link of the engine to itself: what leaves on one side arrives on the other.
+struct Loop {
+    sides: [Shared<Wire>; 2],
+    framers: [Framer; 2],
+    greeted: [bool; 2],
+    drops: bool,
+    dropped: bool,
+}
+
+impl Loop {
+    fn act(&mut self, random: &mut Random) {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut wire = self.sides[from].borrow_mut();
+            if self.sides[to].borrow().to_core.len() > WINDOW {
+                continue;
+            }
+            let fresh = wire.from_core[wire.read..].to_vec();
+            wire.read += fresh.len();
+            let skip = usize::from(!self.greeted[from] && !fresh.is_empty());
+            self.greeted[from] |= skip == 1;
+            self.sides[to].borrow_mut().to_core.extend(&fresh[..skip]);
+            self.framers[from].push(&fresh[skip..]);
+            while let Some(frame) = self.framers[from].next().expect("the core sends frames") {
+                if self.drops && random.chance(1) {
+                    self.dropped = true;
+                    continue;
+                }
+                let mut to = self.sides[to].borrow_mut();
+                to.to_core.extend((frame.len() as u32).to_be_bytes());
+                to.to_core.extend(frame);
+            }
+        }
+    }
+}
+
+fn simulate(seed: u64, trace: bool) {
+    let mut world = World::new(seed, trace);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connections = Arc::new(AtomicU32::new(0));
+    let (dial, accept) = (0, world.cores.len() - 1);
+    // A link from the first core to the last.
+    world.order(dial, |request| ToCore::Dial {
+        request,
+        target: "127.0.0.1:7000".parse().unwrap(),
+        cookie: Box::default(),
+    });
+    while world.dialed.borrow().is_empty() {
+        world.tick();
+    }
+    let (_, outward) = world.dialed.borrow_mut().pop().expect("it was just seen");
+    let inward = Shared::<Wire>::default();
+    *world.next_wires[accept].borrow_mut() = Some(inward.clone());
+    let outside = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    world.cores[accept].adopt_accepted(listener.accept().unwrap().0.into(), 1, 1);
+    drop(outside);
+    let drops = world.random.borrow_mut().chance(30);
+    let mut link = Loop {
+        sides: [outward, inward],
+        framers: [Framer::new(), Framer::new()],
+        greeted: [false; 2],
+        drops,
+        dropped: false,
+    };
+    while world.workers.is_empty() {
+        world.tick();
+        link.act(&mut world.random.borrow_mut());
+    }
+    // Half of the worlds have no link between inlet and outlet.
+    let local = world.random.borrow_mut().chance(30);
+    let first = if local { "outlet".to_owned() } else { world.workers[0].clone() };
+    let way: Vec<AddressRef<'_>> = if local {
+        vec![AddressRef::local(b"outlet")]
+    } else {
+        vec![AddressRef::local(first.as_bytes()), AddressRef::local(b"outlet")]
+    };
+    let message =
+        Outgoing { onward: RouteParts::new(&way), return_route: RouteParts::EMPTY, payload_len: 0, tracing: None };
+    let way = Arc::new(crate::path::channel::read_way(&message.to_frame(&[])[4..]).expect("it begins inside"));
+    let targets = ["127.0.0.1:9001", "127.0.0.1:9000"].map(|target| PortalTarget::Tcp(target.parse().unwrap()));
+    let outlet = Arc::new(Outlet {
+        name: b"outlet"[..].into(),
+        targets: targets.into(),
+        plain: false,
+        serial: 1 << 40,
+        failed_ms: AtomicU64::new(0),
+    });
+    for core in 0..world.cores.len() {
+        let (outlet, way, connections) = (outlet.clone(), way.clone(), connections.clone());
+        world.order(core, |request| ToCore::SetOutlet { request, outlet, reachable: 0b10 });
+        world.order(core, |request| ToCore::AddInlet { request, inlet: INLET, socket: None, connections });
+        world.order(core, |request| ToCore::RouteInlet { request, inlet: INLET, way: Some(way), wait_ms: 0 });
+        while !world.mesh.cores[core].commands.is_empty() {
+            world.tick();
+        }
+    }
+
+    let mut open: Vec<Connection> = Vec::new();
+    let wanted = 1 + world.random.borrow_mut().below(12);
+    let mut accepted = 0;
+    let mut broken = false;
+    let mut steps = 0;
+    loop {
+        world.tick();
+        link.act(&mut world.random.borrow_mut());
+        // One at a time, so that the target's connection is known to be its.
+        let settled =
+            open.iter().all(|connection| connection.server.is_some() || connection.disturbed || connection.is_over());
+        if accepted < wanted && settled && world.random.borrow_mut().chance(2) {
+            accepted += 1;
+            let wire = Shared::<Wire>::default();
+            *world.next_wires[dial].borrow_mut() = Some(wire.clone());
+            let outside = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            world.cores[dial].adopt_connection(INLET, listener.accept().unwrap().0.into());
+            drop(outside);
+            // Without a way to the outlet there is no connection.
+            let taken = world.next_wires[dial].borrow_mut().take().is_none();
+            let mut random = world.random.borrow_mut();
+            let sizes = [0, 1, 100, 5_000, 200_000, 700_000];
+            let mut direction = |which| Direction::new(sizes[random.below(sizes.len())], seed + which);
+            let (question, answer) = (direction(1), direction(2));
+            let pace = if random.chance(20) { 1 } else { 60 };
+            if taken {
+                open.push(Connection { client: wire, server: None, question, answer, pace, disturbed: false });
+            }
+        }
+        for (target, wire) in world.dialed.take() {
+            assert_eq!(target.port(), 9000, "the first target refuses");
+            let asking = open.iter_mut().rev().find(|connection| connection.server.is_none());
+            match asking {
+                Some(connection) => connection.server = Some(wire),
+                // Its client is gone already.
+                None => wire.borrow_mut().reset = true,
+            }
+        }
+        let mut random = world.random.borrow_mut();
+        for (number, connection) in open.iter_mut().enumerate() {
+            if random.chance(100 - connection.pace) {
+                continue;
+            }
+            if !connection.client.borrow().closed {
+                connection.question.write(&connection.client, &mut random);
+            }
+            if let Some(server) = &connection.server {
+                if !server.borrow().closed {
+                    connection.answer.write(server, &mut random);
+                }
+                let unread = server.borrow().from_core.len();
+                server.borrow_mut().read = unread;
+                connection.question.check(server, &format!("seed {seed}, question {number}"));
+            }
+            let unread = connection.client.borrow().from_core.len();
+            connection.client.borrow_mut().read = unread;
+            connection.answer.check(&connection.client, &format!("seed {seed}, answer {number}"));
+        }
+        let event = random.below(4_000);
+        if event == 0 && !open.is_empty() {
+            let number = random.below(open.len());
+            let connection = &mut open[number];
+            // Before its target is connected it could not be told whose target that is.
+            if let Some(server) = &connection.server {
+                connection.disturbed = true;
+                let side = if random.chance(50) { server } else { &connection.client };
+                side.borrow_mut().reset = true;
+            }
+        } else if event == 1 && random.chance(10) {
+            broken = true;
+            link.sides.iter().for_each(|side| side.borrow_mut().reset = true);
+        }
+        drop(random);
+        // A message that is lost may be the one that says that a connection is over.
+        broken |= link.dropped;
+        steps += 1;
+        let is_done = |connection: &Connection| connection.is_over() || connection.disturbed || broken && !local;
+        if accepted == wanted && open.iter().all(is_done) {
+            break;
+        }
+        assert!(
+            steps < 600_000,
+            "seed {seed}: {} of {wanted} connections are not over",
+            open.iter().filter(|c| !is_done(c)).count()
+        );
+    }
+    for (number, connection) in open.iter().enumerate() {
+        let whole = connection.disturbed || (broken && !local);
+        let what = format!("seed {seed}, connection {number}");
+        let got_answer = connection.answer.check(&connection.client, &what);
+        let got_question = connection.server.as_ref().is_some_and(|wire| connection.question.check(wire, &what));
+        assert!(whole || (got_answer && got_question), "{what}: it was left alone, and is not complete");
+    }
+    // Everybody leaves: every slot comes home.
+    for connection in &open {
+        connection.client.borrow_mut().reset = true;
+        connection.server.iter().for_each(|wire| wire.borrow_mut().reset = true);
+    }
+    link.sides.iter().for_each(|side| side.borrow_mut().reset = true);
+    for _ in 0..20_000 {
+        world.tick();
+        for (_, wire) in world.dialed.take() {
+            wire.borrow_mut().reset = true;
+        }
+        if world.cores.iter().all(|core| core.links.is_empty() && core.overflow.is_empty())
+            && world.mesh.cores.iter().all(|core| core.crossing.iter().all(|queue| queue.is_empty()))
+        {
+            break;
+        }
+    }
+    for core in &world.cores {
+        assert!(core.links.is_empty(), "seed {seed}: a connection is left");
+        assert_eq!(core.portals, 0, "seed {seed}");
+        assert!(core.unsaid.is_empty(), "seed {seed}: something was not said");
+        let (_, _, held) = core.pool.census();
+        assert_eq!(held, usize::from(core.scribe.slot.is_some()), "seed {seed}: slots are lost");
+    }
+    let level = |level: &AtomicU64| level.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(level(&world.mesh.portal_bytes_kept), 0, "seed {seed}: bytes are kept for nobody");
+    assert_eq!(level(&world.mesh.portal_windows), 0, "seed {seed}: windows are left open");
+    assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 0, "seed {seed}");
+}
+
+#[test]
+fn simulation_of_portals() {
+    run_seeds(|seed, trace| {
+        simulate(seed, trace);
+        0
+    });
+}
