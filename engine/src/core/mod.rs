@@ -108,6 +108,8 @@ pub(crate) struct Core<D: Driver> {
     no_replies: Replies,
     /// The inlets, by control's number.
     inlets: HashMap<u32, Inlet>,
+    /// Connections of applications that wait until their inlet has a way.
+    connections_waiting: usize,
     /// Portal connections of this core.
     portals: usize,
     /// What found no slot: frames that say something short to the other ends of portal connections ...
@@ -164,6 +166,7 @@ impl<D: Driver> Core<D> {
             scratch: Box::new([0; channels::SCRATCH_BYTES]),
             no_replies: Replies::new(),
             inlets: HashMap::new(),
+            connections_waiting: 0,
             portals: 0,
             unsaid: VecDeque::new(),
             unfilled: Vec::new(),
@@ -371,7 +374,7 @@ impl<D: Driver> Core<D> {
             || !self.overflow.is_empty()
             || !self.unsaid.is_empty()
             || !self.unfilled.is_empty()
-            || self.has_waiting_connections()
+            || self.connections_waiting > 0
             || self.warm > 0
             || self.drain_ms.is_some()
             || self.listeners.iter().flatten().any(|listener| listener.retry_ms.is_some());

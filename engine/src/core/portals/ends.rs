@@ -53,14 +53,18 @@ impl<D: Driver> Core<D> {
         let Some(inlet) = self.inlets.get_mut(&number) else { return };
         (inlet.way, inlet.wait_ms) = (way, wait_ms);
         if inlet.way.is_some() {
-            for (socket, _) in std::mem::take(&mut inlet.waiting) {
+            let waiting = std::mem::take(&mut inlet.waiting);
+            self.connections_waiting -= waiting.len();
+            for (socket, _) in waiting {
                 self.admit_connection(number, socket);
             }
         }
     }
 
     pub(in crate::core) fn remove_inlet(&mut self, number: u32) {
-        self.inlets.remove(&number);
+        if let Some(inlet) = self.inlets.remove(&number) {
+            self.connections_waiting -= inlet.waiting.len();
+        }
         self.close_portals(
             CloseReason::PortalRemoved,
             |portal| matches!(portal.end, End::Inlet { number: of, .. } if of == number),
@@ -81,6 +85,7 @@ impl<D: Driver> Core<D> {
         let Some(way) = inlet.way.clone() else {
             if inlet.wait_ms > 0 && inlet.waiting.len() < INLET_WAITING_MAX {
                 inlet.waiting.push_back((socket, self.now_ms + u64::from(inlet.wait_ms)));
+                self.connections_waiting += 1;
             }
             return;
         };
@@ -295,13 +300,9 @@ impl<D: Driver> Core<D> {
         for inlet in self.inlets.values_mut() {
             while inlet.waiting.front().is_some_and(|(_, until)| *until <= self.now_ms) {
                 inlet.waiting.pop_front();
+                self.connections_waiting -= 1;
                 self.counters.add(CloseReason::PortalUnanswered, 1);
             }
         }
-    }
-
-    /// Whether connections wait for a way.
-    pub(in crate::core) fn has_waiting_connections(&self) -> bool {
-        self.inlets.values().any(|inlet| !inlet.waiting.is_empty())
     }
 }
