@@ -1,5 +1,7 @@
 //! Load: blocking threads of this process, the same for every system, that verify every byte.
 
+pub mod bytes;
+
 use crate::machine::{self, Machine};
 use crate::opener::Opener;
 use crate::system::{Failed, Setup, System};
@@ -276,10 +278,15 @@ impl Sink {
         Ok(stream)
     }
 
+    /// The same, if it comes in time.
+    pub fn accept_within(&self, limit: Duration) -> io::Result<TcpStream> {
+        rustix::net::sockopt::set_socket_timeout(&self.listener, rustix::net::sockopt::Timeout::Recv, Some(limit))?;
+        self.accept_silent()
+    }
+
     /// The next connection, after version bytes; a relay of bytes passes those of both ends on.
     fn accept(&self) -> io::Result<TcpStream> {
-        rustix::net::sockopt::set_socket_timeout(&self.listener, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
-        let (stream, _) = self.listener.accept()?;
+        let stream = self.accept_within(PATIENCE)?;
         greet(&stream)?;
         Ok(stream)
     }

@@ -1,7 +1,7 @@
 //! Measures the shipped `ockam` binary, as processes, beside floors and other runtimes in the same run.
 //!
 //! * [`run`]: the subjects. [`report`]: what comes out, with a verdict per goal. [`stats`]: medians and intervals.
-//! * [`system`], [`engine`]: processes under test. [`floor`]: the least that their task costs.
+//! * [`system`], [`engine`], [`tunnel`]: processes under test. [`floor`]: the least that their task costs.
 //! * [`load`]: blocking load that verifies every byte; [`opener`]: its secure channels. [`machine`]: CPUs, memory, what the kernel counts.
 //! * [`cleanup`]: whatever ends the run, the machine is left as it was.
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod report;
 mod run;
 mod stats;
 mod system;
+mod tunnel;
 
 use clap::{Parser, Subcommand};
 use cleanup::Cleanup;
@@ -94,6 +95,8 @@ enum Subject {
     IdleChannels,
     /// Frames through 1 to 8 nodes in a row, against plain relays
     Hops,
+    /// Applications' bytes through two nodes, beside HAProxy, stunnel and no tunnel
+    Portals(run::portals::Options),
     /// The same relay on our drivers, blocking sockets, tokio, tokio-uring and glommio
     Runtimes,
     /// Allocations, copies and loop passes per frame, counted in a running engine
@@ -216,6 +219,13 @@ fn measure(arguments: &Arguments, setup: &Setup, sections: &mut Vec<Section>) ->
     }
     if wanted(&Subject::Hops) {
         say("hops", &mut || run::hops::run(setup))?;
+    }
+    let portals = match &arguments.subject {
+        Subject::Portals(options) => Some(options.clone()),
+        _ => everything.then(run::portals::Options::default),
+    };
+    if let Some(options) = portals {
+        say("portals", &mut || run::portals::run(setup, &options))?;
     }
     if wanted(&Subject::Mechanics) {
         say("mechanics", &mut || run::mechanics::run(setup))?;

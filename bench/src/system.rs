@@ -148,6 +148,23 @@ pub enum Owner {
     Node(Node),
     /// Its engine alone.
     Engine(Engine),
+    /// Two nodes of the binary under test.
+    Nodes {
+        /// Ends them.
+        _home: Home,
+    },
+    /// Two engines alone.
+    Engines {
+        /// Ends them.
+        _ends: [Engine; 2],
+    },
+    /// Processes of others, and their files.
+    Processes {
+        /// Ends them.
+        _processes: Vec<Cleanup>,
+        /// Removes them.
+        _dir: tempfile::TempDir,
+    },
     /// Others, which are shown as one.
     Others,
     /// A floor or a rival.
@@ -194,7 +211,7 @@ impl System {
                 let frames = |core| counters.of_core(core, ockam_engine_abi::Counter::FramesIn);
                 Ok((0..counters.cores()).map(frames).collect())
             }
-            Owner::Helper { .. } | Owner::Others => Ok(Vec::new()),
+            _ => Ok(Vec::new()),
         }
     }
 }

@@ -5,7 +5,7 @@ mod attacks;
 mod flood;
 mod honest;
 
-pub use flood::swallow;
+pub use flood::{allow_descriptors, swallow};
 
 use crate::cleanup::Cleanup;
 use crate::load;
@@ -76,7 +76,7 @@ pub struct Options {
 
 /// Measures. It is always the shipped binary with its control process.
 pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
-    flood::allow_descriptors()?;
+    allow_descriptors()?;
     let mut section = Section::new(
         "hostile",
         format!(

@@ -8,6 +8,7 @@ pub mod hostile;
 pub mod idle;
 pub mod mechanics;
 pub mod messages;
+pub mod portals;
 pub mod relay;
 pub mod runtimes;
 
