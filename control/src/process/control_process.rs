@@ -138,7 +138,7 @@ struct Control {
 async fn begin(
     home: &Home,
     name: &NodeName,
-    start: ControlStart,
+    mut start: ControlStart,
     place: Place,
     activated: Sockets,
 ) -> Result<Control, Error> {
@@ -156,8 +156,17 @@ async fn begin(
         (Err(error), _) => return Err(error),
     };
     let dir = home.node(name);
-    if start.create.is_some() && !is_new && dir.status()? != NodeStatus::Stopped {
-        return Err(Error::NodeRunning { name: name.to_string() });
+    if start.create.is_some() && !is_new {
+        match (dir.status()?, place) {
+            (NodeStatus::Stopped, _) => {}
+            // A service manager starts a control that died again as it was started first. What it was told then is
+            // stored, and the engine that lived on has it.
+            (NodeStatus::Headless, Place::Foreground { .. }) => {
+                start.create = None;
+                drop(activated.take(systemd::LISTENER));
+            }
+            _ => return Err(Error::NodeRunning { name: name.to_string() }),
+        }
     }
     // Before anything is written: a listener that cannot be is the likeliest reason to fail.
     let bound = match &start.create {

@@ -10,9 +10,9 @@ use crate::node::Node;
 use listenfd::ListenFd;
 use rustix::net::{SocketAddrAny, getsockname, sockopt};
 use sd_notify::NotifyState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,7 +29,11 @@ const STATUS_PAUSE: Duration = Duration::from_secs(10);
 
 /// Listening sockets that a service manager opened, by name, until somebody takes them.
 #[derive(Debug, Default)]
-pub(crate) struct Sockets(Mutex<BTreeMap<String, OwnedFd>>);
+pub(crate) struct Sockets {
+    left: Mutex<BTreeMap<String, OwnedFd>>,
+    /// The kernel's numbers of all of them, which duplicates share.
+    cookies: BTreeSet<u64>,
+}
 
 impl Sockets {
     /// Those that were passed to this process; none without a manager. To be called once, before any file is opened.
@@ -45,7 +49,8 @@ impl Sockets {
         }
         // The same once more, owned.
         let mut descriptors = ListenFd::from_env();
-        let mut sockets = BTreeMap::new();
+        let mut left = BTreeMap::new();
+        let mut cookies = BTreeSet::new();
         for (index, name) in names.into_iter().enumerate() {
             let shown = crate::text::escape(name.as_bytes(), 255);
             let socket: OwnedFd = match descriptors.take_tcp_listener(index) {
@@ -62,16 +67,23 @@ impl Sockets {
             if sockopt::socket_acceptconn(&socket) != Ok(true) {
                 return Err(bad(format!("{shown:?} does not listen")));
             }
-            if sockets.insert(name, socket).is_some() {
+            cookies.insert(sockopt::socket_cookie(&socket).map_err(|errno| bad(errno.to_string()))?);
+            if left.insert(name, socket).is_some() {
                 return Err(bad(format!("there are two of the name {shown:?}")));
             }
         }
-        Ok(Sockets(Mutex::new(sockets)))
+        Ok(Sockets { left: Mutex::new(left), cookies })
+    }
+
+    /// As if the manager had passed it.
+    #[cfg(test)]
+    pub(crate) fn put(&self, name: &str, socket: OwnedFd) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), socket);
     }
 
     /// The socket of this name, for whoever comes first.
     pub(crate) fn take(&self, name: &str) -> Option<OwnedFd> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
     /// The socket of the node's own listener, and where it listens.
@@ -87,9 +99,15 @@ impl Sockets {
         }
     }
 
+    /// Whether this is a socket of the service manager, which shall go on listening when the node ends: whoever connects
+    /// meanwhile waits, or starts it again. Also of a duplicate that comes back from an engine which lived on.
+    pub(crate) fn is_passed(&self, socket: impl AsFd) -> bool {
+        sockopt::socket_cookie(socket).is_ok_and(|cookie| self.cookies.contains(&cookie))
+    }
+
     /// Names that nobody has taken.
     fn left(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 }
 
@@ -154,7 +172,7 @@ pub(crate) async fn watch(node: &Arc<Node>) {
 fn status(health: &HealthInfo) -> String {
     let driver = health.engine.as_ref().map_or("no engine", |engine| engine.brief.driver.as_str());
     let mut line = format!(
-        "{}: {driver}, {} listeners, {} inlets, {} outlets, {} relays",
+        "{}: {driver}; listeners {}, inlets {}, outlets {}, relays {}",
         health.status.name(),
         health.listeners.len(),
         health.inlets.len(),
