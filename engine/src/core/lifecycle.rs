@@ -141,7 +141,6 @@ impl<D: Driver> Core<D> {
         let connection = if is_portal { Connection::Portal(id) } else { Connection::Link(id) };
         self.tables.add_connection(address, connection);
         self.mesh.cores[usize::from(core)].load.fetch_add(1, Ordering::Relaxed);
-        self.counters.set(Counter::LinksOpen, (self.links.len() - self.portals) as u64);
         self.attend(index);
         index
     }
@@ -276,7 +275,6 @@ impl<D: Driver> Core<D> {
         debug_assert!(!link.is_open(), "the driver closes what the core closed");
         link.egress.queue.into_iter().for_each(|segment| self.release(segment));
         self.mesh.cores[usize::from(self.index)].load.fetch_sub(1, Ordering::Relaxed);
-        self.counters.set(Counter::LinksOpen, self.links.len() as u64);
     }
 
     /// Looks at every deadline, and gives back memory that was not used for a while.

@@ -14,7 +14,7 @@ use foldhash::{HashMap, HashMapExt};
 use ockam_engine_abi::{ChannelEnd, LinkId, Notice, Target, TransitRule};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// Segments of one frame: head and small payloads, a payload left where it was received, what follows it.
@@ -183,7 +183,7 @@ pub struct Mesh {
     /// Bytes that wait for applications outside of slots.
     pub portal_bytes_kept: AtomicU64,
     /// Bytes by which the windows of portal connections are larger than the smallest, over all cores.
-    pub portal_windows: AtomicU64,
+    pub portal_windows: AtomicI64,
     /// A link closed since the attendant looked.
     pub links_closed: AtomicBool,
 }
@@ -216,7 +216,7 @@ impl Mesh {
             punts_waiting: AtomicUsize::new(0),
             portals: AtomicUsize::new(0),
             portal_bytes_kept: AtomicU64::new(0),
-            portal_windows: AtomicU64::new(0),
+            portal_windows: AtomicI64::new(0),
             links_closed: AtomicBool::new(false),
         })
     }
@@ -285,7 +285,7 @@ impl Mesh {
 
     /// By how many bytes the windows of portal connections may grow.
     pub fn portal_room(&self) -> u64 {
-        PORTAL_WINDOWS_MAX.saturating_sub(self.portal_windows.load(Ordering::Relaxed))
+        PORTAL_WINDOWS_MAX.saturating_sub(self.portal_windows.load(Ordering::Relaxed).max(0) as u64)
     }
 
     /// A link closed: if anything may end with it, the attendant looks whose way began with it.

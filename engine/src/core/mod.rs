@@ -324,6 +324,7 @@ impl<D: Driver> Core<D> {
         self.counters.set(Counter::SlotsKernel, kernel as u64);
         self.counters.set(Counter::SlotsCore, core as u64);
         self.counters.set(Counter::LargeSlotsUsed, self.pool.large_used() as u64);
+        self.counters.set(Counter::LinksOpen, self.links.len().saturating_sub(self.portals) as u64);
         self.counters.set(Counter::PortalsOpen, self.portals as u64);
 
         let drained = self.drain_ms.is_some() && self.links.is_empty();

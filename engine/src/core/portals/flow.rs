@@ -1,10 +1,10 @@
 //! Credit and order of one connection between two of our nodes (`docs/wire-extensions.md`): pure counting.
 //!
 //! The receiver says up to which byte it takes; the sender stops reading its application there. The window, by which that
-//! is ahead of what the receiver's application has taken, doubles while the application keeps up, and is small again once
-//! it does not.
+//! is ahead of what the receiver's application has taken, doubles while the application keeps up, halves while much waits
+//! for it, and is small again once it takes nothing.
 
-use crate::config::{PORTAL_WINDOW_MAX, PORTAL_WINDOW_MIN, SLOT_BODY};
+use crate::config::{PORTAL_QUEUE_MAX, PORTAL_WINDOW_MAX, PORTAL_WINDOW_MIN, SLOT_BODY};
 
 /// An application that takes half a window within this keeps up.
 const KEEPS_UP_MS: u64 = 1_000;
@@ -113,21 +113,24 @@ impl Flow {
             return None;
         }
         let before = self.window;
-        let keeps_up = self.taken == self.received && now_ms.saturating_sub(self.granted_ms) < KEEPS_UP_MS;
-        if keeps_up {
+        let waiting = self.received - self.taken;
+        if waiting == 0 && now_ms.saturating_sub(self.granted_ms) < KEEPS_UP_MS {
             self.window = (before * 2).min(PORTAL_WINDOW_MAX.into()).min(before.saturating_add(room));
+        } else if waiting > PORTAL_QUEUE_MAX as u64 {
+            // More would only wait here, and be copied.
+            self.window = (before / 2).max(PORTAL_WINDOW_MIN.into());
         }
         self.granted = self.granted.max(self.taken + self.window);
         self.granted_ms = now_ms;
-        Some(Grant { limit: self.granted, grown: self.window - before })
+        Some(Grant { limit: self.granted, window: self.window as i64 - before as i64 })
     }
 
     /// The application does not take what waits for it: what it is granted from now on is little. Gives by how much the
     /// window shrank.
-    pub fn stall(&mut self) -> u64 {
+    pub fn stall(&mut self) -> i64 {
         let shrunk = self.window - u64::from(PORTAL_WINDOW_MIN);
         self.window = PORTAL_WINDOW_MIN.into();
-        shrunk
+        shrunk as i64
     }
 }
 
@@ -136,14 +139,14 @@ impl Flow {
 pub struct Grant {
     /// To tell the other end.
     pub limit: u64,
-    /// By how many bytes the window grew.
-    pub grown: u64,
+    /// By how many bytes the window grew or shrank.
+    pub window: i64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Broken, Flow, Grant};
-    use crate::config::{PORTAL_WINDOW_MAX, PORTAL_WINDOW_MIN, SLOT_BODY};
+    use crate::config::{PORTAL_QUEUE_MAX, PORTAL_WINDOW_MAX, PORTAL_WINDOW_MIN, SLOT_BODY};
 
     const MIN: u64 = PORTAL_WINDOW_MIN as u64;
 
@@ -192,19 +195,25 @@ mod tests {
         };
         assert_eq!(flow.grant(0, u64::MAX), None);
         all(&mut flow, MIN / 2);
-        assert_eq!(flow.grant(10, u64::MAX), Some(Grant { limit: MIN / 2 + 2 * MIN, grown: MIN }));
+        assert_eq!(flow.grant(10, u64::MAX), Some(Grant { limit: MIN / 2 + 2 * MIN, window: MIN as i64 }));
         // Without room it stays.
         all(&mut flow, MIN);
-        assert_eq!(flow.grant(20, 0), Some(Grant { limit: MIN + MIN / 2 + 2 * MIN, grown: 0 }));
+        assert_eq!(flow.grant(20, 0), Some(Grant { limit: MIN + MIN / 2 + 2 * MIN, window: 0 }));
         // One who is slow gets no more than before.
         all(&mut flow, MIN);
-        assert_eq!(flow.grant(5_000, u64::MAX).unwrap().grown, 0);
+        assert_eq!(flow.grant(5_000, u64::MAX).unwrap().window, 0);
         for round in 0..20 {
             all(&mut flow, MIN);
             flow.grant(5_000 + round, u64::MAX);
             let ahead = flow.granted - flow.taken;
             assert!(ahead <= PORTAL_WINDOW_MAX.into());
         }
+        // What only waits is not asked for again.
+        flow.receive(PORTAL_QUEUE_MAX + 1, Some(number)).unwrap();
+        flow.taken = flow.granted - PORTAL_QUEUE_MAX as u64;
+        flow.received = flow.taken + PORTAL_QUEUE_MAX as u64 + 1;
+        let before = flow.window as i64;
+        assert_eq!(flow.grant(6_000, u64::MAX).unwrap().window, -before / 2);
         // One who does not keep up falls back, but what was granted stands.
         let granted = flow.granted;
         assert!(flow.stall() > 0);

@@ -446,7 +446,7 @@ impl<D: Driver> Core<D> {
             if !portal.got_all
                 && let Some(grant) = flow.grant(now_ms, room)
             {
-                self.mesh.portal_windows.fetch_add(grant.grown, Ordering::Relaxed);
+                self.mesh.portal_windows.fetch_add(grant.window, Ordering::Relaxed);
                 self.tell_other_end(index, PortalMessage::Credit { limit: grant.limit });
             }
         }

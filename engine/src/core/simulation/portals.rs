@@ -283,10 +283,10 @@ fn simulate(seed: u64, trace: bool) {
         let (_, _, held) = core.pool.census();
         assert_eq!(held, usize::from(core.scribe.slot.is_some()), "seed {seed}: slots are lost");
     }
-    let level = |level: &AtomicU64| level.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(level(&world.mesh.portal_bytes_kept), 0, "seed {seed}: bytes are kept for nobody");
-    assert_eq!(level(&world.mesh.portal_windows), 0, "seed {seed}: windows are left open");
-    assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 0, "seed {seed}");
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    assert_eq!(world.mesh.portal_bytes_kept.load(relaxed), 0, "seed {seed}: bytes are kept for nobody");
+    assert_eq!(world.mesh.portal_windows.load(relaxed), 0, "seed {seed}: windows are left open");
+    assert_eq!(connections.load(relaxed), 0, "seed {seed}");
 }
 
 #[test]
