@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a tunnel may take to accept connections.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// Connections that a HAProxy can have at once: two descriptors each, of the 20,000 of a process.
-pub const HAPROXY_CONNECTIONS: usize = 9900;
+/// Connections that a HAProxy is asked to have at once: two descriptors each, of the 20,000 of a process.
+pub const HAPROXY_CONNECTIONS: usize = 9800;
 
 /// Where the connections of a tunnel go.
 #[derive(Debug, Clone, Copy)]
@@ -244,8 +244,9 @@ fn haproxy(setup: &Setup, tls: Option<&Certificate>, targets: Targets) -> Result
     }
     let end = |bind: &str, server: &str, ways: [(SocketAddr, SocketAddr); 2]| {
         let mut text = format!(
-            "global\n  nbthread 1\n  maxconn {HAPROXY_CONNECTIONS}\n  tune.bufsize 65536\n{global}defaults\n  mode tcp\n  \
-             timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n"
+            "global\n  nbthread 1\n  maxconn {}\n  tune.bufsize 65536\n{global}defaults\n  mode tcp\n  \
+             timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n",
+            HAPROXY_CONNECTIONS + 100
         );
         for (from, to) in ways {
             text += &format!("listen l{}\n  bind {from} {bind}\n  server s {to} {server}\n", from.port());

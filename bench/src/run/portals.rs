@@ -24,8 +24,8 @@ const LINE_SHARE: f64 = 0.8;
 const IDLE_BYTES_MAX: f64 = 1024.0;
 
 const ROUND_TRIPS: u64 = 20_000;
-/// Programs that connect again and again.
-const CONNECTING: usize = 16;
+/// Programs that connect again and again: enough that none of the processes ever waits for the next one.
+const CONNECTING: usize = 64;
 /// Connections that are active together, and the piece that goes to and fro on each.
 const CROWDS: [(usize, &str); 3] =
     [(10, "10 connections"), (1000, "1,000 connections"), (10_000, "10,000 connections")];
@@ -63,6 +63,9 @@ pub struct Options {
     /// Only these parts
     #[arg(long, value_enum)]
     part: Vec<Part>,
+    /// Only tunnels whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
 }
 
 /// Measures.
@@ -84,7 +87,7 @@ pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
     let sink = Sink::new()?;
     let echo = free.floor("echo", &["echo-bytes"])?;
     let targets = Targets { sink: sink.address, echo: echo.address };
-    let stage = Stage { setup: &free, sink: &sink, targets };
+    let stage = Stage { setup: &free, sink: &sink, targets, only: &options.only };
     if wants(Part::Stream) || wants(Part::Connections) {
         let kinds = [SEALED, HAPROXY, Kind::Plain("uring"), Kind::Sealed("epoll"), Kind::HaproxyTls, Kind::Stunnel];
         let tunnels = stage.start(&kinds, &mut section);
@@ -109,7 +112,7 @@ pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
         let together = setup.placed(Placement::Together)?;
         let echo = together.floor("echo", &["echo-bytes"])?;
         let targets = Targets { sink: sink.address, echo: echo.address };
-        pinned(&Stage { setup: &together, sink: &sink, targets }, &mut section)?;
+        pinned(&Stage { setup: &together, targets, ..stage }, &mut section)?;
     }
     Ok(section)
 }
@@ -119,13 +122,15 @@ struct Stage<'a> {
     setup: &'a Setup,
     sink: &'a Sink,
     targets: Targets,
+    /// See [`Options::only`].
+    only: &'a str,
 }
 
 impl Stage<'_> {
     /// Starts tunnels; those that cannot be are said to be missing.
     fn start(&self, kinds: &[Kind], section: &mut Section) -> Vec<(Kind, Tunnel)> {
         let mut tunnels = Vec::new();
-        for kind in kinds {
+        for kind in kinds.iter().filter(|kind| kind.name().contains(self.only)) {
             match kind.start(self.setup, self.targets, None) {
                 Ok(tunnel) => tunnels.push((*kind, tunnel)),
                 Err(why) => {
