@@ -1,17 +1,20 @@
 //! The API (`api.rs`) on the node's Unix socket: HTTP/1.1 for callers of our own user and of root.
 
 use crate::api::{
-    AddConsumer, BODY_BYTES_MAX, ChannelRole, ConnectionOrigin, CreateSecureChannel, CreateSecureChannelListener,
-    CreateTcpConnection, CreateTcpListener, EngineBrief, EngineHealth, EngineInfo, EngineStats, FlowControlInfo,
-    HealthInfo, MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo, NodeStatus, PoolInfo, SecureChannelInfo,
-    SecureChannelListenerInfo, SendMessage, ServiceInfo, StartService, Stopped, TcpConnectionInfo, TcpListenerInfo,
-    WorkerInfo, path,
+    AddConsumer, BODY_BYTES_MAX, ChannelRole, ConnectionOrigin, CreateRelay, CreateSecureChannel,
+    CreateSecureChannelListener, CreateTcpConnection, CreateTcpInlet, CreateTcpListener, CreateTcpOutlet, EngineBrief,
+    EngineHealth, EngineInfo, EngineStats, FlowControlInfo, HealthInfo, MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo,
+    NodeStatus, PoolInfo, RelayInfo, RelayServiceInfo, SecureChannelInfo, SecureChannelListenerInfo, SendMessage,
+    ServiceInfo, StartService, Stopped, TcpConnectionInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo, WorkerInfo,
+    path,
 };
 use crate::channels;
 use crate::engine_link::cookie::Cookie;
 use crate::engine_link::{Dump, DumpedLink};
 use crate::error::Error;
 use crate::node::{Engine, Node};
+use crate::portals::{inlets, outlets};
+use crate::relays;
 use crate::store::ListenerRow;
 use crate::store::node::FLOW_CONTROL_INITIATED;
 use crate::supervisor::Supervisor;
@@ -147,6 +150,13 @@ fn router(api: Api) -> Router {
         .route(&one(path::SECURE_CHANNELS), get(secure_channel).delete(delete_secure_channel))
         .route(path::SECURE_CHANNEL_LISTENERS, get(channel_listeners).post(create_channel_listener))
         .route(&one(path::SECURE_CHANNEL_LISTENERS), get(channel_listener).delete(delete_channel_listener))
+        .route(path::RELAYS, get(relays_here).post(create_relay))
+        .route(&one(path::RELAYS), get(relay).delete(delete_relay))
+        .route(path::RELAY_SERVICES, get(relay_services))
+        .route(path::TCP_OUTLETS, get(tcp_outlets).post(create_tcp_outlet))
+        .route(&one(path::TCP_OUTLETS), get(tcp_outlet).delete(delete_tcp_outlet))
+        .route(path::TCP_INLETS, get(tcp_inlets).post(create_tcp_inlet))
+        .route(&one(path::TCP_INLETS), get(tcp_inlet).delete(delete_tcp_inlet))
         .route(path::WORKERS, get(workers))
         .route(path::FLOW_CONTROLS, get(flow_controls))
         .route(path::CONSUMERS, post(add_consumer))
@@ -277,9 +287,9 @@ pub(crate) async fn node_info(supervisor: &Supervisor) -> Result<NodeInfo, Error
         secure_channel_listeners: channel_listener_infos(node),
         secure_channels: initiated(node.channels.infos(node, &dump)),
         secure_channels_accepted: node.channels.accepted(),
-        outlets: Vec::new(),
-        inlets: Vec::new(),
-        relays: Vec::new(),
+        outlets: outlets::infos(node),
+        inlets: inlets::infos(node, &dump).into_iter().map(|(_, info)| info).collect(),
+        relays: relays::infos(node),
         transit_rules: desired.transit.iter().map(crate::transit::text).collect(),
         control_log: node.dir.control_log().display().to_string(),
         engine_log: node.dir.engine_log().display().to_string(),
@@ -295,7 +305,9 @@ pub(crate) async fn health_info(node: &Arc<Node>) -> HealthInfo {
     let answers = crate::health::engine_answers(node).await;
     let engine = EngineHealth { answers, brief: brief(node, node.engine_now().as_deref()) };
     let listeners = node.desired().listeners.iter().map(|row| listener_info(node, row)).collect();
-    crate::health::info(node.name(), engine, listeners, Vec::new(), Vec::new(), Vec::new())
+    // The engine that does not answer is not asked.
+    let inlets = inlets::infos(node, &Dump::default()).into_iter().map(|(_, info)| info).collect();
+    crate::health::info(node.name(), engine, listeners, inlets, outlets::infos(node), relays::infos(node))
 }
 
 async fn stop(State(api): State<Api>) -> Answer<Stopped> {
@@ -313,7 +325,7 @@ async fn stop(State(api): State<Api>) -> Answer<Stopped> {
 // ---- listeners
 
 fn listener_info(node: &Node, row: &ListenerRow) -> TcpListenerInfo {
-    let error = node.listener_error(row.bit).map(|error| error.to_string());
+    let error = node.listener_error(row.bit.into()).map(|error| error.to_string());
     TcpListenerInfo {
         address: row.address.to_string(),
         flow_control_id: row.flow_control.clone(),
@@ -525,6 +537,69 @@ async fn delete_channel_listener(State(api): State<Api>, Id(id): Id) -> Answer<S
     Ok(Json(info))
 }
 
+// ---- relays
+
+async fn relays_here(State(api): State<Api>) -> Json<Vec<RelayInfo>> {
+    Json(relays::infos(api.node()))
+}
+
+async fn relay(State(api): State<Api>, Id(id): Id) -> Answer<RelayInfo> {
+    relays::find(api.node(), &id).map(Json)
+}
+
+async fn create_relay(State(api): State<Api>, Body(request): Body<CreateRelay>) -> Answer<RelayInfo> {
+    to_its_end(async move { relays::create(api.node(), request).await }).await.map(Json)
+}
+
+async fn delete_relay(State(api): State<Api>, Id(id): Id) -> Answer<RelayInfo> {
+    let info = relays::find(api.node(), &id)?;
+    to_its_end(async move { relays::delete(api.node(), &id).await }).await?;
+    Ok(Json(info))
+}
+
+async fn relay_services(State(api): State<Api>) -> Json<Vec<RelayServiceInfo>> {
+    Json(api.node().relays.registered())
+}
+
+// ---- portals
+
+async fn tcp_outlets(State(api): State<Api>) -> Json<Vec<TcpOutletInfo>> {
+    Json(outlets::infos(api.node()))
+}
+
+async fn tcp_outlet(State(api): State<Api>, Id(id): Id) -> Answer<TcpOutletInfo> {
+    outlets::info(api.node(), &channel_address(&id)).map(Json)
+}
+
+async fn create_tcp_outlet(State(api): State<Api>, Body(request): Body<CreateTcpOutlet>) -> Answer<TcpOutletInfo> {
+    to_its_end(async move { outlets::create(api.node(), request).await.map(Json) }).await
+}
+
+async fn delete_tcp_outlet(State(api): State<Api>, Id(id): Id) -> Answer<TcpOutletInfo> {
+    let address = channel_address(&id);
+    let info = outlets::info(api.node(), &address)?;
+    to_its_end(async move { outlets::delete(api.node(), &address).await }).await?;
+    Ok(Json(info))
+}
+
+async fn tcp_inlets(State(api): State<Api>) -> Json<Vec<TcpInletInfo>> {
+    Json(inlets::all(api.node()).await)
+}
+
+async fn tcp_inlet(State(api): State<Api>, Id(alias): Id) -> Answer<TcpInletInfo> {
+    inlets::info(api.node(), &alias).await.map(Json)
+}
+
+async fn create_tcp_inlet(State(api): State<Api>, Body(request): Body<CreateTcpInlet>) -> Answer<TcpInletInfo> {
+    to_its_end(async move { inlets::create(api.node(), request).await.map(Json) }).await
+}
+
+async fn delete_tcp_inlet(State(api): State<Api>, Id(alias): Id) -> Answer<TcpInletInfo> {
+    let info = inlets::info(api.node(), &alias).await?;
+    to_its_end(async move { inlets::delete(api.node(), &alias).await }).await?;
+    Ok(Json(info))
+}
+
 // ---- services, workers, flow controls
 
 fn service_infos(node: &Node) -> Vec<ServiceInfo> {
@@ -581,13 +656,19 @@ async fn workers(State(api): State<Api>) -> Answer<Vec<WorkerInfo>> {
 async fn flow_controls(State(api): State<Api>) -> Json<Vec<FlowControlInfo>> {
     let node = api.node();
     let desired = node.desired();
+    let relayed = node.relays.registered();
     let info = |bit: u8, flow_control_id: &str, producer: String| {
         let services = desired.services.iter();
         let reached = services.filter(|(address, service)| desired.reachable(address, *service) & 1 << bit != 0);
         let added = desired.consumers.iter().filter(|(consumer_bit, _)| *consumer_bit == bit);
         let listeners = desired.channel_listeners.iter().map(|row| &row.address);
-        let reached = reached.map(|(address, _)| address).chain(listeners);
+        let outlets = desired.outlets.iter().map(|row| &row.address);
+        let reached = reached.map(|(address, _)| address).chain(listeners).chain(outlets);
         let mut consumers: Vec<String> = reached.chain(added.map(|(_, address)| address)).cloned().collect();
+        if relays::REACHABLE & 1 << bit != 0 {
+            consumers.extend(relays::SERVICES.map(str::to_owned));
+            consumers.extend(relayed.iter().map(|relay| relay.address.clone()));
+        }
         consumers.sort();
         consumers.dedup();
         FlowControlInfo { flow_control_id: flow_control_id.into(), producer, consumers }

@@ -170,6 +170,26 @@ pub enum Error {
         /// The command that lists what there is.
         list: &'static str,
     },
+    /// There is something already that a file wants otherwise.
+    #[error("there is already {what} {name:?}, and it is not as the file says: {why}")]
+    DiffersFromFile {
+        /// What there is, as the command that makes it is called.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// How it differs, as a sentence without its end.
+        why: String,
+        /// The command that shows it.
+        see: String,
+    },
+    /// A node runs that a file wants otherwise.
+    #[error("the node {node:?} runs, and is not as the file says: {why}")]
+    NodeDiffersFromFile {
+        /// The node.
+        node: String,
+        /// How it differs, as a sentence without its end.
+        why: String,
+    },
     /// An address of the node is taken.
     #[error("the address {address:?} of the node {node:?} is taken by {by}")]
     AddressTaken {
@@ -308,6 +328,14 @@ pub enum Error {
     AddressBusy {
         /// The address.
         address: SocketAddr,
+    },
+    /// The path of a Unix socket is taken.
+    #[error("the path {} is taken: {by}", path.display())]
+    PathBusy {
+        /// The path.
+        path: PathBuf,
+        /// By what, as a sentence without its end.
+        by: &'static str,
     },
     /// This node listens there.
     #[error("the node {node:?} already listens on {address}")]
@@ -455,6 +483,14 @@ pub enum Error {
         /// What ended, and why.
         why: String,
     },
+    /// A node did not make a relay of this name.
+    #[error("{place} refuses to make the relay {name:?}: somebody else has that name, or there are too many")]
+    RelayRefused {
+        /// The name that was asked for.
+        name: String,
+        /// Which node, as the beginning of a sentence.
+        place: String,
+    },
     /// No reply came in time.
     #[error("no reply came from {route} within {}", milliseconds_text(*timeout_ms))]
     NoReply {
@@ -509,6 +545,9 @@ pub enum Error {
         /// The identity recorded for it.
         identifier: String,
     },
+    /// This machine trusts no certificate at all.
+    #[error("this machine has no certificates of authorities, so that no TLS peer can prove who it is")]
+    NoCertificates,
     /// The peer does not speak the protocol.
     #[error("{peer} {why}")]
     PeerMisbehaved {
@@ -603,6 +642,7 @@ impl Error {
             Error::NodeBusy { .. } => "E_NODE_BUSY",
             Error::Unhealthy { .. } => "E_UNHEALTHY",
             Error::NoSuchThing { .. } => "E_NOT_FOUND",
+            Error::DiffersFromFile { .. } | Error::NodeDiffersFromFile { .. } => "E_DIFFERS_FROM_FILE",
             Error::AddressTaken { .. } => "E_ADDRESS_TAKEN",
             Error::Limit { .. } => "E_LIMIT",
             Error::NoHome => "E_NO_HOME",
@@ -615,6 +655,7 @@ impl Error {
             Error::Database { .. } => "E_DATABASE",
             Error::DatabaseBusy { .. } => "E_DATABASE_BUSY",
             Error::AddressBusy { .. } => "E_ADDRESS_BUSY",
+            Error::PathBusy { .. } => "E_PATH_BUSY",
             Error::ListenerExists { .. } => "E_LISTENER_EXISTS",
             Error::AddressNotLocal { .. } => "E_ADDRESS_NOT_LOCAL",
             Error::ListenDenied { .. } => "E_LISTEN_DENIED",
@@ -633,12 +674,14 @@ impl Error {
             Error::LinkLost { .. } => "E_LINK_LOST",
             Error::ChannelLost { .. } => "E_CHANNEL_LOST",
             Error::WayLost { .. } => "E_WAY_LOST",
+            Error::RelayRefused { .. } => "E_RELAY_REFUSED",
             Error::NoReply { .. } => "E_NO_REPLY",
             Error::PeerNotAuthorized { .. } => "E_PEER_NOT_AUTHORIZED",
             Error::PeerNotAuthentic { .. } => "E_PEER_NOT_AUTHENTIC",
             Error::ChannelRefused { .. } => "E_CHANNEL_REFUSED",
             Error::NodeNotAuthorized { .. } => "E_NODE_NOT_AUTHORIZED",
             Error::IdentityChanged { .. } => "E_IDENTITY_CHANGED",
+            Error::NoCertificates => "E_NO_CERTIFICATES",
             Error::PeerMisbehaved { .. } => "E_PEER_MISBEHAVED",
             Error::Reported(report) => &report.code,
             Error::ControlSilent { .. } => "E_CONTROL_SILENT",
@@ -675,9 +718,12 @@ impl Error {
             }
             Error::NodeRunning { .. }
             | Error::NameTaken { .. }
+            | Error::DiffersFromFile { .. }
+            | Error::NodeDiffersFromFile { .. }
             | Error::AddressTaken { .. }
             | Error::Limit { .. }
             | Error::AddressBusy { .. }
+            | Error::PathBusy { .. }
             | Error::ListenerExists { .. }
             | Error::AddressNotLocal { .. }
             | Error::ListenFailed { .. } => exit::CANNOT_CREATE,
@@ -694,8 +740,10 @@ impl Error {
             | Error::PeerNotAuthentic { .. }
             | Error::IdentityChanged { .. }
             | Error::ChannelRefused { .. }
+            | Error::RelayRefused { .. }
             | Error::NodeNotAuthorized { .. } => exit::DENIED,
             Error::NoHome
+            | Error::NoCertificates
             | Error::IdentityUnusable { .. }
             | Error::WrongKind { .. }
             | Error::ForeignDatabase { .. }
@@ -737,6 +785,12 @@ impl Error {
             Error::NoSuchVault { near, .. } => format!("Did you mean {}? See `ockam vault list`.", near.join(" or ")),
             Error::NameTaken { .. } => "Choose another name, or delete that one first.".into(),
             Error::InUse { .. } => "Delete what uses it first.".into(),
+            Error::DiffersFromFile { see, .. } => {
+                format!("See `{see}`; delete it first, or have the file say another name. Nothing was changed.")
+            }
+            Error::NodeDiffersFromFile { node, .. } => {
+                format!("Stop it first with `ockam node stop {node}`, or change the file. Nothing was changed.")
+            }
             Error::Vault { .. } => "Restore the file from a backup; it was left as it is.".into(),
             Error::WrongPassphrase { .. } => {
                 "Check what is in that file; if it is right, the vault is damaged: restore it from a backup.".into()
@@ -779,6 +833,10 @@ impl Error {
                 "Choose another port, or 0 for a free one; `ss -ltnp 'sport = :{}'` shows who listens.",
                 address.port()
             ),
+            Error::PathBusy { .. } => "Choose another path; what is there was left as it is.".into(),
+            Error::NoCertificates => {
+                "Install the package ca-certificates, or name a file with them in SSL_CERT_FILE.".into()
+            }
             Error::ListenerExists { node, .. } => format!("See `ockam tcp-listener list --at {node}`."),
             Error::AddressNotLocal { .. } => "Choose one that `ip address` shows, 127.0.0.1, or 0.0.0.0 for all.".into(),
             Error::ListenDenied { .. } => "Choose a port from 1024 upwards.".into(),
@@ -801,6 +859,7 @@ impl Error {
             Error::Undelivered { reason, .. } => undelivered_hint(*reason).into(),
             Error::LinkLost { .. } | Error::ChannelLost { .. } => "Check that the peer runs, then send again.".into(),
             Error::WayLost { .. } => "It is opened again as soon as the far end answers; check that it runs.".into(),
+            Error::RelayRefused { .. } => "Choose another name, or ask the owner of that node who has this one.".into(),
             Error::NoReply { .. } => {
                 "Check the route, or wait longer with --timeout; nodes of other makes drop silently what they cannot deliver."
                     .into()
@@ -1047,6 +1106,7 @@ mod tests {
                 403,
             ),
             (Error::NodeNotAuthorized { node: "n3".into(), identifier: "I00".into() }, 77, 403),
+            (Error::RelayRefused { name: "blue".into(), place: "the node n3".into() }, 77, 403),
             (Error::Interrupted, 130, 500),
         ] {
             assert_eq!((error.exit(), error.http_status()), (exit, status), "{error}");

@@ -11,13 +11,15 @@ use crate::engine_link::{CommandError, Dump, DumpedLink, EngineLink, EngineReady
 use crate::error::{Attempt, AttemptFailure, Error};
 use crate::home::NodeDir;
 use crate::messages::Waiting;
+use crate::portals::{Portals, inlets, outlets};
 use crate::process::systemd::Sockets;
+use crate::relays::Relays;
 use crate::resolve::bind_listener;
 use crate::sessions::Sessions;
 use crate::store::node::{
     CHANNEL_LISTENERS_MAX, CHANNELS_MASK, CONSUMERS_MAX, FLOW_CONTROL_INITIATED, LISTENERS_MAX, SERVICES_MAX,
 };
-use crate::store::{ChannelListenerRow, ChannelRow, ListenerRow, NodeStore};
+use crate::store::{ChannelListenerRow, ChannelRow, InletRow, ListenerRow, NodeStore, OutletRow, RelayRow};
 use crate::supervisor::EngineProcess;
 use ockam_crypto::Identifier;
 use ockam_engine_abi::{CloseReason, Command, FLOW_CONTROL_DIALED, LinkId, Notice, Refusal, Target, TransitRule};
@@ -69,6 +71,12 @@ pub(crate) struct Desired {
     pub(crate) channel_listeners: Vec<Arc<ChannelListenerRow>>,
     /// In the order of their creation.
     pub(crate) channels: Vec<ChannelRow>,
+    /// In the order of their creation.
+    pub(crate) outlets: Vec<OutletRow>,
+    /// In the order of their creation.
+    pub(crate) inlets: Vec<InletRow>,
+    /// In the order of their creation.
+    pub(crate) relays: Vec<RelayRow>,
 }
 
 impl Desired {
@@ -80,18 +88,28 @@ impl Desired {
             transit: store.transit_rules()?,
             channel_listeners: store.channel_listeners()?.into_iter().map(Arc::new).collect(),
             channels: store.channels()?,
+            outlets: store.outlets()?,
+            inlets: store.inlets()?,
+            relays: store.relays()?,
         })
     }
 
     /// The names of the sessions that shall be.
     pub(crate) fn sessions(&self) -> BTreeSet<&str> {
-        self.channels.iter().map(|row| row.address.as_str()).collect()
+        let channels = self.channels.iter().map(|row| row.address.as_str());
+        let inlets = self.inlets.iter().map(|row| row.session.as_str());
+        channels.chain(inlets).chain(self.relays.iter().map(|row| row.session.as_str())).collect()
     }
 
     /// The flow controls that may reach the service at `address`, as the engine's mask.
     pub(crate) fn reachable(&self, address: &str, service: Service) -> u64 {
+        self.widened(address, reachable_by_default(service))
+    }
+
+    /// `mask`, and the flow controls that were added for `address`.
+    pub(crate) fn widened(&self, address: &str, mask: u64) -> u64 {
         let added = self.consumers.iter().filter(|(_, consumer)| consumer == address);
-        added.fold(reachable_by_default(service), |mask, (bit, _)| mask | 1 << bit)
+        added.fold(mask, |mask, (bit, _)| mask | 1 << bit)
     }
 }
 
@@ -105,9 +123,29 @@ fn reachable_by_default(service: Service) -> u64 {
 }
 
 /// A listening socket that control keeps, so that a new engine can take it over; or why there is none.
-enum Kept {
-    Socket(OwnedFd),
+pub(crate) enum Kept {
+    Socket {
+        socket: OwnedFd,
+        /// False for one of the service manager, which goes on with it when this node ends.
+        ours: bool,
+    },
     Down(Error),
+}
+
+impl Kept {
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self, Kept::Socket { ours: true, .. })
+    }
+
+    /// Stops listening. A ring lets go of its sockets only some time after it was told to, or after its process ended, and
+    /// until then a socket that is merely closed here would keep its port busy.
+    pub(crate) fn release(&self) {
+        if let Kept::Socket { socket, ours: true } = self
+            && let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Both)
+        {
+            tracing::debug!(%error, "a listener was shut down already");
+        }
+    }
 }
 
 pub(crate) struct Node {
@@ -119,13 +157,15 @@ pub(crate) struct Node {
     pub(crate) waiting: Waiting,
     pub(crate) channels: Channels,
     pub(crate) sessions: Sessions,
+    pub(crate) relays: Relays,
+    pub(crate) portals: Portals,
     pub(crate) restarts: AtomicU32,
     /// Listening sockets that the service manager opened.
     pub(crate) activated: Sockets,
     store: tokio::sync::Mutex<NodeStore>,
     desired: Mutex<Desired>,
-    /// By the bit of the listener.
-    kept: Mutex<BTreeMap<u8, Kept>>,
+    /// By the number of the listener or the inlet.
+    kept: Mutex<BTreeMap<u32, Kept>>,
     engine: watch::Sender<Option<Arc<Engine>>>,
     lookups: Arc<Semaphore>,
 }
@@ -135,6 +175,8 @@ impl Node {
         Ok(Arc::new(Node {
             channels: Channels::new(&dir),
             sessions: Sessions::default(),
+            relays: Relays::default(),
+            portals: Portals::default(),
             dir,
             started: Instant::now(),
             cookies: CookieKey::new(store.cookie_key()?),
@@ -179,13 +221,30 @@ impl Node {
 
     /// A socket that was bound before the engine came.
     pub(crate) fn keep(&self, bit: u8, socket: OwnedFd) {
-        lock(&self.kept).insert(bit, Kept::Socket(socket));
+        let ours = !self.activated.is_passed(&socket);
+        self.keep_as(bit.into(), Kept::Socket { socket, ours });
     }
 
-    /// Why the listener is not up.
-    pub(crate) fn listener_error(&self, bit: u8) -> Option<Error> {
-        match lock(&self.kept).get(&bit) {
-            Some(Kept::Socket(_)) => None,
+    pub(crate) fn keep_as(&self, number: u32, kept: Kept) {
+        lock(&self.kept).insert(number, kept);
+    }
+
+    /// A duplicate of the socket of a listener or an inlet that is up.
+    pub(crate) fn kept_socket(&self, number: u32) -> Option<OwnedFd> {
+        match lock(&self.kept).get(&number) {
+            Some(Kept::Socket { socket, .. }) => socket.try_clone().ok(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn forget_kept(&self, number: u32) -> Option<Kept> {
+        lock(&self.kept).remove(&number)
+    }
+
+    /// Why the listener or the inlet is not up.
+    pub(crate) fn listener_error(&self, number: u32) -> Option<Error> {
+        match lock(&self.kept).get(&number) {
+            Some(Kept::Socket { .. }) => None,
             Some(Kept::Down(error)) => Some(error.clone()),
             None => Some(Error::EngineAway { node: self.name() }),
         }
@@ -230,6 +289,7 @@ impl Node {
         let desired = Desired::load(&store)?;
         let channel_links = self.channels.adopt(self, link, &has).await;
         let session_links = self.sessions.adopt(self, &has, &desired.sessions());
+        self.relays.adopt(self, &desired, &has.addresses);
         for left in &has.links {
             let is_over = match self.cookies.open(&left.cookie) {
                 Some(Cookie::Message) => true,
@@ -242,7 +302,10 @@ impl Node {
             }
         }
         self.reconcile_listeners(link, has.listeners, &desired, is_start).await?;
+        inlets::reconcile(self, link, has.inlets, &desired.inlets, is_start).await?;
         self.reconcile_addresses(link, &has.addresses, &desired).await?;
+        let services = self.set_relay_services(link, &desired, &has.addresses).await;
+        services.map_err(|error| self.command_failed("set an address", error))?;
         let rules = desired.transit.clone();
         let set = link.apply(|request| Command::SetTransit { request, rules }).await;
         set.map_err(|error| self.command_failed("set the transit rules", error))?;
@@ -293,8 +356,8 @@ impl Node {
     /// Gives a listener's socket to the engine: the one that is kept, or a new one. The ring of an engine that was killed
     /// may hold the old one for a moment after its process is gone, which nothing announces: `wait` is for that.
     async fn hand_over(&self, link: &EngineLink, row: &ListenerRow, wait: bool) -> Result<(), Error> {
-        let kept = match lock(&self.kept).get(&row.bit) {
-            Some(Kept::Socket(socket)) => Some(socket.try_clone()),
+        let kept = match lock(&self.kept).get(&row.bit.into()) {
+            Some(Kept::Socket { socket, .. }) => Some(socket.try_clone()),
             _ => None,
         };
         let socket = match kept {
@@ -305,7 +368,7 @@ impl Node {
             None => match bind_within(row.address, if wait { BUSY_LIMIT } else { Duration::ZERO }).await {
                 Ok(socket) => socket,
                 Err(error) => {
-                    lock(&self.kept).insert(row.bit, Kept::Down(error.clone()));
+                    self.keep_as(row.bit.into(), Kept::Down(error.clone()));
                     return Err(error);
                 }
             },
@@ -335,7 +398,9 @@ impl Node {
     ) -> Result<(), Error> {
         for found in has {
             let is_desired = desired.services.iter().any(|(address, _)| address.as_bytes() == found.address)
-                || desired.channel_listeners.iter().any(|row| row.address.as_bytes() == found.address);
+                || desired.channel_listeners.iter().any(|row| row.address.as_bytes() == found.address)
+                || desired.outlets.iter().any(|row| row.address.as_bytes() == found.address)
+                || self.relays.has_address(&found.address);
             if !is_desired {
                 let cleared = link
                     .apply(|request| Command::ClearAddress { request, address: found.address.clone().into() })
@@ -368,6 +433,10 @@ impl Node {
                 let set = self.set_channel_listener(link, row).await;
                 set.map_err(|error| self.command_failed("set an address", error))?;
             }
+        }
+        for row in &desired.outlets {
+            let set = outlets::reconcile(self, link, row, has).await;
+            set.map_err(|error| self.command_failed("set an outlet", error))?;
         }
         Ok(())
     }
@@ -409,7 +478,7 @@ impl Node {
         let Some(engine) = self.engine_now() else { return false };
         let mut all_up = true;
         for row in self.desired().listeners {
-            if matches!(lock(&self.kept).get(&row.bit), Some(Kept::Socket(_))) {
+            if self.listener_error(row.bit.into()).is_none() {
                 continue;
             }
             match self.hand_over(&engine.link, &row, false).await {
@@ -420,12 +489,13 @@ impl Node {
                 }
             }
         }
-        all_up
+        inlets::retry(self, &engine.link).await && all_up
     }
 
     /// Frees the ports of all listeners.
     pub(crate) fn release_listeners(&self) {
-        std::mem::take(&mut *lock(&self.kept)).values().for_each(release);
+        inlets::release(self);
+        std::mem::take(&mut *lock(&self.kept)).values().for_each(Kept::release);
     }
 
     pub(crate) fn has_listener_down(&self) -> bool {
@@ -436,7 +506,7 @@ impl Node {
 
     /// Writes a change, lets the engine apply it, then makes it durable. When the engine refuses, nothing is changed; when
     /// it cannot be made durable, `undo` takes it back from the engine.
-    async fn change(
+    pub(crate) async fn change(
         &self,
         store: &mut NodeStore,
         what: &'static str,
@@ -503,10 +573,7 @@ impl Node {
         if !self.desired().listeners.contains(row) {
             return Err(self.no_such_listener(&row.address.to_string()));
         }
-        let kept = match lock(&self.kept).get(&row.bit) {
-            Some(Kept::Socket(socket)) => socket.try_clone().ok(),
-            _ => None,
-        };
+        let kept = self.kept_socket(row.bit.into());
         let remove = async {
             match engine.link.apply(|request| Command::RemoveListener { request, listener: row.bit.into() }).await {
                 // One that is down was never there.
@@ -521,8 +588,8 @@ impl Node {
             }
         };
         self.change(&mut store, "stop listening", |store| store.remove_listener(row.bit), remove, undo).await?;
-        if let Some(kept) = lock(&self.kept).remove(&row.bit) {
-            release(&kept);
+        if let Some(kept) = self.forget_kept(row.bit.into()) {
+            kept.release();
         }
         Ok(())
     }
@@ -570,7 +637,7 @@ impl Node {
         .await
     }
 
-    fn check_free(&self, desired: &Desired, address: &str) -> Result<(), Error> {
+    pub(crate) fn check_free(&self, desired: &Desired, address: &str) -> Result<(), Error> {
         let service = desired.services.iter().find(|(taken, _)| taken == address);
         let by = if let Some((_, service)) = service {
             format!("the service {}", service.name())
@@ -578,6 +645,10 @@ impl Node {
             "a listener for secure channels".into()
         } else if self.channels.has_address(address) {
             "a secure channel".into()
+        } else if desired.outlets.iter().any(|row| row.address == address) {
+            "an outlet".into()
+        } else if self.relays.has_address(address.as_bytes()) {
+            "a relay, or a service that makes relays".into()
         } else {
             return Ok(());
         };
@@ -684,17 +755,23 @@ impl Node {
             async move {
                 match service {
                     Some(service) => self.set_service(link, address, service, mask).await,
+                    None if crate::relays::SERVICES.contains(&address) => {
+                        self.set_relay_service(link, address, mask).await
+                    }
                     // It takes effect when something gets the address.
                     None => Ok(()),
                 }
             }
         };
-        let before = service.map_or(0, |service| desired.reachable(address, service));
+        let before = match service {
+            Some(service) => desired.reachable(address, service),
+            None => desired.widened(address, crate::relays::REACHABLE),
+        };
         let write = |store: &mut NodeStore| store.add_consumer(bit, address);
         self.change(&mut store, "admit a consumer", write, set(before | 1 << bit), set(before)).await
     }
 
-    async fn check_not_a_link(&self, engine: &Engine, address: &str) -> Result<(), Error> {
+    pub(crate) async fn check_not_a_link(&self, engine: &Engine, address: &str) -> Result<(), Error> {
         if !crate::text::is_hex_id(address) {
             return Ok(());
         }
@@ -774,7 +851,9 @@ impl Node {
     pub(crate) fn on_notice(self: &Arc<Self>, engine: &EngineLink, notice: Notice) {
         match notice {
             Notice::Punt { link, channel, message } => {
-                if !self.channels.on_punt(self, engine, link, channel, &message.0) {
+                let is_taken = self.channels.on_punt(self, engine, link, channel, &message.0)
+                    || self.relays.on_punt(self, engine, link.is_some(), channel, &message.0);
+                if !is_taken {
                     self.waiting.on_punt(message.0);
                 }
             }
@@ -783,6 +862,9 @@ impl Node {
                 self.channels.on_closed(engine, channel, reason);
             }
             Notice::Undelivered { request, reason, left } => self.waiting.on_undelivered(request, reason, left),
+            Notice::OutletFailed { address, errno } => outlets::on_failed(self, &address.0, errno),
+            Notice::InletUnanswered { inlet } => inlets::on_unanswered(self, inlet),
+            Notice::RelayGone { address } => self.relays.on_gone(&address.0),
             Notice::LinkDown { link, reason } => {
                 if reason != CloseReason::ByControl {
                     tracing::info!(?link, reason = reason.name(), "a connection closed");
@@ -829,18 +911,8 @@ async fn bind_within(address: SocketAddr, limit: Duration) -> Result<OwnedFd, Er
     }
 }
 
-/// Stops listening. A ring lets go of its sockets only some time after it was told to, or after its process ended, and
-/// until then a socket that is merely closed here would keep its port busy.
-fn release(kept: &Kept) {
-    if let Kept::Socket(socket) = kept
-        && let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Both)
-    {
-        tracing::debug!(%error, "a listener was shut down already");
-    }
-}
-
 /// An address that can be typed in a route and shown in a list.
-fn check_local_address(address: &str) -> Result<(), Error> {
+pub(crate) fn check_local_address(address: &str) -> Result<(), Error> {
     let why = if address.is_empty() {
         "is empty"
     } else if address.len() > 255 {
@@ -978,14 +1050,14 @@ mod tests {
                 assert_eq!(tables.listeners.keys().copied().collect::<Vec<_>>(), [1, u32::from(second.bit)]);
                 assert_eq!(
                     tables.addresses.keys().map(Vec::as_slice).collect::<Vec<_>>(),
-                    [&b"api"[..], b"echo", b"uppercase"]
+                    [&b"api"[..], b"echo", b"forwarding_service", b"static_forwarding_service", b"uppercase"]
                 );
                 let echo = &tables.addresses[&b"echo"[..]];
                 assert_eq!(node.cookies.open(&echo.2), Some(Cookie::Service));
                 assert!(tables.links.contains_key(&kept.link) && !tables.links.contains_key(&message.link));
             });
             // The sockets came with the dump: a later engine can take them over.
-            assert!(node.desired().listeners.iter().all(|row| node.listener_error(row.bit).is_none()));
+            assert!(node.desired().listeners.iter().all(|row| node.listener_error(row.bit.into()).is_none()));
         });
     }
 
@@ -1037,7 +1109,7 @@ mod tests {
             let left = engine.link.dump().await.unwrap();
             let is_control = |found: &&crate::engine_link::DumpedAddress| found.target == Target::Control;
             let left: Vec<&[u8]> = left.addresses.iter().filter(is_control).map(|it| it.address.as_slice()).collect();
-            assert_eq!(left, [b"api"]);
+            assert_eq!(left, [&b"api"[..], b"forwarding_service", b"static_forwarding_service"]);
         });
     }
 

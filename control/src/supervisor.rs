@@ -203,6 +203,8 @@ impl Supervisor {
         );
         self.node.set_engine(Some(Arc::new(Engine { link, ready, counters, process, met: Instant::now() })));
         crate::channels::resume(&self.node);
+        crate::portals::resume(&self.node);
+        crate::relays::resume(&self.node);
         Ok(())
     }
 

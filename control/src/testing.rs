@@ -18,8 +18,8 @@ use ockam_engine_abi::counter::BLOCK_WORDS;
 use ockam_engine_abi::notice::Traffic;
 use ockam_engine_abi::record::Bytes;
 use ockam_engine_abi::{
-    ABI_VERSION, CloseReason, Command, Driver, DropReason, LinkId, LinkOrigin, Notice, Refusal, Target, TransitRule,
-    socket,
+    ABI_VERSION, CloseReason, Command, Driver, DropReason, LinkId, LinkOrigin, Notice, PortalTarget, Refusal, Target,
+    TransitRule, socket,
 };
 use ockam_wire::{AddressRef, Message, Outgoing, RouteParts};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -40,6 +40,11 @@ pub(crate) fn pair() -> (OwnedFd, OwnedFd) {
 pub(crate) struct Tables {
     pub(crate) listeners: BTreeMap<u32, (SocketAddr, u8, Vec<u8>, OwnedFd)>,
     pub(crate) addresses: BTreeMap<Vec<u8>, (Target, u64, Vec<u8>)>,
+    /// Targets of outlets, and whether strangers reach them; what else there is to them is in `addresses`.
+    pub(crate) outlets: BTreeMap<Vec<u8>, (Vec<PortalTarget>, bool)>,
+    pub(crate) inlets: BTreeMap<u32, Inlet>,
+    /// Ways of relays; what else there is to them is in `addresses`.
+    pub(crate) relays: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pub(crate) links: BTreeMap<LinkId, (SocketAddr, Vec<u8>)>,
     pub(crate) transit: Vec<TransitRule>,
     pub(crate) resolved: Vec<Vec<SocketAddr>>,
@@ -59,6 +64,14 @@ pub(crate) struct Tables {
     dialed: u32,
     draining: bool,
     connection: Option<Arc<OwnedFd>>,
+}
+
+/// An inlet.
+pub(crate) struct Inlet {
+    pub(crate) cookie: Vec<u8>,
+    pub(crate) socket: OwnedFd,
+    pub(crate) way: Option<Vec<u8>>,
+    pub(crate) wait_ms: u32,
 }
 
 /// A secure channel.
@@ -83,6 +96,10 @@ pub(crate) enum Peer {
     Node(Arc<PeerIdentity>, Manner),
     /// Answers with the payload.
     Echo,
+    /// Answers with the payload, and makes relays, whose addresses begin so.
+    Relays(&'static str),
+    /// Makes no relay of anybody's, and says so.
+    NoRelays,
     /// Says that it is undeliverable, with one address left.
     Undeliverable(DropReason),
     /// Closes the link.
@@ -218,6 +235,10 @@ impl Tables {
             }
             Command::AddListener { request, .. }
             | Command::SetAddress { request, .. }
+            | Command::SetRelay { request, .. }
+            | Command::SetOutlet { request, .. }
+            | Command::AddInlet { request, .. }
+            | Command::RemoveInlet { request, .. }
             | Command::SetTransit { request, .. }
             | Command::RemoveListener { request, .. }
             | Command::Dial { request, .. }
@@ -252,6 +273,11 @@ impl Tables {
             },
             Command::SetAddress { request, address, target, reachable, cookie } => {
                 self.addresses.insert(address.0, (target, reachable, cookie.0));
+                applied(request)
+            }
+            Command::SetRelay { request, address, way, reachable, cookie } => {
+                self.relays.insert(address.0.clone(), way.map(|way| way.0));
+                self.addresses.insert(address.0, (Target::Relay, reachable, cookie.0));
                 applied(request)
             }
             Command::ClearAddress { request, address } => match self.addresses.remove(&address.0) {
@@ -305,11 +331,29 @@ impl Tables {
                 }
                 None => refused(request, Refusal::Unknown),
             },
-            Command::SetOutlet { request, .. }
-            | Command::SetRelay { request, .. }
-            | Command::AddInlet { request, .. }
-            | Command::RouteInlet { request, .. }
-            | Command::RemoveInlet { request, .. } => refused(request, Refusal::Invalid),
+            Command::SetOutlet { request, address, targets, reachable, plain, cookie } => {
+                self.outlets.insert(address.0.clone(), (targets, plain));
+                self.addresses.insert(address.0, (Target::Outlet, reachable, cookie.0));
+                applied(request)
+            }
+            Command::AddInlet { request, inlet, cookie } => {
+                let socket = descriptor.expect("a listening socket");
+                assert!(!self.listeners.contains_key(&inlet), "a listener has the number {inlet}");
+                let added = Inlet { cookie: cookie.0, socket, way: None, wait_ms: 0 };
+                assert!(self.inlets.insert(inlet, added).is_none(), "inlet {inlet} twice");
+                applied(request)
+            }
+            Command::RouteInlet { request, inlet, way, wait_ms } => match self.inlets.get_mut(&inlet) {
+                Some(inlet) => {
+                    (inlet.way, inlet.wait_ms) = (way.map(|way| way.0), wait_ms);
+                    applied(request)
+                }
+                None => refused(request, Refusal::Unknown),
+            },
+            Command::RemoveInlet { request, inlet } => match self.inlets.remove(&inlet) {
+                Some(_) => applied(request),
+                None => refused(request, Refusal::Unknown),
+            },
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, .. } => {
                 self.draining = true;
@@ -342,6 +386,10 @@ impl Tables {
             let reason = DropReason::NoSuchAddress;
             return match self.addresses.get(first.name) {
                 Some((Target::Echo, ..)) => Some(punt(None, None, &message, message.payload, None)),
+                Some((Target::Control, ..)) => {
+                    let message = encoded.to_vec().into();
+                    Some(Notice::Punt { link: None, channel: None, message })
+                }
                 _ => Some(Notice::Undelivered { request, reason, left }),
             };
         };
@@ -349,12 +397,21 @@ impl Tables {
         match self.peer.clone()? {
             Peer::Node(identity, manner) => self.peer_node(link, &message, &identity, manner),
             Peer::Echo => Some(punt(Some(link), None, &message, message.payload, None)),
-            Peer::Undeliverable(reason) => {
-                let offer = ockam_wire::undeliverable::Offer::parse(message.tracing?)?;
-                let notice =
-                    ockam_wire::undeliverable::Notice { token: offer.token, reason: reason as u8, left: 1 }.text();
-                Some(punt(Some(link), None, &message, b"", Some(&notice)))
+            Peer::Relays(prefix) => {
+                let to = message.onward.iter().last().unwrap();
+                if to.name != b"static_forwarding_service" {
+                    return Some(punt(Some(link), None, &message, message.payload, None));
+                }
+                let address = format!("{prefix}{}", ockam_wire::bare::read_string(message.payload).unwrap());
+                let mut payload = Vec::new();
+                ockam_wire::bare::write_string(&address, &mut payload);
+                Some(punt_from(address.as_bytes(), Some(link), None, &message, &payload, None))
             }
+            Peer::NoRelays if message.onward.iter().last().unwrap().name == b"echo" => {
+                Some(punt(Some(link), None, &message, message.payload, None))
+            }
+            Peer::NoRelays => undeliverable(link, &message, DropReason::NotDelivered),
+            Peer::Undeliverable(reason) => undeliverable(link, &message, reason),
             Peer::Close => {
                 self.links.remove(&link);
                 Some(Notice::LinkDown { link, reason: CloseReason::PeerClosed })
@@ -408,6 +465,11 @@ impl Tables {
             let notice = Notice::Listener { request, listener, local, flow_control, cookie };
             notices.push((notice, Some(socket.try_clone().unwrap())));
         }
+        for (&inlet, Inlet { cookie, socket, way, .. }) in &self.inlets {
+            let (way, cookie) = (way.clone().map(Bytes), cookie.clone().into());
+            let notice = Notice::Inlet { request, inlet, way, connections: 1, cookie };
+            notices.push((notice, Some(socket.try_clone().unwrap())));
+        }
         for (&link, (peer, cookie)) in &self.links {
             let notice = Notice::Link {
                 request,
@@ -450,6 +512,13 @@ pub(crate) fn link_address(link: LinkId) -> Vec<u8> {
     format!("{:032x}", link.0).into_bytes()
 }
 
+/// The notice that a message was not delivered, if it asked for one.
+fn undeliverable(link: LinkId, message: &Message<'_>, reason: DropReason) -> Option<Notice> {
+    let offer = ockam_wire::undeliverable::Offer::parse(message.tracing?)?;
+    let notice = ockam_wire::undeliverable::Notice { token: offer.token, reason: reason as u8, left: 1 }.text();
+    Some(punt(Some(link), None, message, b"", Some(&notice)))
+}
+
 fn punt(
     link: Option<LinkId>,
     channel: Option<u32>,
@@ -457,8 +526,19 @@ fn punt(
     payload: &[u8],
     tracing: Option<&str>,
 ) -> Notice {
+    punt_from(b"from", link, channel, request, payload, tracing)
+}
+
+fn punt_from(
+    from: &[u8],
+    link: Option<LinkId>,
+    channel: Option<u32>,
+    request: &Message<'_>,
+    payload: &[u8],
+    tracing: Option<&str>,
+) -> Notice {
     let onward = RouteParts { front: &[], rest: request.return_route };
-    let back = [AddressRef::local(b"from")];
+    let back = [AddressRef::local(from)];
     let outgoing = Outgoing { onward, return_route: RouteParts::new(&back), payload_len: payload.len(), tracing };
     Notice::Punt { link, channel, message: outgoing.to_frame(payload)[4..].to_vec().into() }
 }

@@ -120,6 +120,11 @@ impl Channels {
         Some((*number, living.peer, told))
     }
 
+    /// The local name of a living channel's sending side, and who is at its other end.
+    pub(crate) fn identity_of(&self, number: u32) -> Option<(String, Identifier)> {
+        self.state().living.get(&number).map(|living| (living.address.clone(), living.peer))
+    }
+
     fn has_decryptor(&self, decryptor: &str) -> bool {
         self.state().living.values().any(|living| living.decryptor == decryptor)
     }

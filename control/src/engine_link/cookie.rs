@@ -44,6 +44,36 @@ pub enum Cookie {
         /// The name of the session.
         session: String,
     },
+    /// An outlet.
+    Outlet {
+        /// Its number, which no other outlet of the node has had.
+        number: u32,
+    },
+    /// An inlet.
+    Inlet {
+        /// The name of the session that keeps its way open.
+        session: String,
+    },
+    /// A service where relays are registered.
+    RelayService,
+    /// A relay that was registered here.
+    Relay {
+        /// Its name.
+        name: String,
+        /// Whose it is, when it came through a secure channel.
+        peer: Option<String>,
+        /// What its way begins with; nothing when it leads to this node.
+        source: String,
+        /// When it was registered, in Unix time.
+        since: u64,
+    },
+    /// Where a relay at another node may send what comes for this one. It says that the relay is registered.
+    RelayEnd {
+        /// The name of the session that keeps the way there open.
+        session: String,
+        /// The address of the relay there.
+        address: String,
+    },
     /// A secure channel.
     Channel {
         /// Who is at its other end.
@@ -121,6 +151,16 @@ mod tests {
             Cookie::Handshake,
             Cookie::ChannelLink { channel: "0".repeat(32) },
             Cookie::SessionLink { session: "0".repeat(32) },
+            Cookie::Outlet { number: u32::MAX },
+            Cookie::Inlet { session: "0".repeat(32) },
+            Cookie::RelayService,
+            Cookie::Relay {
+                name: "\u{e9}".repeat(64),
+                peer: Some(format!("I{}", "0".repeat(64))),
+                source: "0".repeat(32),
+                since: u64::MAX,
+            },
+            Cookie::RelayEnd { session: "0".repeat(32), address: "x".repeat(160) },
             Cookie::Channel {
                 peer: format!("I{}", "0".repeat(64)),
                 own: format!("I{}", "f".repeat(64)),

@@ -371,7 +371,7 @@ fn pause_limit(why: &Error) -> Duration {
 }
 
 /// So that many that lost their peer at once do not come back at once.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let [random] = crate::random::bytes::<1>();
     pause / 2 + pause.mul_f64(f64::from(random) / 510.0)
 }

@@ -30,6 +30,24 @@ enum Begins {
     Here,
 }
 
+impl Begins {
+    /// Returns when it was seen to end, and says why. It is not asked again after that.
+    async fn ended(&mut self) -> Error {
+        let why = match self {
+            Begins::Own(_, told) | Begins::Channel(_, told) => match told.await {
+                Ok(reason) => format!("the secure channel ended: {}", reason.name().replace('_', " ")),
+                Err(_) => "the secure channel ended".into(),
+            },
+            Begins::Link(_, told) => match told.await {
+                Ok(reason) => format!("the connection closed: {}", reason.name().replace('_', " ")),
+                Err(_) => "the connection closed".into(),
+            },
+            Begins::Here => std::future::pending().await,
+        };
+        Error::WayLost { why }
+    }
+}
+
 /// A way that is open. Who has it releases it.
 pub(super) struct OpenWay {
     engine: Arc<Engine>,
@@ -61,21 +79,8 @@ impl OpenWay {
 
     /// Returns when it was seen to end, and says why. It is not asked again after that.
     pub(super) async fn ended(&mut self) -> Error {
-        let end = async {
-            match &mut self.begins {
-                Begins::Own(_, told) | Begins::Channel(_, told) => match told.await {
-                    Ok(reason) => format!("the secure channel ended: {}", reason.name().replace('_', " ")),
-                    Err(_) => "the secure channel ended".into(),
-                },
-                Begins::Link(_, told) => match told.await {
-                    Ok(reason) => format!("the connection closed: {}", reason.name().replace('_', " ")),
-                    Err(_) => "the connection closed".into(),
-                },
-                Begins::Here => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            why = end => Error::WayLost { why },
+            why = self.begins.ended() => why,
             () = self.engine.link.closed() => Error::WayLost { why: "the engine ended".into() },
         }
     }
@@ -179,7 +184,7 @@ pub(super) async fn open(
     let opened = open_channels(node, engine, plan, before, patience).await?;
     let mut way = rest(plan);
     let mut link = OpenLink { node: node.clone(), engine: engine.clone(), link: None };
-    let begins = match (opened.last(), plan.rest.as_ref().and_then(Route::first_hop)) {
+    let mut begins = match (opened.last(), plan.rest.as_ref().and_then(Route::first_hop)) {
         (Some(channel), _) => {
             way.insert(0, Address::local(channel.address.clone()));
             None
@@ -205,7 +210,17 @@ pub(super) async fn open(
         };
         let question = Question { engine: engine.clone(), way: way.clone(), channel };
         let limit = patience.deadline.saturating_duration_since(Instant::now());
-        ask_far_end(node, engine, plan, &question, limit).await?;
+        let ended = async {
+            match &mut begins {
+                Some(begins) => begins.ended().await,
+                // The question follows the channel.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = ended => return Err(why),
+            answered = ask_far_end(node, engine, plan, &question, limit) => answered?,
+        }
     }
     Ok(Opened { engine: engine.clone(), way, channels: opened, begins, link })
 }

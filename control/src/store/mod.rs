@@ -12,5 +12,5 @@ pub mod node;
 pub mod shared;
 pub mod vault;
 
-pub use node::{ChannelListenerRow, ChannelRow, ListenerRow, NodeStore, Settings};
+pub use node::{ChannelListenerRow, ChannelRow, InletRow, ListenerRow, NodeStore, OutletRow, RelayRow, Settings};
 pub use shared::{NodeRow, SharedStore};

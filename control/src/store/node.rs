@@ -36,6 +36,15 @@ pub const CHANNELS_MAX: usize = 1024;
 /// Most services of a node.
 pub const SERVICES_MAX: usize = 1024;
 
+/// Most outlets of a node.
+pub const OUTLETS_MAX: usize = 1024;
+
+/// Most inlets of a node: as many as an engine takes.
+pub const INLETS_MAX: usize = 1024;
+
+/// Most relays that a node registers at others.
+pub const RELAYS_MAX: usize = 256;
+
 /// Most additions by `flow-control add-consumer`.
 pub const CONSUMERS_MAX: usize = 4096;
 
@@ -98,6 +107,41 @@ const FORMAT: Format = Format {
             peer       TEXT    NOT NULL
         ) STRICT;
     ",
+        "
+        CREATE TABLE outlet (
+            number  INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+            address TEXT    NOT NULL UNIQUE,
+            target  TEXT    NOT NULL,
+            tls     INTEGER NOT NULL CHECK (tls IN (0, 1)),
+            plain   INTEGER NOT NULL CHECK (plain IN (0, 1))
+        ) STRICT;
+        CREATE TABLE inlet (
+            number             INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 64 AND 4294967295),
+            alias              TEXT    NOT NULL UNIQUE,
+            listen             TEXT    NOT NULL UNIQUE,
+            route              TEXT    NOT NULL,
+            session            TEXT    NOT NULL UNIQUE CHECK (length(session) = 32),
+            authorized         TEXT    NOT NULL,
+            on_the_way         TEXT    NOT NULL,
+            identity           TEXT,
+            peer               TEXT,
+            connection_wait_ms INTEGER NOT NULL CHECK (connection_wait_ms BETWEEN 0 AND 4294967295),
+            retry_wait_ms      INTEGER NOT NULL CHECK (retry_wait_ms BETWEEN 0 AND 4294967295)
+        ) STRICT;
+    ",
+        "
+        CREATE TABLE relay (
+            position      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+            name          TEXT    NOT NULL UNIQUE,
+            at            TEXT    NOT NULL,
+            relay_address TEXT,
+            authorized    TEXT    NOT NULL,
+            on_the_way    TEXT    NOT NULL,
+            identity      TEXT,
+            peer          TEXT,
+            session       TEXT    NOT NULL UNIQUE CHECK (length(session) = 32)
+        ) STRICT;
+    ",
     ],
 };
 
@@ -156,6 +200,81 @@ pub struct ChannelRow {
     pub peer: Identifier,
 }
 
+/// An outlet that shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutletRow {
+    /// Which no other outlet of the node has had; 0 before it is stored.
+    pub number: u32,
+    /// Its local address.
+    pub address: String,
+    /// Its target as given: `HOST:PORT` or `unix:/path`.
+    pub target: String,
+    /// Whether the target is spoken to with TLS.
+    pub tls: bool,
+    /// Whether peers may use it that are neither on loopback nor behind a channel.
+    pub plain: bool,
+}
+
+/// An inlet that shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InletRow {
+    /// Control's number for it in the engine, which no listener has.
+    pub number: u32,
+    /// Its name.
+    pub alias: String,
+    /// Where it listens: `IP:PORT`, where the port is never 0, or `unix:/path`.
+    pub listen: String,
+    /// The route to the outlet, a MultiAddr.
+    pub route: String,
+    /// The name of the session that keeps its way open, 32 hexadecimal digits.
+    pub session: String,
+    /// Of which the peer at the end of the last channel must have one; anyone's when empty.
+    pub authorized: Vec<Identifier>,
+    /// The same for each channel before that.
+    pub on_the_way: Vec<Vec<Identifier>>,
+    /// Who this node says it is, where there is a channel.
+    pub identity: Option<Identifier>,
+    /// Who was at the end of the last channel when it was opened for the first time.
+    pub peer: Option<Identifier>,
+    /// Milliseconds that a new connection waits while the way is down.
+    pub connection_wait_ms: u32,
+    /// Milliseconds between two tries to open the way, at most.
+    pub retry_wait_ms: u32,
+}
+
+/// A relay that this node shall have at another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayRow {
+    /// Its name.
+    pub name: String,
+    /// The route to the relay's node, a MultiAddr; empty for this node.
+    pub at: String,
+    /// The name to ask for there, when another than `name`.
+    pub relay_address: Option<String>,
+    /// Of which the peer at the end of the last channel must have one; anyone's when empty.
+    pub authorized: Vec<Identifier>,
+    /// The same for each channel before that.
+    pub on_the_way: Vec<Vec<Identifier>>,
+    /// Who this node says it is, where there is a channel.
+    pub identity: Option<Identifier>,
+    /// Who was at the end of the last channel when it was opened for the first time.
+    pub peer: Option<Identifier>,
+    /// The name of the session that keeps its way open, 32 hexadecimal digits.
+    pub session: String,
+}
+
+impl RelayRow {
+    /// The name to ask for at the relay's node.
+    pub fn asks_for(&self) -> &str {
+        self.relay_address.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether the relay's node is this one.
+    pub fn is_here(&self) -> bool {
+        self.at.is_empty()
+    }
+}
+
 /// The file of one node.
 #[derive(Debug)]
 pub struct NodeStore {
@@ -192,6 +311,12 @@ impl NodeStore {
             self.roll_back();
         }
         self.batch("BEGIN IMMEDIATE")
+    }
+
+    /// Whether a change has begun and has not ended. While a node starts, the change that makes it is open until all of it
+    /// works.
+    pub fn is_changing(&self) -> bool {
+        !self.connection.is_autocommit()
     }
 
     /// Makes a change durable.
@@ -336,10 +461,7 @@ impl NodeStore {
                     address,
                     route,
                     authorized: self.identifiers(&authorized)?,
-                    on_the_way: match on_the_way.as_str() {
-                        "" => Vec::new(),
-                        lists => lists.split(',').map(|each| self.identifiers(each)).collect::<Result<_, _>>()?,
-                    },
+                    on_the_way: self.lists(&on_the_way)?,
                     identity: self.identifier(&identity)?,
                     peer: self.identifier(&peer)?,
                 })
@@ -351,15 +473,174 @@ impl NodeStore {
     pub fn add_channel(&mut self, row: &ChannelRow) -> Result<(), Error> {
         let sql = "INSERT INTO channel (address, route, authorized, on_the_way, identity, peer)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let on_the_way: Vec<String> = row.on_the_way.iter().map(|each| joined(each)).collect();
+        let (authorized, on_the_way) = (joined(&row.authorized), joined_lists(&row.on_the_way));
         let (identity, peer) = (row.identity.to_string(), row.peer.to_string());
-        let values = params![row.address, row.route, joined(&row.authorized), on_the_way.join(","), identity, peer];
-        self.execute(sql, values)
+        self.execute(sql, params![row.address, row.route, authorized, on_the_way, identity, peer])
     }
 
     /// Removes a secure channel.
     pub fn remove_channel(&mut self, address: &str) -> Result<(), Error> {
         self.execute("DELETE FROM channel WHERE address = ?1", params![address])
+    }
+
+    /// Outlets, in the order of their creation.
+    pub fn outlets(&self) -> Result<Vec<OutletRow>, Error> {
+        self.rows("SELECT number, address, target, tls, plain FROM outlet ORDER BY number", |row| {
+            Ok(OutletRow {
+                number: row.get(0)?,
+                address: row.get(1)?,
+                target: row.get(2)?,
+                tls: row.get(3)?,
+                plain: row.get(4)?,
+            })
+        })
+    }
+
+    /// The number of the next outlet.
+    pub fn next_outlet(&self) -> Result<u32, Error> {
+        self.next_number("outlet", 1)
+    }
+
+    /// Adds an outlet.
+    pub fn add_outlet(&mut self, row: &OutletRow) -> Result<(), Error> {
+        let sql = "INSERT INTO outlet (number, address, target, tls, plain) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.execute(sql, params![row.number, row.address, row.target, row.tls, row.plain])
+    }
+
+    /// Removes an outlet.
+    pub fn remove_outlet(&mut self, address: &str) -> Result<(), Error> {
+        self.execute("DELETE FROM outlet WHERE address = ?1", params![address])
+    }
+
+    /// Inlets, in the order of their creation.
+    pub fn inlets(&self) -> Result<Vec<InletRow>, Error> {
+        let sql =
+            "SELECT number, connection_wait_ms, retry_wait_ms, alias, listen, route, session, authorized, on_the_way,
+                   identity, peer FROM inlet ORDER BY number";
+        let rows = self.rows(sql, |row| {
+            let numbers: [u32; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+            let texts: [String; 6] = [row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?];
+            let who: [Option<String>; 2] = [row.get(9)?, row.get(10)?];
+            Ok((numbers, texts, who))
+        })?;
+        rows.into_iter()
+            .map(|([number, connection_wait_ms, retry_wait_ms], texts, [identity, peer])| {
+                let [alias, listen, route, session, authorized, on_the_way] = texts;
+                Ok(InletRow {
+                    number,
+                    alias,
+                    listen,
+                    route,
+                    session,
+                    authorized: self.identifiers(&authorized)?,
+                    on_the_way: self.lists(&on_the_way)?,
+                    identity: identity.map(|text| self.identifier(&text)).transpose()?,
+                    peer: peer.map(|text| self.identifier(&text)).transpose()?,
+                    connection_wait_ms,
+                    retry_wait_ms,
+                })
+            })
+            .collect()
+    }
+
+    /// The number of the next inlet.
+    pub fn next_inlet(&self) -> Result<u32, Error> {
+        self.next_number("inlet", u32::from(FLOW_CONTROLS_MAX))
+    }
+
+    /// Adds an inlet.
+    pub fn add_inlet(&mut self, row: &InletRow) -> Result<(), Error> {
+        let sql = "INSERT INTO inlet (number, alias, listen, route, session, authorized, on_the_way, identity, peer,
+                   connection_wait_ms, retry_wait_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let values = params![
+            row.number,
+            row.alias,
+            row.listen,
+            row.route,
+            row.session,
+            joined(&row.authorized),
+            joined_lists(&row.on_the_way),
+            row.identity.as_ref().map(Identifier::to_string),
+            row.peer.as_ref().map(Identifier::to_string),
+            row.connection_wait_ms,
+            row.retry_wait_ms
+        ];
+        self.execute(sql, values)
+    }
+
+    /// Notes who was met at the other end of an inlet's way.
+    pub fn set_inlet_peer(&mut self, number: u32, peer: &Identifier) -> Result<(), Error> {
+        self.execute("UPDATE inlet SET peer = ?2 WHERE number = ?1", params![number, peer.to_string()])
+    }
+
+    /// Removes an inlet.
+    pub fn remove_inlet(&mut self, number: u32) -> Result<(), Error> {
+        self.execute("DELETE FROM inlet WHERE number = ?1", params![number])
+    }
+
+    /// Relays, in the order of their creation.
+    pub fn relays(&self) -> Result<Vec<RelayRow>, Error> {
+        let sql = "SELECT name, at, authorized, on_the_way, session, relay_address, identity, peer
+                   FROM relay ORDER BY position";
+        let rows = self.rows(sql, |row| {
+            let texts: [String; 5] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
+            let others: [Option<String>; 3] = [row.get(5)?, row.get(6)?, row.get(7)?];
+            Ok((texts, others))
+        })?;
+        rows.into_iter()
+            .map(|([name, at, authorized, on_the_way, session], [relay_address, identity, peer])| {
+                Ok(RelayRow {
+                    name,
+                    at,
+                    relay_address,
+                    authorized: self.identifiers(&authorized)?,
+                    on_the_way: self.lists(&on_the_way)?,
+                    identity: identity.map(|text| self.identifier(&text)).transpose()?,
+                    peer: peer.map(|text| self.identifier(&text)).transpose()?,
+                    session,
+                })
+            })
+            .collect()
+    }
+
+    /// Adds a relay.
+    pub fn add_relay(&mut self, row: &RelayRow) -> Result<(), Error> {
+        let sql = "INSERT INTO relay (name, at, relay_address, authorized, on_the_way, identity, peer, session)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let values = params![
+            row.name,
+            row.at,
+            row.relay_address,
+            joined(&row.authorized),
+            joined_lists(&row.on_the_way),
+            row.identity.as_ref().map(Identifier::to_string),
+            row.peer.as_ref().map(Identifier::to_string),
+            row.session
+        ];
+        self.execute(sql, values)
+    }
+
+    /// Notes who was met at the other end of a relay's way.
+    pub fn set_relay_peer(&mut self, name: &str, peer: &Identifier) -> Result<(), Error> {
+        self.execute("UPDATE relay SET peer = ?2 WHERE name = ?1", params![name, peer.to_string()])
+    }
+
+    /// Removes a relay.
+    pub fn remove_relay(&mut self, name: &str) -> Result<(), Error> {
+        self.execute("DELETE FROM relay WHERE name = ?1", params![name])
+    }
+
+    /// One more than the greatest number that a row of `table` ever had, and at least `first`.
+    fn next_number(&self, table: &str, first: u32) -> Result<u32, Error> {
+        let sql = "SELECT max(?2, 1 + coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?1), 0))";
+        self.sqlite(self.connection.query_row(sql, params![table, first], |row| row.get(0)))
+    }
+
+    fn lists(&self, text: &str) -> Result<Vec<Vec<Identifier>>, Error> {
+        match text {
+            "" => Ok(Vec::new()),
+            lists => lists.split(',').map(|each| self.identifiers(each)).collect(),
+        }
     }
 
     fn identifier(&self, text: &str) -> Result<Identifier, Error> {
@@ -447,6 +728,10 @@ fn free_after(last: u8, range: Range<u8>, taken: u64) -> Option<u8> {
 
 fn joined(identifiers: &[Identifier]) -> String {
     identifiers.iter().map(Identifier::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn joined_lists(lists: &[Vec<Identifier>]) -> String {
+    lists.iter().map(|each| joined(each)).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -566,6 +851,70 @@ mod tests {
         assert_eq!((store.channels().unwrap(), store.consumers().unwrap()), (vec![plain], Vec::new()));
         // The bit of one that is gone comes back as late as can be.
         assert_eq!(store.free_channel_bit(0).unwrap(), Some(listener.bit + 1));
+    }
+
+    #[test]
+    fn inlets_and_outlets_come_back_and_their_numbers_do_not() {
+        let (_temporary, dir, mut store) = store();
+        let ids = [Identifier([1; 32]), Identifier([2; 32])];
+        let outlet = |number, address: &str| OutletRow {
+            number,
+            address: address.into(),
+            target: "db:5432".into(),
+            tls: true,
+            plain: false,
+        };
+        let inlet = InletRow {
+            number: store.next_inlet().unwrap(),
+            alias: "db".into(),
+            listen: "127.0.0.1:5432".into(),
+            route: "/secure/a/secure/b/service/outlet".into(),
+            session: crate::random::hex_id(),
+            authorized: ids.to_vec(),
+            on_the_way: vec![vec![ids[0]]],
+            identity: Some(ids[0]),
+            peer: None,
+            connection_wait_ms: 5_000,
+            retry_wait_ms: u32::MAX,
+        };
+        // Below it are the numbers of listeners.
+        assert_eq!(inlet.number, 64);
+        let plain = InletRow {
+            number: 65,
+            alias: "other".into(),
+            listen: "unix:/tmp/s".into(),
+            session: crate::random::hex_id(),
+            authorized: Vec::new(),
+            on_the_way: Vec::new(),
+            identity: None,
+            ..inlet.clone()
+        };
+        store.begin().unwrap();
+        assert!(store.is_changing());
+        store.add_inlet(&inlet).unwrap();
+        store.add_inlet(&plain).unwrap();
+        store.set_inlet_peer(64, &ids[1]).unwrap();
+        for (number, address) in [(1, "outlet"), (2, "second")] {
+            assert_eq!(store.next_outlet().unwrap(), number);
+            store.add_outlet(&outlet(number, address)).unwrap();
+        }
+        // Each of these belongs to one inlet.
+        for twice in [
+            InletRow { number: 66, ..inlet.clone() },
+            InletRow { number: 66, session: crate::random::hex_id(), alias: "x".into(), ..inlet.clone() },
+        ] {
+            assert!(store.add_inlet(&twice).is_err());
+        }
+        store.commit().unwrap();
+        drop(store);
+
+        let mut store = NodeStore::open(&dir).unwrap();
+        assert_eq!(store.inlets().unwrap(), [InletRow { peer: Some(ids[1]), ..inlet }, plain.clone()]);
+        assert_eq!(store.outlets().unwrap(), [outlet(1, "outlet"), outlet(2, "second")]);
+        store.remove_inlet(65).unwrap();
+        store.remove_outlet("second").unwrap();
+        assert_eq!((store.inlets().unwrap().len(), store.outlets().unwrap().len()), (1, 1));
+        assert_eq!((store.next_inlet().unwrap(), store.next_outlet().unwrap()), (66, 3));
     }
 
     #[test]
