@@ -114,8 +114,9 @@ pub const PORTAL_WINDOWS_MAX: u64 = 256 * 1024 * 1024;
 pub const PORTAL_QUEUE_MAX: usize = 512 * 1024;
 /// The same in segments.
 pub const PORTAL_QUEUE_SEGMENTS: usize = 8;
-/// Size of the pieces of that memory.
-pub const PORTAL_KEEP_PIECE: usize = 64 * 1024;
+/// How much of that memory is sent at once; [`COPY_MAX`] while slots are short, so that a thousand applications that take
+/// nothing hold few.
+pub const PORTAL_PIECE_MAX: usize = 64 * 1024;
 
 /// Links of one core.
 pub const LINKS_MAX: usize = 16 * 1024;
@@ -182,5 +183,5 @@ pub const NOTICES_PER_SECOND: u32 = 64;
 
 const _: () = assert!(KERNEL_SLOTS_MAX.is_power_of_two() && KERNEL_SLOTS_MIN <= KERNEL_SLOTS_MAX);
 const _: () = assert!(SLOT_BYTES.is_multiple_of(4096) && SLOT_HEAD > 128 * 1024 + 164);
-const _: () = assert!(PORTAL_WINDOW_MIN as usize == SLOT_BODY && PORTAL_KEEP_PIECE <= SLOT_BODY);
+const _: () = assert!(PORTAL_WINDOW_MIN as usize == SLOT_BODY && PORTAL_PIECE_MAX <= SLOT_BODY);
 const _: () = assert!(COPY_MAX + HEAD_BYTES_MAX <= SLOT_BODY);

@@ -21,7 +21,7 @@ use super::Core;
 use super::carry::{Arrival, Layer, Source, Stop, decode_way_back};
 use super::link::{Link, Origin, Receiving, State};
 use super::mesh::Cross;
-use crate::config::{PORTAL_KEEP_PIECE, PORTAL_QUEUE_MAX, PORTAL_QUEUE_SEGMENTS, SLOTS};
+use crate::config::{COPY_MAX, PORTAL_PIECE_MAX, PORTAL_QUEUE_MAX, PORTAL_QUEUE_SEGMENTS, SLOTS};
 use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
 use crate::path::channel::Channel;
@@ -62,7 +62,7 @@ pub struct Portal {
     /// The application was told that no more comes.
     shut: bool,
     /// What waits for the application outside of slots, behind what waits in the queue.
-    kept: VecDeque<Vec<u8>>,
+    kept: VecDeque<u8>,
     /// When something was last heard of the application or of the other end.
     active_ms: u64,
 }
@@ -131,23 +131,6 @@ impl Portal {
             // What was on its way over the link is lost, wherever the channel leads next.
             Carrier::Channel(channel) => channel.egress() == Some(link),
             Carrier::Inside => false,
-        }
-    }
-
-    fn kept_bytes(&self) -> usize {
-        self.kept.iter().map(Vec::len).sum()
-    }
-
-    /// Keeps bytes behind what is kept.
-    fn keep(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.kept.back().is_none_or(|piece| piece.len() == PORTAL_KEEP_PIECE) {
-                self.kept.push_back(Vec::new());
-            }
-            let piece = self.kept.back_mut().expect("it was just put there");
-            let taken = bytes.len().min(PORTAL_KEEP_PIECE - piece.len());
-            piece.extend_from_slice(&bytes[..taken]);
-            bytes = &bytes[taken..];
         }
     }
 }
@@ -384,12 +367,11 @@ impl<D: Driver> Core<D> {
         }
         // An application that does not keep up must not keep slots from others.
         let is_shared = portal.kept.is_empty()
-            && waiting < PORTAL_QUEUE_SEGMENTS
-            && bytes < PORTAL_QUEUE_MAX
-            && (free > SLOTS / 4 || was_idle && free > SLOTS / 8);
+            && (free > SLOTS * 3 / 4 && waiting < PORTAL_QUEUE_SEGMENTS && bytes < PORTAL_QUEUE_MAX
+                || free > SLOTS / 2 && was_idle);
         let mut segment = segment;
         if !is_shared {
-            portal.keep(segment.bytes());
+            portal.kept.extend(segment.bytes());
             self.counters.add(Counter::BytesCopied, segment.len() as u64);
             self.mesh.portal_bytes_kept.fetch_add(segment.len() as u64, Ordering::Relaxed);
             self.release(segment);
@@ -415,18 +397,29 @@ impl<D: Driver> Core<D> {
         if !link.egress.queue.is_empty() {
             return;
         }
-        let Some(piece) = link.portal_mut().and_then(|portal| portal.kept.pop_front()) else { return };
-        match self.write(piece.len(), |out| out.copy_from_slice(&piece)) {
-            Some(segment) => {
-                self.mesh.portal_bytes_kept.fetch_sub(piece.len() as u64, Ordering::Relaxed);
-                self.links[index].egress.queue.push_back(segment);
-                self.unsent.push(index);
-            }
-            None => {
-                self.portal(index).kept.push_front(piece);
-                self.unfilled.push(index);
+        let Some(mut kept) = link.portal_mut().map(|portal| std::mem::take(&mut portal.kept)) else { return };
+        // What a send that waits for the application covers stays in its slot meanwhile.
+        let most = if self.pool.census().0 > SLOTS / 2 { PORTAL_PIECE_MAX } else { COPY_MAX };
+        let length = kept.len().min(most);
+        if length > 0 {
+            let segment = self.write(length, |out| {
+                let (first, second) = kept.as_slices();
+                let split = first.len().min(length);
+                out[..split].copy_from_slice(&first[..split]);
+                out[split..].copy_from_slice(&second[..length - split]);
+            });
+            match segment {
+                Some(segment) => {
+                    kept.drain(..length);
+                    self.mesh.portal_bytes_kept.fetch_sub(length as u64, Ordering::Relaxed);
+                    self.links[index].egress.queue.push_back(segment);
+                    self.unsent.push(index);
+                }
+                None => self.unfilled.push(index),
             }
         }
+        // Its memory goes with the last of it.
+        self.portal(index).kept = if kept.is_empty() { VecDeque::new() } else { kept };
     }
 
     /// The application took so many bytes.
@@ -487,7 +480,7 @@ impl<D: Driver> Core<D> {
         portal.over = true;
         let orderly =
             !portal.broken && all_sent && matches!(reason, CloseReason::PortalDone | CloseReason::PortalDisconnected);
-        self.mesh.portal_bytes_kept.fetch_sub(portal.kept_bytes() as u64, Ordering::Relaxed);
+        self.mesh.portal_bytes_kept.fetch_sub(portal.kept.len() as u64, Ordering::Relaxed);
         portal.kept = VecDeque::new();
         let shrunk = portal.flow.as_mut().map_or(0, Flow::stall);
         self.mesh.portal_windows.fetch_sub(shrunk, Ordering::Relaxed);
@@ -562,7 +555,7 @@ impl<D: Driver> Core<D> {
         if !sending && portal.kept.is_empty() {
             let waiting: Vec<Segment> = link.egress.queue.drain(..).collect();
             for segment in waiting {
-                self.portal(index).keep(segment.bytes());
+                self.portal(index).kept.extend(segment.bytes());
                 self.mesh.portal_bytes_kept.fetch_add(segment.len() as u64, Ordering::Relaxed);
                 self.release(segment);
             }
