@@ -13,7 +13,7 @@ use ockam_engine_abi::TransitRule;
 use std::path::PathBuf;
 
 use super::stdin::RouteArg;
-use super::values::{self, Duration, HistoryArg, HostPort, NodeRef};
+use super::values::{self, Duration, HistoryArg, HostPort, InletTo, NodeRef, NodeSource, PortalPlace, Variable, Via};
 
 /// The whole command line.
 #[derive(Parser, Debug)]
@@ -106,6 +106,15 @@ pub enum Command {
     /// Addresses where a node accepts secure channels, beside its own, `api`
     #[command(subcommand)]
     SecureChannelListener(SecureChannelListenerCommand),
+    /// Names under which a node is reached at another one, when nobody can dial it
+    #[command(subcommand)]
+    Relay(RelayCommand),
+    /// Where TCP connections leave portals: services that applications reach through an inlet of another node
+    #[command(subcommand)]
+    TcpOutlet(TcpOutletCommand),
+    /// Where TCP connections enter portals: local ports that lead to an outlet of another node
+    #[command(subcommand)]
+    TcpInlet(TcpInletCommand),
     /// Services that a node runs
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -128,6 +137,12 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         ockam health\n  ockam health n1 --output json\n  ockam health n1 --live --timeout 500ms")]
     Health(Health),
+    /// Make the nodes of a recipe, with all that they have
+    #[command(after_help = "Examples:\n  \
+        ockam run\n  ockam run three-nodes.yaml --variable PORT=5432\n  \
+        ockam run --inline \"$(cat three-nodes.yaml)\"\n\n\
+        A recipe is a file like that of `ockam node create FILE`, for several nodes: `nodes`, and an `at` with each portal.")]
+    Run(RunRecipe),
     /// List the environment variables that ockam reads
     #[command(after_help = "Examples:\n  ockam environment\n  ockam environment --output json")]
     Environment,
@@ -156,8 +171,16 @@ pub enum NodeCommand {
         ockam node create n1 --tcp-listener-address 127.0.0.1:6001\n  \
         ockam node create n1 --foreground --exit-on-eof\n  \
         ockam node create gateway --tcp-listener-address 0.0.0.0:4000 \\\n    \
-        --allow-transit 10.0.0.0/8=10.1.0.0/16:4000")]
-    Create(NodeCreate),
+        --allow-transit 10.0.0.0/8=10.1.0.0/16:4000\n  \
+        ockam node create sidecar.yaml --variable PORT=5432 --foreground\n\n\
+        A file says what the node shall have:\n  \
+        name: sidecar\n  \
+        tcp-outlet:\n    \
+        to: 127.0.0.1:$PORT\n  \
+        tcp-inlet:\n    \
+        web: { from: 127.0.0.1:8080, to: /dnsaddr/web.example/tcp/4000/secure/api/service/outlet }\n\
+        Saying it again changes nothing.")]
+    Create(Box<NodeCreate>),
     /// List the nodes of this home
     #[command(after_help = "Examples:\n  ockam node list\n  ockam node list --output json")]
     List,
@@ -184,9 +207,16 @@ pub enum NodeCommand {
 /// Arguments of `node create`.
 #[derive(Args, Debug)]
 pub struct NodeCreate {
-    /// Name: letters, digits, `_` and `-`; two random words when left out
-    #[arg(value_parser = values::node_name)]
-    pub name: Option<NodeName>,
+    /// Name: letters, digits, `_` and `-`; two random words when left out. Or a file that says what the node shall be (its
+    /// name ends in .yaml or .yml, or is no name of a node); `-` stands for stdin
+    #[arg(value_name = "NAME|FILE", value_parser = values::node_source)]
+    pub name: Option<NodeSource>,
+    /// What the node shall be, as a file would say it
+    #[arg(long, value_name = "YAML", visible_alias = "node-config")]
+    pub configuration: Option<String>,
+    /// A value for `$KEY` in the file, before that of the environment and that which the file gives; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::variable)]
+    pub variable: Vec<Variable>,
     /// Where to accept links [default: 127.0.0.1:0]; port 0 picks a free port, which is kept from then on
     #[arg(short, long, value_name = "HOST:PORT", value_parser = values::listen_address)]
     pub tcp_listener_address: Option<HostPort>,
@@ -214,9 +244,34 @@ pub struct NodeCreate {
     /// Dial TCP addresses in TO for routes that come from FROM (loopback to loopback is always allowed)
     #[arg(long, value_name = "FROM=TO[:PORT]", value_parser = values::transit_rule)]
     pub allow_transit: Vec<TransitRule>,
-    /// How log lines are written
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
+    /// How log lines are written [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl NodeCreate {
+    /// These arguments, and those of `other` where they say nothing. Neither a file nor variables are among the result.
+    pub fn or(self, other: NodeCreate) -> NodeCreate {
+        let typed_name = match self.name {
+            Some(NodeSource::Name(name)) => Some(NodeSource::Name(name)),
+            _ => None,
+        };
+        NodeCreate {
+            name: typed_name.or(other.name),
+            configuration: None,
+            variable: Vec::new(),
+            tcp_listener_address: self.tcp_listener_address.or(other.tcp_listener_address),
+            identity: self.identity.or(other.identity),
+            foreground: self.foreground || other.foreground,
+            exit_on_eof: self.exit_on_eof || other.exit_on_eof,
+            skip_is_running_check: self.skip_is_running_check || other.skip_is_running_check,
+            driver: self.driver.or(other.driver),
+            threads: self.threads.or(other.threads),
+            pin: self.pin || other.pin,
+            allow_transit: if self.allow_transit.is_empty() { other.allow_transit } else { self.allow_transit },
+            log_format: self.log_format.or(other.log_format),
+        }
+    }
 }
 
 /// A command about one node.
@@ -531,6 +586,266 @@ pub struct SecureChannelListenerDelete {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// `ockam relay ...`
+#[derive(Subcommand, Debug)]
+pub enum RelayCommand {
+    /// Register a node at another one, and print the address at which it is reached there
+    #[command(after_help = "Examples:\n  \
+        ockam relay create blue --at n2 --to n3\n  \
+        ockam relay create blue --at /dnsaddr/relay.example.org/tcp/4000/secure/api --to n3\n  \
+        ockam message send hello --to /node/n2/service/forward_to_blue/secure/api/service/uppercase")]
+    Create(RelayCreate),
+    /// List the relays of a node
+    #[command(after_help = "Examples:\n  ockam relay list\n  ockam relay list --to n3 --output json")]
+    List(RelayOf),
+    /// Show one relay
+    #[command(after_help = "Examples:\n  ockam relay show blue --to n3\n  ockam relay show --output json")]
+    Show(RelayArg),
+    /// End relays, and the connections that they were registered by
+    #[command(after_help = "Examples:\n  \
+        ockam relay delete blue --to n3 --yes\n  ockam relay delete --all --to n3 --yes")]
+    Delete(RelayDelete),
+}
+
+/// The node that is reached by a relay.
+#[derive(Args, Debug)]
+pub struct RelayOf {
+    /// The node that is reached by it, as n1 or /node/n1; the default node when left out
+    #[arg(long, visible_alias = "from", value_name = "NODE", value_parser = values::node_ref)]
+    pub to: Option<NodeRef>,
+}
+
+/// Arguments of `relay create`.
+#[derive(Args, Debug)]
+pub struct RelayCreate {
+    /// Its name
+    #[arg(default_value = "default")]
+    pub name: String,
+    /// Where it is made: a node as n2 or /node/n2, or a route to one, such as /ip4/10.0.0.1/tcp/4000/secure/api; `-` in it
+    /// stands for one line of stdin
+    #[arg(long, value_name = "NODE|ROUTE", value_parser = values::node_or_route, allow_hyphen_values = true)]
+    pub at: RouteArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub of: RelayOf,
+    /// The name to ask for there, when another than NAME
+    #[arg(long, value_name = "NAME")]
+    pub relay_address: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trust: Trust,
+    /// How long to wait until it is registered, such as 500ms, 10s or 2m
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
+    pub timeout: Duration,
+    /// Do not wait: it is registered when the other node can be reached
+    #[arg(long)]
+    pub no_connection_wait: bool,
+}
+
+/// A command about one relay.
+#[derive(Args, Debug)]
+pub struct RelayArg {
+    /// Its name
+    #[arg(default_value = "default")]
+    pub name: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub of: RelayOf,
+}
+
+/// Arguments of `relay delete`.
+#[derive(Args, Debug)]
+pub struct RelayDelete {
+    /// Its name
+    #[arg(default_value = "default", conflicts_with = "all")]
+    pub name: String,
+    /// All relays of the node
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub of: RelayOf,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `ockam tcp-outlet ...`
+#[derive(Subcommand, Debug)]
+pub enum TcpOutletCommand {
+    /// Let inlets of other nodes reach a service, and print the address for their routes
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-outlet create --to 5432\n  \
+        ockam tcp-outlet create --at n3 --from web --to intranet.example:443 --tls\n  \
+        ockam tcp-outlet create --from docker --to unix:/run/docker.sock\n\n\
+        Peers reach it from this machine, and through secure channels; others only with --allow-plain.")]
+    Create(TcpOutletCreate),
+    /// List the outlets of a node
+    #[command(after_help = "Examples:\n  ockam tcp-outlet list\n  ockam tcp-outlet list --at n3 --output json")]
+    List(At),
+    /// Show one outlet
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-outlet show outlet\n  ockam tcp-outlet show /service/web --at n3 --output json")]
+    Show(TcpOutletArg),
+    /// Remove an outlet, and end its connections
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-outlet delete web --at n3 --yes\n  ockam tcp-outlet delete --all --at n3 --yes")]
+    Delete(TcpOutletDelete),
+}
+
+/// Arguments of `tcp-outlet create`.
+#[derive(Args, Debug)]
+pub struct TcpOutletCreate {
+    /// Where connections go, such as 5432, 10.0.0.7:5432, db.example:5432 or unix:/run/db.sock
+    #[arg(long, value_name = "TARGET", value_parser = values::target)]
+    pub to: PortalPlace,
+    /// Its address; `outlet` for the first one of the node, a random one for others, when left out
+    #[arg(long, value_name = "ADDRESS", value_parser = values::local_address)]
+    pub from: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+    /// Connect with TLS; the target's certificate must be valid for its host
+    #[arg(long)]
+    pub tls: bool,
+    /// Let anyone use it who reaches the node, without a secure channel
+    #[arg(long)]
+    pub allow_plain: bool,
+}
+
+/// A command about one outlet.
+#[derive(Args, Debug)]
+pub struct TcpOutletArg {
+    /// Its address, as `tcp-outlet list` shows it
+    #[arg(value_parser = values::local_address)]
+    pub address: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `tcp-outlet delete`.
+#[derive(Args, Debug)]
+pub struct TcpOutletDelete {
+    /// Its address, as `tcp-outlet list` shows it
+    #[arg(value_parser = values::local_address, required_unless_present = "all", conflicts_with = "all")]
+    pub address: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+    /// All outlets of the node
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `ockam tcp-inlet ...`
+#[derive(Subcommand, Debug)]
+pub enum TcpInletCommand {
+    /// Open a local port that leads to an outlet, and print where it listens
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-inlet create --from 5432 --to /node/n3/secure/api/service/outlet\n  \
+        ockam tcp-inlet create --at n1 --from unix:/run/web.sock \\\n    \
+        --to /dnsaddr/web.example/tcp/4000/secure/api/service/web \\\n    \
+        --authorized I0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n  \
+        ockam tcp-inlet create --from 5432 --via far@n2 --to outlet\n  \
+        ockam secure-channel create --from n1 --to /node/n3/service/api |\n    \
+        ockam tcp-inlet create --at n1 --to -/service/outlet")]
+    Create(Box<TcpInletCreate>),
+    /// List the inlets of a node
+    #[command(after_help = "Examples:\n  ockam tcp-inlet list\n  ockam tcp-inlet list --at n1 --output json")]
+    List(At),
+    /// Show one inlet
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-inlet show web\n  ockam tcp-inlet show web --at n1 --output json")]
+    Show(TcpInletArg),
+    /// Close the port of an inlet, and end its connections
+    #[command(after_help = "Examples:\n  \
+        ockam tcp-inlet delete web --at n1 --yes\n  ockam tcp-inlet delete --all --at n1 --yes")]
+    Delete(TcpInletDelete),
+}
+
+/// Arguments of `tcp-inlet create`.
+#[derive(Args, Debug)]
+pub struct TcpInletCreate {
+    /// Where to listen, such as 5432, 127.0.0.1:5432, localhost:5432 or unix:/run/db.sock; a free port of 127.0.0.1 when
+    /// left out
+    #[arg(long, value_name = "PLACE", value_parser = values::listen_place)]
+    pub from: Option<PortalPlace>,
+    /// The route to the outlet, such as /node/n3/secure/api/service/outlet, or the name of a service: of this node, or of the
+    /// one behind `--via`; `-` in a route stands for one line of stdin
+    #[arg(long, value_name = "ROUTE|SERVICE", allow_hyphen_values = true, value_parser = values::inlet_to)]
+    pub to: InletTo,
+    /// The relay by which the node of the service is reached, and where that relay is: at this node when `@` is left out
+    #[arg(long, value_name = "RELAY[@NODE|@ROUTE]", value_parser = values::via)]
+    pub via: Option<Via>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trust: Trust,
+    /// Its name; a random one when left out
+    #[arg(long, value_name = "NAME", value_parser = values::name)]
+    pub alias: Option<String>,
+    /// How long a new connection waits while the outlet cannot be reached; 0 closes it at once
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = values::pause)]
+    pub connection_wait: Duration,
+    /// Longest pause before the outlet is looked for again; 0 gives up where it is not reached at once
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = values::pause)]
+    pub retry_wait: Duration,
+    /// How long this command waits until the outlet is reached, such as 500ms, 10s or 2m
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
+    pub timeout: Duration,
+    /// Do not wait until the outlet is reached
+    #[arg(long)]
+    pub no_connection_wait: bool,
+}
+
+/// A command about one inlet.
+#[derive(Args, Debug)]
+pub struct TcpInletArg {
+    /// Its name, as `tcp-inlet list` shows it
+    #[arg(value_parser = values::name)]
+    pub alias: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `tcp-inlet delete`.
+#[derive(Args, Debug)]
+pub struct TcpInletDelete {
+    /// Its name, as `tcp-inlet list` shows it
+    #[arg(value_parser = values::name, required_unless_present = "all", conflicts_with = "all")]
+    pub alias: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+    /// All inlets of the node
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+pub struct RunRecipe {
+    /// The file; ockam.yml or ockam.yaml of this directory when left out, `-` for stdin
+    #[arg(value_name = "RECIPE", value_parser = values::recipe, conflicts_with = "inline")]
+    pub recipe: Option<NodeSource>,
+    /// The recipe itself
+    #[arg(long, value_name = "YAML")]
+    pub inline: Option<String>,
+    /// A value for `$KEY` in the recipe, before that of the environment and that which the recipe gives; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::variable)]
+    pub variable: Vec<Variable>,
 }
 
 /// `ockam service ...`

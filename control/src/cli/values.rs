@@ -1,5 +1,6 @@
 //! Values of arguments, parsed once. Every refusal says what would be right.
 
+use super::stdin::RouteArg;
 use crate::api::Service;
 use crate::error::Error;
 use crate::home::NodeName;
@@ -8,14 +9,19 @@ use crate::transit;
 use ockam_crypto::{ChangeHistory, Identifier};
 use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
+use ockam_wire::MultiAddr;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use std::time::Duration;
 
 /// Longest local address in bytes (`engine/abi`, `SetAddress`).
 const LOCAL_ADDRESS_BYTES_MAX: usize = 255;
+
+/// Longest path of a Unix socket in bytes, without the zero at its end.
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// A node as arguments name it: `n1` or `/node/n1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +33,18 @@ pub struct NodeRef(pub NodeName);
 /// The text is no name, with what a name looks like.
 pub fn node_ref(text: &str) -> Result<NodeRef, String> {
     node_name(text.strip_prefix("/node/").unwrap_or(text)).map(NodeRef)
+}
+
+/// Parses a route to a node, or a node as arguments name it: `n1` is `/node/n1`.
+///
+/// # Errors
+/// The text is neither.
+pub fn node_or_route(text: &str) -> Result<RouteArg, String> {
+    match text {
+        "-" => text.parse(),
+        name if !name.contains('/') => format!("/node/{}", node_name(name)?).parse(),
+        route => route.parse(),
+    }
 }
 
 /// Parses the name of a node.
@@ -178,6 +196,191 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
         Some(duration) if !duration.is_zero() && duration <= day => Ok(duration),
         _ => Err("a time to wait is a number with ms, s, m, h or d, from 1ms to 1d; for example 10s".to_owned()),
     }
+}
+
+/// Parses a time as [`timeout`] does; 0 is one, too.
+///
+/// # Errors
+/// The text is none of these.
+pub fn pause(text: &str) -> Result<Duration, String> {
+    if ["0", "0s", "0ms"].contains(&text) { Ok(Duration::ZERO) } else { timeout(text) }
+}
+
+/// An end of a portal that is no node: where an application connects, or what it reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortalPlace {
+    /// A TCP port.
+    Tcp(HostPort),
+    /// A Unix socket, by its absolute path.
+    Unix(String),
+}
+
+impl fmt::Display for PortalPlace {
+    /// As the API has it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PortalPlace::Tcp(address) => address.fmt(formatter),
+            PortalPlace::Unix(path) => write!(formatter, "unix:{path}"),
+        }
+    }
+}
+
+/// Parses what an outlet connects to: an address to dial as in [`dial_address`], or `unix:` and an absolute path.
+///
+/// # Errors
+/// The text is neither.
+pub fn target(text: &str) -> Result<PortalPlace, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path),
+        None => match host_port(text, "127.0.0.1:5432 or unix:/run/db.sock")? {
+            HostPort { port: 0, .. } => Err("port 0 cannot be dialed; give the port where the service listens".into()),
+            address => Ok(PortalPlace::Tcp(address)),
+        },
+    }
+}
+
+/// Parses where an inlet listens: an address as in [`listen_address`], or `unix:` and an absolute path.
+///
+/// # Errors
+/// The text is neither.
+pub fn listen_place(text: &str) -> Result<PortalPlace, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path),
+        None => host_port(text, "127.0.0.1:5432 or unix:/run/db.sock").map(PortalPlace::Tcp),
+    }
+}
+
+fn unix_path(path: &str) -> Result<PortalPlace, String> {
+    let fault = if !path.starts_with('/') || path.ends_with('/') {
+        "is not an absolute path of a socket"
+    } else if path.len() > UNIX_PATH_BYTES_MAX {
+        "is longer than the 107 bytes that a socket's path may have"
+    } else if path.chars().any(char::is_control) {
+        "has a control character in it"
+    } else {
+        return Ok(PortalPlace::Unix(path.to_owned()));
+    };
+    Err(format!("what follows `unix:` {fault}; write it as in unix:/run/db.sock"))
+}
+
+/// Where an inlet leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InletTo {
+    /// A route to an outlet.
+    Route(RouteArg),
+    /// The address of an outlet: of the same node, or of the one behind a relay.
+    Service(String),
+}
+
+/// Parses where an inlet leads: a route, or the name of a service.
+///
+/// # Errors
+/// The text is neither.
+pub fn inlet_to(text: &str) -> Result<InletTo, String> {
+    if text == "-" || text.contains('/') {
+        return text.parse().map(InletTo::Route);
+    }
+    local_address(text).map(InletTo::Service)
+}
+
+/// A relay, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Via {
+    /// Its name, without `forward_to_`.
+    pub relay: String,
+    /// The route to the relay's node; the node that is asking when absent.
+    pub at: Option<MultiAddr>,
+}
+
+/// Parses `RELAY`, `RELAY@NODE` or `RELAY@ROUTE`.
+///
+/// # Errors
+/// The text is none of these.
+pub fn via(text: &str) -> Result<Via, String> {
+    let (relay, at) = match text.split_once('@') {
+        Some((relay, at)) => match node_or_route(at)? {
+            RouteArg::Whole(at) => (relay, Some(at)),
+            RouteArg::WithStdin(_) => return Err("the place of a relay is not read from stdin; write it out".into()),
+        },
+        None => (text, None),
+    };
+    let relay = local_address(relay)?;
+    Ok(Via { relay: relay.strip_prefix("forward_to_").unwrap_or(&relay).to_owned(), at })
+}
+
+/// A node by its name, or what says how to make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeSource {
+    /// The name.
+    Name(NodeName),
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+/// Parses the name of a node or of a file. What can be the name of a node is one, whatever files there are.
+///
+/// # Errors
+/// The text is neither.
+pub fn node_source(text: &str) -> Result<NodeSource, String> {
+    if text == "-" {
+        return Ok(NodeSource::Stdin);
+    }
+    if text.contains("://") {
+        return Err("a file is not fetched from elsewhere; download it first, look at it, and give its path".into());
+    }
+    let path = PathBuf::from(text);
+    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    match node_name(text) {
+        Ok(name) => Ok(NodeSource::Name(name)),
+        Err(_) if is_yaml || path.is_file() => Ok(NodeSource::File(path)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Parses the name of a file.
+///
+/// # Errors
+/// The text is empty or a URL.
+pub fn recipe(text: &str) -> Result<NodeSource, String> {
+    match text {
+        "" => Err("the name of a file is missing".into()),
+        text if text.contains("://") => node_source(text),
+        "-" => Ok(NodeSource::Stdin),
+        text => Ok(NodeSource::File(text.into())),
+    }
+}
+
+/// A variable and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Parses `KEY=VALUE`.
+///
+/// # Errors
+/// The text is something else.
+pub fn variable(text: &str) -> Result<Variable, String> {
+    let form = "a variable is given as KEY=VALUE, with a KEY of letters, digits and `_`; for example PORT=5432";
+    let (name, value) = text.split_once('=').ok_or(form)?;
+    if !is_variable_name(name) {
+        return Err(form.into());
+    }
+    if value.is_empty() {
+        return Err(format!("the variable {name} has no value; leave it out, and give a default in the file"));
+    }
+    Ok(Variable { name: name.to_owned(), value: value.to_owned() })
+}
+
+/// Whether text can be the name of a variable: letters, digits and `_`, no digit first.
+pub fn is_variable_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
 }
 
 /// Parses the name of an I/O driver.
@@ -354,6 +557,75 @@ mod tests {
         {
             assert!(timeout(text).is_err(), "{text:?} was taken");
         }
+    }
+
+    #[test]
+    fn places_of_applications() {
+        for (text, want) in [
+            ("5432", "127.0.0.1:5432"),
+            ("db.example:5432", "db.example:5432"),
+            ("[::1]:5432", "[::1]:5432"),
+            ("unix:/run/db.sock", "unix:/run/db.sock"),
+        ] {
+            assert_eq!(target(text).map(|it| it.to_string()).as_deref(), Ok(want));
+            assert_eq!(listen_place(text).map(|it| it.to_string()).as_deref(), Ok(want));
+        }
+        assert_eq!(listen_place("127.0.0.1:0").map(|it| it.to_string()).as_deref(), Ok("127.0.0.1:0"));
+        let long = format!("unix:/{}", "x".repeat(107));
+        for bad in ["", "0", "127.0.0.1:0", "db", "unix:", "unix:db.sock", "unix:/run/", "unix:/a\nb", &long] {
+            assert!(target(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(target(&long[..long.len() - 1]).is_ok());
+    }
+
+    #[test]
+    fn relays_and_where_they_are() {
+        let node = |route: &str| Some(route.parse().unwrap());
+        for (text, relay, at) in [
+            ("far", "far", None),
+            ("forward_to_far", "far", None),
+            ("far@n2", "far", node("/node/n2")),
+            ("far@/ip4/10.0.0.1/tcp/1/secure/api", "far", node("/ip4/10.0.0.1/tcp/1/secure/api")),
+        ] {
+            assert_eq!(via(text), Ok(Via { relay: relay.into(), at }), "{text}");
+        }
+        for bad in ["", "@n2", "far@", "far@n 2", "far@-", "a/b", "far@/nonsense/x"] {
+            assert!(via(bad).is_err(), "{bad:?} was taken");
+        }
+        for (text, is_route) in [("outlet", false), ("/service/outlet", true), ("-/service/x", true), ("-", true)] {
+            assert_eq!(inlet_to(text).map(|to| matches!(to, InletTo::Route(_))), Ok(is_route), "{text}");
+        }
+        assert!(inlet_to("").is_err() && inlet_to("a b").is_err() && inlet_to("a/b").is_err());
+    }
+
+    #[test]
+    fn files_and_names_of_nodes() {
+        let name = |text: &str| NodeSource::Name(text.parse().unwrap());
+        let file = |text: &str| NodeSource::File(text.into());
+        for (text, want) in [
+            ("n1", name("n1")),
+            ("-", NodeSource::Stdin),
+            ("missing.yaml", file("missing.yaml")),
+            ("a/b.yml", file("a/b.yml")),
+            ("/etc/passwd", file("/etc/passwd")),
+        ] {
+            assert_eq!(node_source(text), Ok(want));
+        }
+        for bad in ["", ".", "..", "/etc", "a/b", "n.1", "https://example.org/node.yaml", "-n"] {
+            assert!(node_source(bad).is_err(), "{bad:?} was taken");
+        }
+        assert_eq!(recipe("n1"), Ok(file("n1")));
+        assert!(recipe("").is_err() && recipe("http://x/y.yaml").is_err());
+    }
+
+    #[test]
+    fn variables_have_names_and_values() {
+        assert_eq!(variable("A_1=b=c"), Ok(Variable { name: "A_1".into(), value: "b=c".into() }));
+        for bad in ["", "A", "=b", "A=", "1A=b", "A-B=c", " A=b"] {
+            assert!(variable(bad).is_err(), "{bad:?} was taken");
+        }
+        assert_eq!([pause("0"), pause("0ms"), pause("5s")].map(|it| it.unwrap().as_secs()), [0, 0, 5]);
+        assert!(pause("soon").is_err() && pause("2d").is_err());
     }
 
     #[test]

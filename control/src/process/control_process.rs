@@ -45,7 +45,7 @@ pub fn run(home: &Home, name: &NodeName) -> Result<(), Error> {
         let _ = rustix::stdio::dup2_stdin(&null);
     }
     let _ = std::env::set_current_dir("/");
-    let outcome = live(home, name, start, Place::Background, Sockets::default());
+    let outcome = live(home, name, start, Place::Background, Sockets::default(), None);
     if let Err(error) = outcome {
         tracing::error!(%error, "the control process ends");
         tell(&Readiness::Error(error.report()));
@@ -54,14 +54,23 @@ pub fn run(home: &Home, name: &NodeName) -> Result<(), Error> {
     Ok(())
 }
 
+/// What makes a node in the foreground complete, through its API, before it is ready. It may block.
+pub type Prepare = Box<dyn FnOnce() -> Result<(), Error> + Send>;
+
 /// Runs the control process of a node inside this one, with its log on standard error, until a signal ends it, or the
 /// end of standard input if `exit_on_eof` says so. It may be the main process of a service ([`super::systemd`]).
 ///
 /// # Errors
-/// Those of starting a node.
-pub fn run_in_foreground(home: &Home, name: &NodeName, start: ControlStart, exit_on_eof: bool) -> Result<(), Error> {
+/// Those of starting a node, and that of `prepare`, with which the node ends.
+pub fn run_in_foreground(
+    home: &Home,
+    name: &NodeName,
+    start: ControlStart,
+    exit_on_eof: bool,
+    prepare: Option<Prepare>,
+) -> Result<(), Error> {
     let activated = Sockets::passed()?;
-    live(home, name, start, Place::Foreground { exit_on_eof }, activated)
+    live(home, name, start, Place::Foreground { exit_on_eof }, activated, prepare)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +106,14 @@ fn tell(readiness: &Readiness) {
     }
 }
 
-fn live(home: &Home, name: &NodeName, start: ControlStart, place: Place, activated: Sockets) -> Result<(), Error> {
+fn live(
+    home: &Home,
+    name: &NodeName,
+    start: ControlStart,
+    place: Place,
+    activated: Sockets,
+    prepare: Option<Prepare>,
+) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -109,17 +125,13 @@ fn live(home: &Home, name: &NodeName, start: ControlStart, place: Place, activat
     })?;
     let lived = runtime.block_on(async {
         let mut control = begin(home, name, start, place, activated).await?;
-        match place {
-            Place::Background => {
-                let info = api_server::node_info(&control.supervisor).await?;
-                tell(&Readiness::Ready(Box::new(info)));
-            }
-            Place::Foreground { .. } => systemd::ready(control.supervisor.node()).await,
+        if place == Place::Background {
+            let info = api_server::node_info(&control.supervisor).await?;
+            tell(&Readiness::Ready(Box::new(info)));
         }
         // Who waited to start, stop or delete the node may do so now.
         control.change.take();
-        control.live(place).await;
-        Ok(())
+        control.live(place, prepare).await
     });
     // A lookup that hangs does not keep the process.
     runtime.shutdown_background();
@@ -355,7 +367,7 @@ fn listen(dir: &NodeDir) -> Result<UnixListener, Error> {
 }
 
 impl Control {
-    async fn live(self, place: Place) {
+    async fn live(self, place: Place, prepare: Option<Prepare>) -> Result<(), Error> {
         let ended = watch::Sender::new(false);
         let watching = self.supervisor.clone();
         let watching = tokio::spawn(async move { watching.watch().await });
@@ -364,7 +376,26 @@ impl Control {
         let managed = self.supervisor.node().clone();
         let managing = matches!(place, Place::Foreground { .. })
             .then(|| tokio::spawn(async move { systemd::watch(&managed).await }));
+        let preparing = async {
+            match (place, prepare) {
+                (Place::Background, _) => {}
+                (Place::Foreground { .. }, prepare) => {
+                    if let Err(error) = on_a_thread(prepare).await {
+                        return error;
+                    }
+                    systemd::ready(self.supervisor.node()).await;
+                }
+            }
+            std::future::pending().await
+        };
+        let mut lived = Ok(());
         tokio::select! {
+            error = preparing => {
+                tracing::error!(%error, "the node cannot be made complete, and ends");
+                lived = Err(error);
+                self.supervisor.stop().await;
+                ended.send_replace(true);
+            }
             why = told_to_end(place) => {
                 tracing::info!(why, "the node ends");
                 if managing.is_some() {
@@ -383,7 +414,19 @@ impl Control {
             managing.abort();
         }
         tracing::info!("control ends");
+        lived
     }
+}
+
+/// Does what blocks beside everything else.
+async fn on_a_thread(prepare: Option<Prepare>) -> Result<(), Error> {
+    let Some(prepare) = prepare else { return Ok(()) };
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        // Nobody listens any more when the node was told to end meanwhile.
+        let _ = tell.send(prepare());
+    });
+    told.await.unwrap_or_else(|_| Err(Error::internal("what was to be added to the node panicked")))
 }
 
 /// Returns when a signal or the end of standard input ends the node.

@@ -1,5 +1,6 @@
 //! What the commands do, by noun, and the session that they share.
 
+pub mod apply;
 pub mod completion;
 pub mod engine;
 pub mod environment;
@@ -7,11 +8,15 @@ pub mod health;
 pub mod identity;
 pub mod message;
 pub mod node;
+pub mod relay;
+pub mod run;
 pub mod secure_channel;
 pub mod secure_channel_listener;
 pub mod service;
 pub mod tcp_connection;
+pub mod tcp_inlet;
 pub mod tcp_listener;
+pub mod tcp_outlet;
 pub mod vault;
 
 use super::client::Control;

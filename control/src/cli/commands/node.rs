@@ -1,16 +1,21 @@
 //! `ockam node`.
 
+use super::apply::{self, Before, Text};
 use super::engine::{brief_lines, duration};
-use super::{NodeIdentity, Session, secure_channel};
-use crate::api::{EngineBrief, NodeInfo, NodeStatus, SecureChannelInfo, SecureChannelListenerInfo, ServiceInfo, path};
+use super::{NodeIdentity, Session, relay, secure_channel, tcp_inlet, tcp_outlet};
+use crate::api::{
+    EngineBrief, NodeInfo, NodeStatus, RelayInfo, SecureChannelInfo, SecureChannelListenerInfo, ServiceInfo,
+    TcpInletInfo, TcpOutletInfo, path,
+};
 use crate::cli::args::{LogFormat, NodeArg, NodeCommand, NodeCreate, NodeDelete};
 use crate::cli::client::{Control, control_pid};
 use crate::cli::plan::dialable;
 use crate::cli::show::{Output, table};
+use crate::cli::values::NodeSource;
 use crate::error::Error;
 use crate::home::{NodeDir, NodeName};
-use crate::process::{NodeOptions, control_process, stop};
-use crate::transit;
+use crate::node_file::{Kind, Plan, Step};
+use crate::process::{ControlStart, control_process, stop};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,7 +26,7 @@ use std::path::PathBuf;
 /// What the command says.
 pub fn run(command: NodeCommand, session: &mut Session) -> Result<(), Error> {
     match command {
-        NodeCommand::Create(arguments) => create(arguments, session),
+        NodeCommand::Create(arguments) => create(*arguments, session),
         NodeCommand::List => list(session),
         NodeCommand::Show(argument) => show(argument, session),
         NodeCommand::Start(argument) => start(argument, session),
@@ -33,26 +38,98 @@ pub fn run(command: NodeCommand, session: &mut Session) -> Result<(), Error> {
 }
 
 fn create(arguments: NodeCreate, session: &mut Session) -> Result<(), Error> {
-    let name = match arguments.name {
-        Some(name) => name,
-        None => session.unused_name()?,
+    let text = match (&arguments.configuration, &arguments.name) {
+        (Some(_), Some(NodeSource::File(_) | NodeSource::Stdin)) => {
+            return Err(Error::BadArgument {
+                argument: "--configuration".into(),
+                value: "...".into(),
+                why: "is given beside a file".into(),
+                fix: "Give one of them; beside --configuration stands the name of the node.".into(),
+            });
+        }
+        (Some(text), _) => Some(Text::of_argument("--configuration", text.clone())),
+        (None, Some(source @ (NodeSource::File(_) | NodeSource::Stdin))) => Some(Text::read(source)?),
+        (None, _) => None,
     };
-    let options = NodeOptions {
-        tcp_listener_address: arguments.tcp_listener_address.map(|address| address.to_string()),
-        driver: arguments.driver.map(|driver| driver.to_string()),
-        threads: arguments.threads,
-        pin: arguments.pin.then_some(true),
-        identity: arguments.identity,
-        allow_transit: (!arguments.allow_transit.is_empty())
-            .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
+    session.log.json = arguments.log_format == Some(LogFormat::Json);
+    match text {
+        Some(text) => create_from(&text, arguments, session),
+        None => create_as_typed(arguments, session),
+    }
+}
+
+fn create_as_typed(arguments: NodeCreate, session: &mut Session) -> Result<(), Error> {
+    if let Some(variable) = arguments.variable.first() {
+        return Err(Error::BadArgument {
+            argument: "--variable".into(),
+            value: variable.name.clone(),
+            why: "is for a file, and none is given".into(),
+            fix: "Give a file in the place of NAME, or --configuration.".into(),
+        });
+    }
+    let name = match &arguments.name {
+        Some(NodeSource::Name(name)) => name.clone(),
+        _ => session.unused_name()?,
     };
-    session.log.json = arguments.log_format == LogFormat::Json;
+    let options = apply::options(&arguments);
     if arguments.foreground {
-        let start = crate::process::ControlStart { create: Some(options), log: session.log.clone() };
-        return control_process::run_in_foreground(session.home()?, &name, start, arguments.exit_on_eof);
+        let start = ControlStart { create: Some(options), log: session.log.clone() };
+        return control_process::run_in_foreground(session.home()?, &name, start, arguments.exit_on_eof, None);
     }
     let info = session.create(&name, options)?;
     print_created(session, &info, "Created")
+}
+
+/// Creates a node as a text says, or changes nothing where it is so already. What is typed beside it prevails.
+fn create_from(text: &Text, typed: NodeCreate, session: &mut Session) -> Result<(), Error> {
+    let mut plan = text.plan(Kind::Node, &typed.variable)?;
+    let said = plan.nodes.pop().ok_or_else(|| Error::internal("a node file without a node"))?;
+    let renamed = typed.name.is_some() && matches!(typed.name, Some(NodeSource::Name(_)));
+    let mut wanted = typed.or(said.arguments);
+    if renamed {
+        plan.of_the_node();
+    }
+    let name = match &wanted.name {
+        Some(NodeSource::Name(name)) => name.clone(),
+        _ => session.unused_name()?,
+    };
+    wanted.name = Some(NodeSource::Name(name.clone()));
+    session.log.json = wanted.log_format == Some(LogFormat::Json);
+    if wanted.foreground {
+        return stay_with(wanted, name, plan, session);
+    }
+    plan.nodes.push(Step { place: said.place, arguments: wanted });
+    let done = apply::apply(plan, session)?;
+    let done = match done.nodes() {
+        [(_, Before::New)] => "Created",
+        [(_, Before::Stopped)] => "Started",
+        _ => "There is",
+    };
+    let info: NodeInfo = session.control(&name)?.get(path::NODE)?;
+    print_created(session, &info, done)
+}
+
+/// Runs a node of a file inside this process. What the file adds is there before the node says that it is ready; if that
+/// fails, the node ends, and one that is new is deleted.
+fn stay_with(wanted: NodeCreate, name: NodeName, mut plan: Plan, session: &mut Session) -> Result<(), Error> {
+    let was = apply::before(&name, session)?;
+    if was == Before::Running {
+        return Err(Error::NodeRunning { name: name.to_string() });
+    }
+    apply::vaults_and_identities(&mut plan, session)?;
+    let start = ControlStart { create: Some(apply::options(&wanted)), log: session.log.clone() };
+    let (terminal, log, added_to) = (session.terminal, session.log.clone(), name.clone());
+    let add = move || apply::add(added_to, plan, &mut Session::new(terminal, log));
+    let home = session.home()?.clone();
+    let ran = control_process::run_in_foreground(&home, &name, start, wanted.exit_on_eof, Some(Box::new(add)));
+    if ran.is_err() && was == Before::New {
+        match stop::delete(&home, &name) {
+            // It did not even begin.
+            Ok(()) | Err(Error::NoSuchNode { .. }) => {}
+            Err(error) => session.terminal.warn(format_args!("the node {name} is left as it was made: {error}")),
+        }
+    }
+    ran
 }
 
 fn start(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
@@ -161,6 +238,9 @@ struct NodeView<'a> {
     secure_channel_listeners: &'a [SecureChannelListenerInfo],
     secure_channels: Vec<SecureChannelInfo>,
     secure_channels_accepted: u64,
+    inlets: &'a [TcpInletInfo],
+    outlets: &'a [TcpOutletInfo],
+    relays: &'a [RelayInfo],
     transit_rules: &'a [String],
     engine: Option<&'a EngineBrief>,
     control_log: String,
@@ -223,6 +303,9 @@ impl<'a> NodeView<'a> {
             secure_channel_listeners: &info.secure_channel_listeners,
             secure_channels: info.secure_channels.iter().cloned().map(secure_channel::as_route).collect(),
             secure_channels_accepted: info.secure_channels_accepted,
+            inlets: &info.inlets,
+            outlets: &info.outlets,
+            relays: &info.relays,
             transit_rules: &info.transit_rules,
             engine: Some(&info.engine),
             control_log: info.control_log.clone(),
@@ -252,6 +335,9 @@ impl<'a> NodeView<'a> {
             secure_channel_listeners: &[],
             secure_channels: Vec::new(),
             secure_channels_accepted: 0,
+            inlets: &[],
+            outlets: &[],
+            relays: &[],
             transit_rules: &[],
             engine: None,
             control_log: dir.control_log().display().to_string(),
@@ -337,6 +423,15 @@ fn describe(info: &NodeInfo, view: &NodeView<'_>) -> String {
     for channel in &view.secure_channels {
         let state = secure_channel::state(channel);
         line("secure channel", format!("{} to {} ({state})", channel.address, channel.identifier));
+    }
+    for outlet in &info.outlets {
+        line("outlet", format!("/service/{} to {} ({})", outlet.address, outlet.to, tcp_outlet::state(outlet)));
+    }
+    for inlet in &info.inlets {
+        line("inlet", format!("{} at {} to {} ({})", inlet.alias, inlet.from, inlet.to, tcp_inlet::state(inlet)));
+    }
+    for it in &info.relays {
+        line("relay", format!("{} as /service/{} ({})", it.name, it.address, relay::state(it)));
     }
     for rule in &info.transit_rules {
         line("transit", rule.clone());

@@ -1,0 +1,587 @@
+//! Does what a file says ([`crate::node_file`]): through the same calls as the commands. What is there already, with the
+//! same arguments, is left alone; what is there with others is an error before anything is changed. When something
+//! fails, what was made is taken away again: nodes that are new are deleted, those that were stopped are stopped, and of
+//! those that ran all goes that was added. Vaults and identities stay.
+
+use super::{Session, relay, tcp_inlet, tcp_outlet};
+use crate::api::{
+    CreateRelay, CreateTcpInlet, CreateTcpOutlet, NodeInfo, NodeStatus, RelayInfo, TcpInletInfo, TcpOutletInfo, path,
+};
+use crate::cli::args::{LogFormat, NodeCreate, RelayCreate, TcpInletCreate, TcpOutletCreate};
+use crate::cli::client::{Control, item};
+use crate::cli::values::{NodeRef, NodeSource, Variable};
+use crate::error::Error;
+use crate::home::NodeName;
+use crate::identities::Identities;
+use crate::node_file::{self, Kind, Plan, Step, TEXT_BYTES_MAX};
+use crate::process::{NodeOptions, stop};
+use crate::transit;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::time::Duration;
+
+/// A text, and what it is called in errors.
+pub struct Text {
+    /// As `the file node.yaml`.
+    pub what: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl Text {
+    /// The text of an argument.
+    pub fn of_argument(argument: &str, text: String) -> Text {
+        Text { what: format!("the text of {argument}"), text }
+    }
+
+    /// The text of a file or of standard input.
+    ///
+    /// # Errors
+    /// It cannot be read, is longer than 1 MiB, or no UTF-8.
+    pub fn read(source: &NodeSource) -> Result<Text, Error> {
+        match source {
+            NodeSource::File(path) => Text::of_file(path),
+            NodeSource::Stdin | NodeSource::Name(_) => {
+                Text::of_reader("standard input".into(), std::io::stdin().lock())
+            }
+        }
+    }
+
+    fn of_file(path: &Path) -> Result<Text, Error> {
+        let what = format!("the file {}", path.display());
+        let file = File::open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::InputMissing {
+                what: what.clone(),
+                fix: "Check its name; a node is created from what a file of this name says.".into(),
+            },
+            _ => Error::Io { what: format!("cannot read {what}"), errno: error.raw_os_error().unwrap_or(0) },
+        })?;
+        Text::of_reader(what, file)
+    }
+
+    fn of_reader(what: String, reader: impl Read) -> Result<Text, Error> {
+        let mut bytes = Vec::new();
+        let read = reader.take(TEXT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Error::Io {
+            what: format!("cannot read {what}"),
+            errno: error.raw_os_error().unwrap_or(0),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| Error::BadData {
+            what: what.clone(),
+            why: format!("it is not text: byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1),
+            fix: "Save it as UTF-8.".into(),
+        })?;
+        Ok(Text { what, text })
+    }
+
+    /// What it asks for, with the variables that were typed and those of the environment.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where; a variable that was typed twice.
+    pub fn plan(&self, kind: Kind, variables: &[Variable]) -> Result<Plan, Error> {
+        for (index, variable) in variables.iter().enumerate() {
+            if variables[..index].iter().any(|before| before.name == variable.name) {
+                return Err(Error::BadArgument {
+                    argument: "--variable".into(),
+                    value: variable.name.clone(),
+                    why: "is given twice".into(),
+                    fix: "Give each variable one value.".into(),
+                });
+            }
+        }
+        let environment = |name: &str| match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err("of the environment is not UTF-8".to_owned()),
+        };
+        node_file::read(&self.text, kind, variables, &environment).map_err(|fault| fault.error(&self.what))
+    }
+}
+
+/// What is done of a plan.
+#[derive(Default)]
+pub struct Done {
+    /// The nodes of the plan, as they were.
+    nodes: Vec<(NodeName, Before)>,
+    /// What was added, in order: the node, and the path of its API.
+    added: Vec<(NodeName, String)>,
+}
+
+/// What a node was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// There was none of the name.
+    New,
+    /// It did not run.
+    Stopped,
+    /// It ran.
+    Running,
+}
+
+impl Done {
+    /// What was added, as the paths of the API have it.
+    pub fn added(&self) -> impl Iterator<Item = (&NodeName, &str)> {
+        self.added.iter().map(|(node, path)| (node, path.as_str()))
+    }
+
+    /// The nodes, as they were before.
+    pub fn nodes(&self) -> &[(NodeName, Before)] {
+        &self.nodes
+    }
+
+    /// Takes everything away again. That it cannot be is said, and is not the error that matters.
+    fn undo(self, session: &mut Session) {
+        for (node, path) in self.added.iter().rev() {
+            let deleted = session.control(node).and_then(|mut control| control.delete::<serde_json::Value>(path));
+            warn_left(session, deleted, &format!("{path} of {node}"));
+        }
+        for (node, before) in self.nodes.iter().rev() {
+            let undone = match before {
+                Before::New => session.home().cloned().and_then(|home| stop::delete(&home, node)),
+                Before::Stopped => {
+                    session.home().map(|home| home.node(node)).and_then(|dir| stop::stop(&dir)).map(drop)
+                }
+                Before::Running => Ok(()),
+            };
+            warn_left(session, undone, &format!("the node {node}"));
+        }
+    }
+}
+
+fn warn_left<T>(session: &Session, undone: Result<T, Error>, what: &str) {
+    if let Err(error) = undone {
+        session.terminal.warn(format_args!("{what} is left as it was made: {error}"));
+    }
+}
+
+/// Does all of it.
+///
+/// # Errors
+/// Those of the commands; what is there with other arguments. Nothing is left of it then.
+pub fn apply(mut plan: Plan, session: &mut Session) -> Result<Done, Error> {
+    vaults_and_identities(&mut plan, session)?;
+    let mut done = Done::default();
+    let applied = nodes(&mut plan, &mut done, session).and_then(|()| things(plan, &mut done, session));
+    match applied {
+        Ok(()) => Ok(done),
+        Err(error) => {
+            done.undo(session);
+            Err(error)
+        }
+    }
+}
+
+/// Adds what is of one node, which runs.
+///
+/// # Errors
+/// As [`apply`].
+pub fn add(node: NodeName, plan: Plan, session: &mut Session) -> Result<(), Error> {
+    let mut done = Done { nodes: vec![(node, Before::Running)], added: Vec::new() };
+    let added = things(plan, &mut done, session);
+    if added.is_err() {
+        done.undo(session);
+    }
+    added
+}
+
+/// Makes the vaults and identities that are not there.
+///
+/// # Errors
+/// Those of `vault create` and `identity create`; an identity that is in another vault.
+pub fn vaults_and_identities(plan: &mut Plan, session: &mut Session) -> Result<(), Error> {
+    if plan.vaults.is_empty() && plan.identities.is_empty() {
+        return Ok(());
+    }
+    let mut identities = Identities::open(session.home()?)?;
+    for step in plan.vaults.drain(..) {
+        let wanted = step.arguments;
+        let there = identities.vaults()?.into_iter().find(|it| Some(&it.name) == wanted.name.as_ref());
+        match there {
+            Some(there) if wanted.path.as_ref().is_some_and(|path| *path != there.place.path) => {
+                return Err(differs("vault", &there.name, "its file is another one", "ockam vault show"));
+            }
+            Some(_) => {}
+            None => {
+                let (path, passphrase) = (wanted.path.as_deref(), wanted.passphrase_file.as_deref());
+                identities.create_vault(wanted.name.as_deref(), path, passphrase)?;
+            }
+        }
+    }
+    for step in plan.identities.drain(..) {
+        let wanted = step.arguments;
+        let there = identities.list()?.into_iter().find(|it| it.name.is_some() && it.name == wanted.name);
+        match there {
+            Some(there) if wanted.vault.is_some() && wanted.vault != there.vault => {
+                let name = there.name.unwrap_or_default();
+                return Err(differs("identity", &name, "its key is in another vault", "ockam identity show"));
+            }
+            Some(there) if there.vault.is_none() => {
+                let name = there.name.unwrap_or_default();
+                return Err(differs("identity", &name, "it is somebody else's", "ockam identity show"));
+            }
+            Some(_) => {}
+            None => drop(identities.create(wanted.name.as_deref(), wanted.vault.as_deref())?),
+        }
+    }
+    Ok(())
+}
+
+fn differs(what: &'static str, name: &str, why: &str, see: &str) -> Error {
+    Error::DiffersFromFile { what, name: name.to_owned(), why: why.to_owned(), see: see.to_owned() }
+}
+
+/// What a node is now.
+///
+/// # Errors
+/// Those of the database and of locks.
+pub fn before(name: &NodeName, session: &mut Session) -> Result<Before, Error> {
+    let known = session.store()?.map_or(Ok(Vec::new()), |store| store.nodes())?;
+    if known.iter().all(|node| node.name != *name) {
+        return Ok(Before::New);
+    }
+    match session.home()?.node(name).status()? {
+        NodeStatus::Stopped => Ok(Before::Stopped),
+        NodeStatus::Running | NodeStatus::Headless => Ok(Before::Running),
+    }
+}
+
+/// What `node create` tells the control process.
+pub fn options(arguments: &NodeCreate) -> NodeOptions {
+    NodeOptions {
+        tcp_listener_address: arguments.tcp_listener_address.as_ref().map(ToString::to_string),
+        driver: arguments.driver.map(|driver| driver.to_string()),
+        threads: arguments.threads,
+        pin: arguments.pin.then_some(true),
+        identity: arguments.identity.clone(),
+        allow_transit: (!arguments.allow_transit.is_empty())
+            .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
+    }
+}
+
+fn nodes(plan: &mut Plan, done: &mut Done, session: &mut Session) -> Result<(), Error> {
+    for step in plan.nodes.drain(..) {
+        let wanted = step.arguments;
+        let name = match &wanted.name {
+            Some(NodeSource::Name(name)) => name.clone(),
+            _ => session.unused_name()?,
+        };
+        let was = before(&name, session)?;
+        if was == Before::Running {
+            same_node(&name, &wanted, session)?;
+        } else {
+            session.log.json = wanted.log_format == Some(LogFormat::Json);
+            session.create(&name, options(&wanted))?;
+        }
+        done.nodes.push((name, was));
+    }
+    Ok(())
+}
+
+/// Whether a node that runs is what is wanted, as far as that shows and matters to others: where it listens, who it is,
+/// what it dials. How its engine runs is looked at when it is started the next time.
+fn same_node(name: &NodeName, wanted: &NodeCreate, session: &mut Session) -> Result<(), Error> {
+    let info: NodeInfo = session.control(name)?.get(path::NODE)?;
+    let why = match (&wanted.tcp_listener_address, info.tcp_listeners.first()) {
+        (Some(address), Some(listener)) if !is_at(&address.to_string(), &listener.address) => {
+            Some(format!("it listens on {}", listener.address))
+        }
+        _ => None,
+    };
+    let rules: Vec<String> = wanted.allow_transit.iter().map(transit::text).collect();
+    let why = why.or_else(|| {
+        (!rules.is_empty() && rules != info.transit_rules).then(|| "its transit rules are others".to_owned())
+    });
+    let identity = match &wanted.identity {
+        Some(identity) => session.identity_of(name)?.filter(|it| it.name.as_ref() != Some(identity)),
+        None => None,
+    };
+    let why = why.or_else(|| identity.map(|it| format!("its identity is {}", it.name.unwrap_or(it.identifier))));
+    match why {
+        Some(why) => Err(Error::NodeDiffersFromFile { node: name.to_string(), why }),
+        None => Ok(()),
+    }
+}
+
+/// Whether `found`, which is bound, is what `wanted` asks for: port 0 is any port.
+fn is_at(wanted: &str, found: &str) -> bool {
+    let Ok(mut resolved) = wanted.to_socket_addrs() else { return wanted == found };
+    let Ok(found) = found.parse::<std::net::SocketAddr>() else { return false };
+    resolved.any(|wanted| wanted.ip() == found.ip() && (wanted.port() == 0 || wanted.port() == found.port()))
+}
+
+/// What one node shall get.
+#[derive(Default)]
+struct Wanted {
+    relays: Vec<(CreateRelay, Duration)>,
+    outlets: Vec<CreateTcpOutlet>,
+    inlets: Vec<(CreateTcpInlet, Duration)>,
+}
+
+/// Makes relays, outlets and inlets, those of all nodes in this order.
+fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Error> {
+    // Of a file of one node all is of this node, whatever its name came to be.
+    let only = match done.nodes.as_slice() {
+        [(name, _)] => Some(name.clone()),
+        _ => None,
+    };
+    let mut of: BTreeMap<NodeName, Wanted> = BTreeMap::new();
+    let Plan { relays, outlets, inlets, .. } = plan;
+    for Step { arguments, .. } in relays {
+        let RelayCreate { timeout, .. } = arguments;
+        let node = whose(arguments.of.to.clone(), only.as_ref(), session)?;
+        let request = relay::request(arguments, session)?;
+        of.entry(node).or_default().relays.push((request, timeout));
+    }
+    for Step { arguments, .. } in outlets {
+        let TcpOutletCreate { at, .. } = &arguments;
+        let node = whose(at.at.clone(), only.as_ref(), session)?;
+        of.entry(node).or_default().outlets.push(tcp_outlet::request(arguments));
+    }
+    for Step { arguments, .. } in inlets {
+        let TcpInletCreate { timeout, .. } = arguments;
+        let node = whose(arguments.at.at.clone(), only.as_ref(), session)?;
+        let request = tcp_inlet::request(arguments, session)?;
+        of.entry(node).or_default().inlets.push((request, timeout));
+    }
+    // What is there already is looked at everywhere before anything is added anywhere.
+    for (node, wanted) in &mut of {
+        let mut control = session.control(node)?;
+        wanted.without_what_is_there(node, &mut control)?;
+    }
+    let mut add = |node: &NodeName, path: String| done.added.push((node.clone(), path));
+    for (node, wanted) in &of {
+        for (request, timeout) in &wanted.relays {
+            let made: RelayInfo = session.control(node)?.post_within(path::RELAYS, request, *timeout)?;
+            add(node, item(path::RELAYS, &made.name));
+            relay::note_down(&made, request.wait, session);
+        }
+    }
+    for (node, wanted) in &of {
+        for request in &wanted.outlets {
+            let made: TcpOutletInfo = session.control(node)?.post(path::TCP_OUTLETS, request)?;
+            add(node, item(path::TCP_OUTLETS, &made.address));
+            tcp_outlet::note_unresolved(&made, session);
+        }
+    }
+    for (node, wanted) in &of {
+        for (request, timeout) in &wanted.inlets {
+            let made: TcpInletInfo = session.control(node)?.post_within(path::TCP_INLETS, request, *timeout)?;
+            add(node, item(path::TCP_INLETS, &made.alias));
+            tcp_inlet::note_down(&made, request.wait, session);
+        }
+    }
+    Ok(())
+}
+
+fn whose(at: Option<NodeRef>, only: Option<&NodeName>, session: &mut Session) -> Result<NodeName, Error> {
+    match (at, only) {
+        (None, Some(only)) => Ok(only.clone()),
+        (at, _) => session.existing_or_created(at),
+    }
+}
+
+impl Wanted {
+    /// Leaves out what is there.
+    ///
+    /// # Errors
+    /// Something is there that has the name and differs.
+    fn without_what_is_there(&mut self, node: &NodeName, control: &mut Control) -> Result<(), Error> {
+        let differs = |what: &'static str, name: &str, why: String| {
+            Err(differs(
+                what,
+                name,
+                &why,
+                &format!("ockam {what} show {name} --{} {node}", if what == "relay" { "to" } else { "at" }),
+            ))
+        };
+        if !self.relays.is_empty() {
+            let there: Vec<RelayInfo> = control.get(path::RELAYS)?;
+            let mut missing = Vec::new();
+            for (wanted, timeout) in self.relays.drain(..) {
+                match there.iter().find(|it| it.name == wanted.name) {
+                    Some(found) => match other_relay(&wanted, found) {
+                        Some(why) => return differs("relay", &wanted.name, why),
+                        None => continue,
+                    },
+                    None => missing.push((wanted, timeout)),
+                }
+            }
+            self.relays = missing;
+        }
+        if !self.outlets.is_empty() {
+            let mut there: Vec<TcpOutletInfo> = control.get(path::TCP_OUTLETS)?;
+            let mut missing = Vec::new();
+            for wanted in self.outlets.drain(..) {
+                let found = there.iter().position(|it| match &wanted.address {
+                    Some(address) => it.address == *address,
+                    None => other_outlet(&wanted, it).is_none(),
+                });
+                match found.map(|at| there.remove(at)) {
+                    Some(found) => match other_outlet(&wanted, &found) {
+                        Some(why) => return differs("tcp-outlet", &found.address, why),
+                        None => continue,
+                    },
+                    None => missing.push(wanted),
+                }
+            }
+            self.outlets = missing;
+        }
+        if !self.inlets.is_empty() {
+            let mut there: Vec<TcpInletInfo> = control.get(path::TCP_INLETS)?;
+            let mut missing = Vec::new();
+            for (wanted, timeout) in self.inlets.drain(..) {
+                let found = there.iter().position(|it| match &wanted.alias {
+                    Some(alias) => it.alias == *alias,
+                    None => other_inlet(&wanted, it).is_none(),
+                });
+                match found.map(|at| there.remove(at)) {
+                    Some(found) => match other_inlet(&wanted, &found) {
+                        Some(why) => return differs("tcp-inlet", &found.alias, why),
+                        None => continue,
+                    },
+                    None => missing.push((wanted, timeout)),
+                }
+            }
+            self.inlets = missing;
+        }
+        Ok(())
+    }
+}
+
+/// How what is there differs from what is wanted, as the end of a sentence.
+fn other_relay(wanted: &CreateRelay, found: &RelayInfo) -> Option<String> {
+    let address = format!("forward_to_{}", wanted.relay_address.as_ref().unwrap_or(&wanted.name));
+    if found.at != wanted.at {
+        return Some(format!("it is at {}, not at {}", found.at, wanted.at));
+    }
+    (found.address != address).then(|| format!("it is called {} there, not {address}", found.address))
+}
+
+fn other_outlet(wanted: &CreateTcpOutlet, found: &TcpOutletInfo) -> Option<String> {
+    if found.to != wanted.to {
+        return Some(format!("it leads to {}, not to {}", found.to, wanted.to));
+    }
+    let is = |on: bool| if on { "with" } else { "without" };
+    if found.tls != wanted.tls {
+        return Some(format!("it is {} TLS", is(found.tls)));
+    }
+    (found.allow_plain != wanted.allow_plain).then(|| format!("it is {} `allow-plain`", is(found.allow_plain)))
+}
+
+fn other_inlet(wanted: &CreateTcpInlet, found: &TcpInletInfo) -> Option<String> {
+    if wanted.from != found.from && !is_at(&wanted.from, &found.from) {
+        return Some(format!("it listens on {}, not on {}", found.from, wanted.from));
+    }
+    if found.to != wanted.to {
+        return Some(format!("it leads to {}, not to {}", found.to, wanted.to));
+    }
+    if found.connection_wait_ms != wanted.connection_wait_ms {
+        return Some(format!("connections wait {} ms, not {} ms", found.connection_wait_ms, wanted.connection_wait_ms));
+    }
+    let sorted = |identifiers: &[String]| {
+        let mut sorted = identifiers.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted
+    };
+    (sorted(&found.authorized) != sorted(&wanted.authorized)).then(|| "others are authorized".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::WayStatus;
+
+    fn inlet() -> (CreateTcpInlet, TcpInletInfo) {
+        let wanted = CreateTcpInlet {
+            from: "localhost:0".into(),
+            to: "/ip4/127.0.0.1/tcp/1/secure/api/service/outlet".into(),
+            alias: None,
+            authorized: vec!["Ib".into(), "Ia".into()],
+            authorized_on_the_way: vec![],
+            identity: None,
+            connection_wait_ms: 5000,
+            retry_wait_ms: 20_000,
+            wait: true,
+            timeout_ms: 10_000,
+        };
+        let found = TcpInletInfo {
+            alias: "x".into(),
+            from: "127.0.0.1:7000".into(),
+            to: wanted.to.clone(),
+            status: WayStatus::Up,
+            error: None,
+            identifier: None,
+            authorized: vec!["Ia".into(), "Ib".into()],
+            connection_wait_ms: 5000,
+            connections: 3,
+            repaired: 1,
+        };
+        (wanted, found)
+    }
+
+    #[test]
+    fn what_differs_is_told() {
+        let (wanted, found) = inlet();
+        assert_eq!(other_inlet(&wanted, &found), None);
+        for (change, about) in [
+            ((|it: &mut TcpInletInfo| it.from = "10.0.0.1:7000".into()) as fn(&mut TcpInletInfo), "10.0.0.1:7000"),
+            (|it| it.from = "unix:/run/x".into(), "unix:/run/x"),
+            (|it| it.to = "/service/outlet".into(), "/service/outlet"),
+            (|it| it.connection_wait_ms = 1, "1 ms"),
+            (|it| it.authorized = vec![], "authorized"),
+        ] {
+            let mut changed = found.clone();
+            change(&mut changed);
+            assert!(other_inlet(&wanted, &changed).is_some_and(|why| why.contains(about)), "{about}");
+        }
+        let wanted = CreateTcpOutlet { to: "127.0.0.1:80".into(), address: None, tls: false, allow_plain: false };
+        let found = TcpOutletInfo {
+            address: "outlet".into(),
+            to: "127.0.0.1:80".into(),
+            tls: false,
+            allow_plain: false,
+            targets: vec![],
+            error: None,
+        };
+        assert_eq!(other_outlet(&wanted, &found), None);
+        for changed in [
+            TcpOutletInfo { to: "127.0.0.1:81".into(), ..found.clone() },
+            TcpOutletInfo { tls: true, ..found.clone() },
+            TcpOutletInfo { allow_plain: true, ..found },
+        ] {
+            assert!(other_outlet(&wanted, &changed).is_some(), "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_address_is_what_was_asked_for() {
+        for (wanted, found, is) in [
+            ("127.0.0.1:0", "127.0.0.1:7", true),
+            ("127.0.0.1:7", "127.0.0.1:7", true),
+            ("127.0.0.1:8", "127.0.0.1:7", false),
+            ("0.0.0.0:7", "127.0.0.1:7", false),
+            ("[::1]:0", "127.0.0.1:7", false),
+            ("unix:/a", "unix:/a", true),
+            ("unix:/a", "unix:/b", false),
+        ] {
+            assert_eq!(is_at(wanted, found), is, "{wanted} {found}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_whole_or_refused() {
+        let long = vec![b'x'; TEXT_BYTES_MAX + 10];
+        let text = Text::of_reader("it".into(), long.as_slice()).unwrap();
+        assert_eq!(text.plan(Kind::Node, &[]).unwrap_err().exit(), 65);
+        assert_eq!(Text::of_reader("it".into(), &b"a\xff"[..]).map(|it| it.text).unwrap_err().exit(), 65);
+        assert_eq!(Text::of_file(Path::new("/nonexistent.yaml")).map(|it| it.text).unwrap_err().exit(), 66);
+        assert_eq!(Text::of_file(Path::new("/")).map(|it| it.text).unwrap_err().exit(), 74);
+        let variable = Variable { name: "A".into(), value: "b".into() };
+        let text = Text::of_argument("--inline", "node: n1".into());
+        assert_eq!(text.plan(Kind::Recipe, &[variable.clone(), variable]).unwrap_err().exit(), 64);
+    }
+}

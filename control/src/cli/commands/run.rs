@@ -1,0 +1,77 @@
+//! `ockam run`.
+
+use super::Session;
+use super::apply::{self, Before, Text};
+use crate::cli::args::RunRecipe;
+use crate::cli::show::Output;
+use crate::cli::values::NodeSource;
+use crate::error::Error;
+use crate::node_file::Kind;
+use serde::Serialize;
+use std::path::Path;
+
+/// What a recipe is called when nothing else is said.
+const NAMES: [&str; 2] = ["ockam.yml", "ockam.yaml"];
+
+/// The result under `--output json`.
+#[derive(Serialize)]
+struct Ran {
+    nodes: Vec<NodeView>,
+    /// What was added, as paths of the API of the nodes.
+    added: Vec<Added>,
+}
+
+#[derive(Serialize)]
+struct NodeView {
+    name: String,
+    /// `created`, `started` or `running`, when it ran before.
+    was: &'static str,
+}
+
+#[derive(Serialize)]
+struct Added {
+    node: String,
+    path: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What is wrong with the recipe; what the commands say that it stands for.
+pub fn run(arguments: RunRecipe, session: &mut Session) -> Result<(), Error> {
+    let text = match (arguments.inline, arguments.recipe) {
+        (Some(inline), _) => Text::of_argument("--inline", inline),
+        (None, Some(source)) => Text::read(&source)?,
+        (None, None) => {
+            let found = NAMES.iter().find(|name| Path::new(name).exists()).ok_or_else(|| Error::InputMissing {
+                what: format!("the recipe: a file named {}", NAMES.join(" or ")),
+                fix: "Give the name of one, or --inline YAML.".into(),
+            })?;
+            Text::read(&NodeSource::File(found.into()))?
+        }
+    };
+    let plan = text.plan(Kind::Recipe, &arguments.variable)?;
+    let done = apply::apply(plan, session)?;
+    let nodes = done.nodes().iter().map(|(name, before)| NodeView {
+        name: name.to_string(),
+        was: match before {
+            Before::New => "created",
+            Before::Stopped => "started",
+            Before::Running => "running",
+        },
+    });
+    let added = done.added().map(|(node, path)| Added { node: node.to_string(), path: path.to_owned() });
+    let result = Ran { nodes: nodes.collect(), added: added.collect() };
+    let plain = || {
+        let nodes = result.nodes.iter().map(|node| match node.was {
+            "running" => format!("{} was running already.", node.name),
+            was => format!("{} is {was}.", node.name),
+        });
+        let added = result.added.iter().map(|it| format!("{} has {} now.", it.node, it.path.trim_start_matches('/')));
+        let lines: Vec<String> = nodes.chain(added).collect();
+        if lines.is_empty() { "Everything was there already.".into() } else { lines.join("\n") }
+    };
+    let names: Vec<&str> = result.nodes.iter().map(|node| node.name.as_str()).collect();
+    let machine = names.join("\n");
+    session.terminal.print(Output::new(&result, plain).machine(machine))
+}
