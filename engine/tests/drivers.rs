@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -93,6 +94,9 @@ suite!(
     a_full_unix_backlog_is_said_at_once,
     accepts_on_unix_sockets,
     a_dialed_stream_ends_like_an_accepted_one,
+    receives_into_a_slot_that_is_given,
+    a_given_slot_always_comes_back,
+    what_was_shared_is_not_written_again,
 );
 
 impl Make for Overflowing {
@@ -122,6 +126,9 @@ impl Driver for Overflowing {
     }
     fn receive_once(&mut self, id: SocketId) {
         self.0.receive_once(id);
+    }
+    fn receive_into(&mut self, id: SocketId, slot: Slot, room: Range<usize>) {
+        self.0.receive_into(id, slot, room);
     }
     fn pause(&mut self, id: SocketId) {
         self.0.pause(id);
@@ -226,6 +233,14 @@ impl<D: Make> World<D> {
         bytes
     }
 
+    /// What comes back of the slot that was given for one receive.
+    fn until_filled(&mut self, id: SocketId) -> (Slot, usize) {
+        match self.until(|done| matches!(done, Done::Filled { socket, .. } if *socket == id)) {
+            Done::Filled { slot, length, .. } => (slot, length),
+            _ => unreachable!(),
+        }
+    }
+
     /// What one receive ends with, when no bytes are there.
     fn receive_nothing(&mut self, id: SocketId) -> ReceiveEnd {
         self.driver.receive_once(id);
@@ -326,6 +341,7 @@ impl<D: Make> World<D> {
             Done::Accepted { listener, .. } | Done::AcceptFailed { listener, .. } => *listener == id,
             Done::Connected { socket, .. }
             | Done::Received { socket, .. }
+            | Done::Filled { socket, .. }
             | Done::ReceiveEnded { socket, .. }
             | Done::Sent { socket, .. }
             | Done::Closed { socket } => *socket == id,
@@ -1526,4 +1542,131 @@ fn a_dialed_stream_ends_like_an_accepted_one<D: Make>() {
     assert_eq!(world.until_connected(id), Err(Errno::CONNREFUSED));
     assert!(world.close(id).is_empty());
     world.finish();
+}
+
+fn receives_into_a_slot_that_is_given<D: Make>() {
+    // None is provided, and none is needed.
+    let mut world = World::<D>::new(4, 0);
+    for stream in [false, true] {
+        let (ours, mut peer) = stream_pair();
+        let id = if stream { world.adopt_stream(ours) } else { world.adopt(ours) };
+        let mut slot = world.pool.take().unwrap();
+        slot.bytes_mut(0..10).copy_from_slice(b"beginning ");
+        // Asked before bytes are there, and after.
+        world.driver.receive_into(id, slot, 10..100);
+        world.assert_quiet();
+        peer.write_all(b"and ").unwrap();
+        let (slot, length) = world.until_filled(id);
+        assert_eq!(slot.bytes(0..10 + length), b"beginning and ");
+        peer.write_all(b"rest").unwrap();
+        world.assert_quiet();
+        world.driver.receive_into(id, slot, 14..16);
+        let (slot, length) = world.until_filled(id);
+        assert_eq!(slot.bytes(0..14 + length), b"beginning and re");
+        // No more than there is room for, and nothing beyond it.
+        assert!(slot.bytes(16..100).iter().all(|&byte| byte == 0));
+        world.driver.receive_into(id, slot, 0..2);
+        let (slot, length) = world.until_filled(id);
+        assert_eq!((length, slot.bytes(0..2)), (2, &b"st"[..]));
+        // In turn with the other ways.
+        peer.write_all(b"other").unwrap();
+        assert_eq!(world.receive_nothing(id), ReceiveEnd::NoSlots);
+        world.provide(1);
+        world.driver.receive_once(id);
+        assert_eq!(world.until_received(id), b"other");
+        world.provide(1);
+        world.driver.receive(id);
+        world.driver.pause(id);
+        assert_eq!(world.until_ended(id), ReceiveEnd::Paused);
+        // More than any slot holds, piece by piece.
+        let writer = thread::spawn(move || peer.write_all(&pattern(0, 50 * BODY)).unwrap());
+        let (mut slot, mut at) = (slot, 0);
+        while at < 50 * BODY {
+            world.driver.receive_into(id, slot, 0..HEAD + BODY);
+            let (filled, length) = world.until_filled(id);
+            assert_pattern(filled.bytes(0..length), at);
+            (slot, at) = (filled, at + length);
+        }
+        writer.join().unwrap();
+        world.driver.receive_into(id, slot, 0..1);
+        let (slot, length) = world.until_filled(id);
+        assert_eq!((length, world.until_ended(id)), (0, ReceiveEnd::Eof));
+        world.pool.put(slot);
+        assert!(world.close(id).is_empty());
+        let slot = world.driver.withdraw().unwrap();
+        world.pool.returned(&slot);
+        world.pool.put(slot);
+    }
+    world.finish();
+}
+
+fn a_given_slot_always_comes_back<D: Make>() {
+    let mut world = World::<D>::new(4, 0);
+    for round in 0..20u8 {
+        let (id, mut peer) = world.stream();
+        // By a pause, unless bytes are faster.
+        let slot = world.pool.take().unwrap();
+        world.driver.receive_into(id, slot, 0..100);
+        if round % 2 == 0 {
+            world.settle();
+        }
+        if round % 3 == 0 {
+            peer.write_all(&[round; 5]).unwrap();
+        }
+        world.driver.pause(id);
+        let (slot, length) = world.until_filled(id);
+        match length {
+            0 => assert_eq!(world.until_ended(id), ReceiveEnd::Paused),
+            5 => assert_eq!(slot.bytes(0..5), [round; 5]),
+            other => panic!("{other} bytes"),
+        }
+        world.assert_quiet();
+        // By the end of the connection, or of the socket.
+        world.driver.receive_into(id, slot, 0..3);
+        if round % 3 == 0 && length == 0 {
+            let (slot, length) = world.until_filled(id);
+            assert_eq!(slot.bytes(0..length), [round; 3]);
+            world.driver.receive_into(id, slot, 0..100);
+            let (slot, length) = world.until_filled(id);
+            assert_eq!(slot.bytes(0..length), [round; 2]);
+            world.driver.receive_into(id, slot, 0..100);
+        }
+        if round % 4 == 0 {
+            sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+            drop(peer);
+            let (slot, length) = world.until_filled(id);
+            assert_eq!((length, world.until_ended(id)), (0, ReceiveEnd::Failed(Errno::CONNRESET)));
+            world.pool.put(slot);
+            assert!(world.close(id).is_empty());
+            continue;
+        }
+        if round % 2 == 0 {
+            world.settle();
+        }
+        peer.write_all(&[round; 7]).unwrap();
+        match <[Done; 1]>::try_from(world.close(id)) {
+            Ok([Done::Filled { slot, length: 0, .. }]) => world.pool.put(slot),
+            other => panic!("{other:?}"),
+        }
+    }
+    world.finish();
+}
+
+fn what_was_shared_is_not_written_again<D: Make>() {
+    let mut world = World::<D>::new(4, 0);
+    let (id, _peer) = world.pair();
+    for (room, may) in [(50..100, true), (49..100, false), (100..100, false), (60..HEAD + BODY + 4097, false)] {
+        let mut slot = world.pool.take().unwrap();
+        let segment = world.pool.share(&mut slot, 10..50);
+        let asked = std::panic::AssertUnwindSafe(|| world.driver.receive_into(id, slot, room));
+        assert_eq!(std::panic::catch_unwind(asked).is_ok(), may);
+        world.pool.release(segment);
+        if may {
+            world.driver.pause(id);
+            let (slot, _) = world.until_filled(id);
+            world.until_ended(id);
+            world.pool.put(slot);
+        }
+    }
+    world.close(id);
 }

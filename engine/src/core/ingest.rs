@@ -3,7 +3,7 @@
 use super::carry::{Arrival, Layer, Source, Stop};
 use super::link::{Link, Partial, Receiving, State};
 use super::{Blocker, Core};
-use crate::config::{ASSEMBLY_BYTES_MAX, COPY_MAX, HELD_PARTIALS_MAX, SLOT_HEAD};
+use crate::config::{ASSEMBLY_BYTES_MAX, COPY_MAX, HELD_PARTIALS_MAX, SENDING_SLOTS_MIN, SLOT_HEAD};
 use crate::io::driver::{Driver, ReceiveEnd, SocketId};
 use crate::io::pool::Slot;
 use ockam_engine_abi::{CloseReason, Counter, DropReason};
@@ -14,6 +14,14 @@ use std::sync::atomic::Ordering;
 /// An unfinished frame that does not fit a small slot moves to a large one when this much of it has arrived: large slots
 /// are few, so a claimed length alone takes none.
 const LARGE_AT: usize = 64 * 1024;
+
+/// A link whose frames are this large receives them one after the other into slots of its own, as soon as one of them came
+/// in parts: each where its beginning lies already, and no further than to the end of a frame. Smaller ones are cheaper
+/// to copy together.
+const WHOLE_AT: usize = 16 * 1024;
+
+/// How long a link may wait for its next frame with a slot of its own, in milliseconds.
+const WHOLE_IDLE_MS: u64 = 500;
 
 /// How long a frame may take besides its minimum rate while others wait for its large slot, in milliseconds.
 const LARGE_GRACE_MS: u64 = 1_000;
@@ -39,6 +47,43 @@ impl<D: Driver> Core<D> {
         }
     }
 
+    /// The driver gives back the slot that [`Core::receive_whole`] lent, with `length` more bytes.
+    pub(super) fn on_filled(&mut self, index: u32, slot: Slot, length: usize) {
+        let link = &mut self.links[index];
+        let Partial::Lent { kept, large } = std::mem::take(&mut link.ingest.partial) else {
+            unreachable!("one slot was lent")
+        };
+        let filled = kept.start..kept.end + length;
+        if length > 0 {
+            link.ingest.receiving = Receiving::Off;
+            link.traffic.bytes_in += length as u64;
+            self.counters.add(Counter::BytesIn, length as u64);
+        }
+        match large {
+            Some(total) if filled.len() < total => {
+                link.ingest.partial = Partial::Large { slot, filled: filled.len(), total };
+                self.mesh.assembly_bytes.fetch_add(length as u64, Ordering::Relaxed);
+                self.bound_assembly();
+            }
+            Some(_) => {
+                self.mesh.assembly_bytes.fetch_sub(kept.len() as u64, Ordering::Relaxed);
+                self.frames(index, slot, filled, true);
+            }
+            None if length > 0 => {
+                self.held_partials -= 1;
+                self.frames(index, slot, filled, !kept.is_empty());
+            }
+            None if kept.is_empty() => {
+                self.held_partials -= 1;
+                self.pool.put(slot);
+            }
+            None => link.ingest.partial = Partial::Held(slot, kept),
+        }
+        if length > 0 && self.links.at_mut(index).is_some_and(|link| link.is_open()) {
+            self.receive(index);
+        }
+    }
+
     pub(super) fn on_receive_ended(&mut self, socket: SocketId, end: ReceiveEnd) {
         let index = socket.index;
         let Some(link) = self.links.get_mut(index, socket.generation) else { return };
@@ -51,8 +96,8 @@ impl<D: Driver> Core<D> {
             ReceiveEnd::Paused => self.receive(index),
             ReceiveEnd::Failed(_) => self.close(index, CloseReason::Reset),
             ReceiveEnd::Eof => {
-                let reason = match link.ingest.partial {
-                    Partial::None => CloseReason::PeerClosed,
+                let reason = match link.ingest.partial_len() {
+                    0 => CloseReason::PeerClosed,
                     _ => CloseReason::Reset,
                 };
                 link.ingest.ended = Some(reason);
@@ -135,11 +180,16 @@ impl<D: Driver> Core<D> {
                 return self.pool.put(slot);
             }
         }
-        let began = !matches!(self.links[index].ingest.partial, Partial::None);
-        let Some((mut slot, mut range)) = self.join(index, slot, range) else { return };
+        let began = self.links[index].ingest.partial_len() > 0;
+        if let Some((slot, range)) = self.join(index, slot, range) {
+            self.frames(index, slot, range, began);
+        }
+    }
 
+    /// Carries out the whole frames at `range` of the slot and keeps the rest. `began` when the first one did earlier.
+    fn frames(&mut self, index: u32, mut slot: Slot, mut range: Range<usize>, began: bool) {
         let source = Source::of(&self.links[index]);
-        let mut frames = 0;
+        let (mut frames, mut largest) = (0, 0);
         loop {
             let bytes = slot.bytes(range.clone());
             let Some(head) = bytes.first_chunk::<4>() else { break };
@@ -155,6 +205,7 @@ impl<D: Driver> Core<D> {
                 }
             };
             let end = range.start + 4 + length;
+            largest = largest.max(4 + length);
             if end > range.end {
                 break;
             }
@@ -176,7 +227,96 @@ impl<D: Driver> Core<D> {
         if frames > 0 || !began {
             self.links[index].ingest.frame_began_ms = self.now_ms;
         }
+        if largest > 0 {
+            self.links[index].ingest.frame_bytes = largest;
+        }
         self.keep_rest(index, slot, range);
+        // What the driver has received by itself until it stops is put together as it comes.
+        if let Some(link) = self.links.at_mut(index)
+            && link.is_open()
+            && link.ingest.receiving == Receiving::On
+            && link.ingest.frame_bytes >= WHOLE_AT
+            && match link.ingest.partial {
+                Partial::Held(..) | Partial::Large { .. } => true,
+                Partial::Copied => self.held_partials < HELD_PARTIALS_MAX,
+                Partial::None | Partial::Lent { .. } => false,
+            }
+        {
+            link.ingest.receiving = Receiving::Stopping;
+            self.driver.pause(link.socket);
+        }
+    }
+
+    /// Receives the rest of the unfinished frame where its beginning lies, and as many frames of the same size as fit
+    /// behind it. Says whether it does: the frames are large, and there is a slot.
+    pub(super) fn receive_whole(&mut self, index: u32) -> bool {
+        let end = self.pool.small().head + self.pool.small().body;
+        let has_spare = self.held_partials < HELD_PARTIALS_MAX && self.pool.census().0 > SENDING_SLOTS_MIN;
+        let link = &mut self.links[index];
+        let socket = link.socket;
+        let frame = link.ingest.frame_bytes;
+        if link.state != State::Up || frame < WHOLE_AT {
+            return false;
+        }
+        let (slot, kept) = match std::mem::take(&mut link.ingest.partial) {
+            Partial::Large { slot, filled, total } => {
+                link.ingest.partial = Partial::Lent { kept: 0..filled, large: Some(total) };
+                self.driver.receive_into(socket, slot, filled..total);
+                return true;
+            }
+            Partial::Held(slot, kept) if kept.end + missing(slot.bytes(kept.clone())) <= end => (slot, kept),
+            Partial::Held(slot, kept) => {
+                let Some(mut fresh) = self.pool.take() else {
+                    link.ingest.partial = Partial::Held(slot, kept);
+                    return false;
+                };
+                self.counters.add(Counter::BytesCopied, kept.len() as u64);
+                fresh.bytes_mut(0..kept.len()).copy_from_slice(slot.bytes(kept.clone()));
+                self.pool.put(slot);
+                (fresh, 0..kept.len())
+            }
+            partial @ (Partial::None | Partial::Copied) => {
+                let Some(mut fresh) = has_spare.then(|| self.pool.take()).flatten() else {
+                    link.ingest.partial = partial;
+                    return false;
+                };
+                self.held_partials += 1;
+                let kept = link.ingest.copied.len();
+                self.mesh.assembly_bytes.fetch_sub(kept as u64, Ordering::Relaxed);
+                self.counters.add(Counter::BytesCopied, kept as u64);
+                fresh.bytes_mut(0..kept).copy_from_slice(&link.ingest.copied);
+                link.ingest.copied.clear();
+                (fresh, 0..kept)
+            }
+            Partial::Lent { .. } => unreachable!("the driver receives already"),
+        };
+        let missing = if kept.is_empty() { 0 } else { missing(slot.bytes(kept.clone())) };
+        let room = end - kept.end;
+        let wanted = match missing + room.saturating_sub(missing) / frame * frame {
+            whole if (1..=room).contains(&whole) => whole,
+            // What is too large for this slot moves to a large one once so much of it is there.
+            _ => LARGE_AT.saturating_sub(kept.len()).clamp(1, room),
+        };
+        let at = kept.end;
+        link.ingest.partial = Partial::Lent { kept, large: None };
+        self.driver.receive_into(socket, slot, at..at + wanted);
+        self.attend(index);
+        true
+    }
+
+    /// A link that waits for its next frame with a slot of its own does not wait so for long.
+    pub(super) fn stop_waiting_with_a_slot(&mut self, index: u32) {
+        let now_ms = self.now_ms;
+        let link = &mut self.links[index];
+        if let Partial::Lent { kept, .. } = &link.ingest.partial
+            && kept.is_empty()
+            && link.ingest.receiving == Receiving::On
+            && now_ms >= link.ingest.frame_began_ms + WHOLE_IDLE_MS
+        {
+            link.ingest.frame_bytes = 0;
+            link.ingest.receiving = Receiving::Stopping;
+            self.driver.pause(link.socket);
+        }
     }
 
     fn count_in(&mut self, index: u32, frames: u64) {
@@ -190,6 +330,7 @@ impl<D: Driver> Core<D> {
         let ingest = &mut self.links[index].ingest;
         match std::mem::take(&mut ingest.partial) {
             Partial::None => Some((slot, range)),
+            Partial::Lent { .. } => unreachable!("bytes come into the slot that was lent"),
             Partial::Copied => {
                 let kept = ingest.copied.len();
                 self.mesh.assembly_bytes.fetch_sub(kept as u64, Ordering::Relaxed);
@@ -286,7 +427,8 @@ impl<D: Driver> Core<D> {
             return Some(slot);
         }
         let slow = |link: &&Link| {
-            matches!(link.ingest.partial, Partial::Large { .. }) && link.ingest.is_late(self.now_ms, LARGE_GRACE_MS)
+            let large = matches!(link.ingest.partial, Partial::Large { .. } | Partial::Lent { large: Some(_), .. });
+            large && link.ingest.is_late(self.now_ms, LARGE_GRACE_MS)
         };
         let slowest = self.links.iter().filter(slow).min_by_key(|link| link.ingest.frame_began_ms)?;
         let index = slowest.socket.index;
@@ -308,7 +450,10 @@ impl<D: Driver> Core<D> {
         if self.mesh.assembly_bytes.load(Ordering::Relaxed) <= ASSEMBLY_BYTES_MAX {
             return;
         }
-        let assembles = |link: &&Link| matches!(link.ingest.partial, Partial::Copied | Partial::Large { .. });
+        let assembles = |link: &&Link| match link.ingest.partial {
+            Partial::Copied | Partial::Large { .. } | Partial::Lent { large: Some(_), .. } => true,
+            Partial::None | Partial::Held(..) | Partial::Lent { large: None, .. } => false,
+        };
         let oldest = self.links.iter().filter(assembles).min_by_key(|link| link.ingest.frame_began_ms);
         if let Some(index) = oldest.map(|link| link.socket.index) {
             self.close(index, CloseReason::AssemblyLimit);

@@ -123,6 +123,7 @@ impl<D: Driver> Core<D> {
                 blocked: false,
                 parked: std::collections::VecDeque::new(),
                 partial: Partial::None,
+                frame_bytes: 0,
                 copied: Vec::new(),
                 frame_began_ms: 0,
                 opened: None,
@@ -229,6 +230,12 @@ impl<D: Driver> Core<D> {
                 Partial::Large { slot, filled, .. } => {
                     self.pool.put(slot);
                     filled
+                }
+                // The driver gives the slot back.
+                Partial::Lent { kept, large: Some(_) } => kept.len(),
+                Partial::Lent { large: None, .. } => {
+                    self.held_partials -= 1;
+                    0
                 }
             };
             self.mesh.assembly_bytes.fetch_sub(assembled as u64, Ordering::Relaxed);
@@ -376,6 +383,8 @@ impl<D: Driver> Core<D> {
                 if late && !link.ingest.blocked {
                     return self.close(index, CloseReason::SlowFrame);
                 }
+                self.stop_waiting_with_a_slot(index);
+                let link = &mut self.links[index];
                 let egress = &mut link.egress;
                 if egress.bytes == 0 {
                     egress.window_ms = now_ms;

@@ -97,6 +97,13 @@ pub enum Partial {
         /// Bytes when complete.
         total: usize,
     },
+    /// In a slot that the driver receives into.
+    Lent {
+        /// Where in it. Empty when the next frame has not begun.
+        kept: Range<usize>,
+        /// In a large slot, how many bytes when complete.
+        large: Option<usize>,
+    },
 }
 
 /// Whether the driver receives.
@@ -123,6 +130,8 @@ pub struct Ingest {
     pub partial: Partial,
     /// Where [`Partial::Copied`] bytes are; its room is kept for the next.
     pub copied: Vec<u8>,
+    /// Bytes of the largest frame, its length included, among those that came last, unfinished ones as well.
+    pub frame_bytes: usize,
     /// When the frame that is not complete began, in milliseconds of the clock.
     pub frame_began_ms: u64,
     /// The frame that is read again when nothing blocks any more was opened already: the channel that it came through, and
@@ -140,13 +149,14 @@ impl Ingest {
             Partial::Held(_, range) => range.len(),
             Partial::Copied => self.copied.len(),
             Partial::Large { filled, .. } => *filled,
+            Partial::Lent { kept, .. } => kept.len(),
         }
     }
 
     /// Whether less of the frame has come than at [`FRAME_RATE_MIN`] since it began, but for the first `grace_ms`.
     pub fn is_late(&self, now_ms: u64, grace_ms: u64) -> bool {
         let due_ms = grace_ms + self.partial_len() as u64 * 1000 / FRAME_RATE_MIN;
-        !matches!(self.partial, Partial::None) && now_ms >= self.frame_began_ms + due_ms
+        self.partial_len() > 0 && now_ms >= self.frame_began_ms + due_ms
     }
 }
 

@@ -230,6 +230,13 @@ impl<D: Driver> Core<D> {
                     _ => self.pool.put(slot),
                 }
             }
+            Done::Filled { socket, slot, length } => {
+                self.warm = WARM_SWEEPS;
+                match self.links.get(socket.index, socket.generation) {
+                    Some(link) if link.is_open() => self.on_filled(socket.index, slot, length),
+                    _ => self.pool.put(slot),
+                }
+            }
             Done::Sent { socket, result } => self.on_sent(socket, result),
             Done::ReceiveEnded { socket, end } => self.on_receive_ended(socket, end),
             Done::Accepted { listener, socket } => self.on_accepted(listener, socket),
@@ -412,7 +419,7 @@ impl<D: Driver> Core<D> {
             let socket = link.socket;
             if is_stream {
                 self.driver.receive_once(socket);
-            } else {
+            } else if !self.receive_whole(index) {
                 self.driver.receive(socket);
             }
         }

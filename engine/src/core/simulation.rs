@@ -27,6 +27,7 @@ use rustix::net::SocketAddrAny;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// xorshift64*: the same numbers for the same seed everywhere.
@@ -77,6 +78,8 @@ struct FakeSocket {
     receiving: bool,
     /// The next bytes end that.
     once: bool,
+    /// Where they go, if not into a provided slot.
+    into: Option<(Slot, Range<usize>)>,
     pausing: bool,
     /// An application's.
     stream: bool,
@@ -146,6 +149,13 @@ impl Driver for FakeDriver {
         let socket = self.socket(id);
         assert!(!socket.receiving, "the core knows that it receives");
         (socket.receiving, socket.once) = (true, true);
+    }
+
+    fn receive_into(&mut self, id: SocketId, slot: Slot, room: Range<usize>) {
+        let socket = self.socket(id);
+        assert!(!socket.receiving, "the core knows that it receives");
+        (socket.receiving, socket.once) = (true, true);
+        socket.into = Some((slot, room));
     }
 
     fn pause(&mut self, id: SocketId) {
@@ -234,6 +244,9 @@ impl Driver for FakeDriver {
                     let mut wire = wire.borrow_mut();
                     (wire.closed, wire.aborted) = (true, socket.aborting);
                 }
+                if let Some((slot, _)) = socket.into.take() {
+                    burst.push(Done::Filled { socket: id, slot, length: 0 });
+                }
                 self.sockets.remove(&index);
                 burst.push(Done::Closed { socket: id });
                 continue;
@@ -258,14 +271,19 @@ impl Driver for FakeDriver {
             let end = if wire.reset {
                 Some(ReceiveEnd::Failed(Errno::CONNRESET))
             } else if !wire.to_core.is_empty() && random.chance(80) {
-                match self.slots.pop() {
+                let given = socket.into.is_some();
+                let body = SLOT_HEAD..SLOT_HEAD + SLOT_BODY;
+                match socket.into.take().or_else(|| Some((self.slots.pop()?, body))) {
                     None => Some(ReceiveEnd::NoSlots),
-                    Some(mut slot) => {
-                        let most = wire.to_core.len().min(SLOT_BODY);
+                    Some((mut slot, room)) => {
+                        let most = wire.to_core.len().min(room.len());
                         let length = if random.chance(50) { 1 + random.below(most) } else { most };
-                        let body = slot.bytes_mut(SLOT_HEAD..SLOT_HEAD + length);
+                        let body = slot.bytes_mut(room.start..room.start + length);
                         body.iter_mut().zip(wire.to_core.drain(..length)).for_each(|(to, from)| *to = from);
-                        burst.push(Done::Received { socket: id, slot, length });
+                        burst.push(match given {
+                            true => Done::Filled { socket: id, slot, length },
+                            false => Done::Received { socket: id, slot, length },
+                        });
                         if socket.once {
                             (socket.receiving, socket.pausing) = (false, false);
                         }
@@ -276,7 +294,7 @@ impl Driver for FakeDriver {
                 Some(ReceiveEnd::Paused)
             } else if wire.to_core.is_empty() && wire.ended {
                 Some(ReceiveEnd::Eof)
-            } else if self.slots.is_empty() && random.chance(20) {
+            } else if self.slots.is_empty() && socket.into.is_none() && random.chance(20) {
                 // A multishot ends for want of slots even with nothing to receive.
                 Some(ReceiveEnd::NoSlots)
             } else {
@@ -286,6 +304,9 @@ impl Driver for FakeDriver {
                 let (_, socket) = self.sockets.get_mut(&index).expect("it is listed");
                 socket.receiving = false;
                 socket.pausing = false;
+                if let Some((slot, _)) = socket.into.take() {
+                    burst.push(Done::Filled { socket: id, slot, length: 0 });
+                }
                 burst.push(Done::ReceiveEnded { socket: id, end });
             }
         }

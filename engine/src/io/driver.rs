@@ -4,11 +4,12 @@
 //!
 //! * A socket is named by a [`SocketId`] that the core chose. An index is used again only after [`Done::Closed`], which
 //!   is the last thing said about an id: afterwards nothing in the kernel refers to it.
-//! * Bytes arrive in slots that the core provided. A slot comes back by [`Done::Received`] and in no other way.
+//! * Bytes arrive in slots that the core provided. Such a slot comes back by [`Done::Received`] and in no other way; one
+//!   that was given for a single receive ([`Driver::receive_into`]) by [`Done::Filled`].
 //! * At most one send per socket is in flight. Its segments stay with the core, untouched, until [`Done::Sent`].
 //! * A call never fails: what goes wrong comes back as a `Done`.
-//! * After [`Driver::close`] or [`Driver::abort`] only the [`Done::Sent`] of a send in flight and [`Done::Closed`]
-//!   follow: bytes and connections that arrived meanwhile are dropped, their slots stay provided.
+//! * After [`Driver::close`] or [`Driver::abort`] only the [`Done::Sent`] of a send in flight, an empty [`Done::Filled`]
+//!   and [`Done::Closed`] follow: bytes and connections that arrived meanwhile are dropped, their slots stay provided.
 //! * Links and listeners are adopted by [`Driver::adopt`], the connections of applications (portals) by
 //!   [`Driver::adopt_stream`]. A stream that ends in any way but [`Driver::close`] ends with a reset, also when the
 //!   process is killed: its application must never take a truncated stream for a whole one.
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -80,6 +82,16 @@ pub enum Done {
         /// How many bytes.
         length: usize,
     },
+    /// The answer to [`Driver::receive_into`].
+    Filled {
+        /// Which socket.
+        socket: SocketId,
+        /// The core's again.
+        slot: Slot,
+        /// How many bytes of the room are filled. When none, [`Done::ReceiveEnded`] says why, unless the socket is being
+        /// closed.
+        length: usize,
+    },
     /// Receiving stopped.
     ReceiveEnded {
         /// Which socket.
@@ -138,6 +150,13 @@ pub trait Driver {
 
     /// Sends from the front of `segments` as many as one vectored send takes; answered by [`Done::Sent`].
     fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>);
+
+    /// As [`Driver::receive_once`], but into `room` of this slot, which is answered by [`Done::Filled`] in any case and
+    /// never ends for want of slots. Not asked again before it has ended.
+    ///
+    /// # Panics
+    /// When the room is empty or outside the slot, or begins before the end of a range that is shared as a segment.
+    fn receive_into(&mut self, id: SocketId, slot: Slot, room: Range<usize>);
 
     /// Says to the peer of a stream ([`Driver::adopt_stream`]) that no more will be sent. Only when no send is in flight.
     /// There is no answer: on a connection that failed, receiving tells.

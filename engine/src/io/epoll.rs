@@ -15,6 +15,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, SocketAddrAny, SocketFlags, sockopt};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ struct Socket {
     wanted: bool,
     /// The next bytes turn receiving off.
     once: bool,
+    /// Where the next bytes go instead of a provided slot.
+    into: Option<(Slot, Range<usize>)>,
     /// An application's: it is closed with a reset unless that is taken off first.
     stream: bool,
     /// Stands in `turns`.
@@ -66,7 +69,7 @@ pub struct EpollDriver {
     waker: Arc<Waker>,
     sockets: Vec<Option<Socket>>,
     sockets_max: usize,
-    body: std::ops::Range<usize>,
+    body: Range<usize>,
     /// Provided slots; the one that was used last is in the cache.
     slots: Vec<Slot>,
     /// Sockets that are readable and wanted.
@@ -154,6 +157,7 @@ impl EpollDriver {
     }
 
     fn stopped(&mut self, id: SocketId, errno: Errno) -> Done {
+        self.give_back(id);
         let socket = self.socket(id);
         socket.wanted = false;
         match socket.role {
@@ -238,47 +242,57 @@ impl EpollDriver {
     fn receive_some(&mut self, index: u32, burst: &mut Vec<Done>) {
         let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { return };
         let id = SocketId { index, generation: socket.generation };
-        let Some(mut slot) = self.slots.pop() else {
+        let given = socket.into.is_some();
+        let taken = socket.into.take().or_else(|| Some((self.slots.pop()?, self.body.clone())));
+        let Some((mut slot, room)) = taken else {
             socket.wanted = false;
             burst.push(Done::ReceiveEnded { socket: id, end: ReceiveEnd::NoSlots });
             return;
         };
-        let room = slot.bytes_mut(self.body.clone());
-        let end = match rustix::net::recv(&socket.fd, &mut *room, RecvFlags::empty()) {
+        let end = match rustix::net::recv(&socket.fd, slot.bytes_mut(room.clone()), RecvFlags::empty()) {
             Ok((length, _)) if length > 0 => {
                 // Less than there was room for: the socket is empty, and what comes next is a new edge. But a receive
                 // also stops at an urgent byte (TCP) or behind passed descriptors (Unix), which links do not send.
                 socket.readable = length == room.len() || socket.ended || socket.stream;
                 socket.wanted = !socket.once;
-                burst.push(Done::Received { socket: id, slot, length });
+                burst.push(match given {
+                    true => Done::Filled { socket: id, slot, length },
+                    false => Done::Received { socket: id, slot, length },
+                });
                 return;
             }
-            Ok(_) => ReceiveEnd::Eof,
+            Ok(_) => Some(ReceiveEnd::Eof),
             Err(Errno::AGAIN) => {
                 socket.readable = false;
-                self.slots.push(slot);
-                return;
+                None
             }
-            Err(Errno::INTR) => {
-                self.slots.push(slot);
-                return;
-            }
-            Err(errno) => ReceiveEnd::Failed(errno),
+            Err(Errno::INTR) => None,
+            Err(errno) => Some(ReceiveEnd::Failed(errno)),
         };
-        socket.wanted = false;
-        self.slots.push(slot);
-        burst.push(Done::ReceiveEnded { socket: id, end });
+        match (given, end) {
+            (false, _) => self.slots.push(slot),
+            (true, None) => socket.into = Some((slot, room)),
+            (true, Some(_)) => burst.push(Done::Filled { socket: id, slot, length: 0 }),
+        }
+        if let Some(end) = end {
+            socket.wanted = false;
+            burst.push(Done::ReceiveEnded { socket: id, end });
+        }
     }
 
     /// Takes the socket out and closes it.
     fn end(&mut self, id: SocketId) {
+        self.give_back(id);
         // What was not said yet about it will not be, but for the end of a send.
         self.ready.retain(|done| match done {
             Done::Connected { socket, .. } | Done::ReceiveEnded { socket, .. } => *socket != id,
             Done::AcceptFailed { listener, .. } => *listener != id,
-            Done::Accepted { .. } | Done::Received { .. } | Done::Sent { .. } | Done::Closed { .. } | Done::Woken => {
-                true
-            }
+            Done::Accepted { .. }
+            | Done::Received { .. }
+            | Done::Filled { .. }
+            | Done::Sent { .. }
+            | Done::Closed { .. }
+            | Done::Woken => true,
         });
         let Some(socket) = self.sockets[id.index as usize].take() else { unreachable!("it is open") };
         if socket.watched {
@@ -292,10 +306,20 @@ impl EpollDriver {
         self.ready.push(Done::Closed { socket: id });
     }
 
+    /// Gives the slot of [`Driver::receive_into`] back without bytes.
+    fn give_back(&mut self, id: SocketId) {
+        if let Some((slot, _)) = self.socket(id).into.take() {
+            self.ready.push(Done::Filled { socket: id, slot, length: 0 });
+        }
+    }
+
     fn end_pauses(&mut self, burst: &mut Vec<Done>) {
         for id in std::mem::take(&mut self.pauses) {
             let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { continue };
             if socket.generation == id.generation && std::mem::take(&mut socket.pausing) {
+                if let Some((slot, _)) = socket.into.take() {
+                    burst.push(Done::Filled { socket: id, slot, length: 0 });
+                }
                 burst.push(match socket.role {
                     Role::Listener => Done::AcceptFailed { listener: id, errno: Errno::CANCELED },
                     Role::New | Role::Connecting | Role::Stream => {
@@ -353,6 +377,7 @@ impl Driver for EpollDriver {
             ended: false,
             wanted: false,
             once: false,
+            into: None,
             stream: false,
             in_turns: false,
             pausing: false,
@@ -395,6 +420,14 @@ impl Driver for EpollDriver {
     }
 
     fn receive_once(&mut self, id: SocketId) {
+        self.want(id, true);
+    }
+
+    fn receive_into(&mut self, id: SocketId, slot: Slot, room: Range<usize>) {
+        slot.room_to_lend(room.clone());
+        let socket = self.socket(id);
+        assert!(!socket.wanted && !socket.pausing, "{id:?} receives");
+        socket.into = Some((slot, room));
         self.want(id, true);
     }
 

@@ -99,6 +99,17 @@ impl Slot {
         self.size as usize
     }
 
+    /// Where a range of it lies, for the kernel.
+    ///
+    /// # Panics
+    /// When the kernel must not write there: the range is empty or outside the slot, or segments may refer to it.
+    pub(super) fn room_to_lend(&self, room: Range<usize>) -> NonNull<u8> {
+        assert!(room.start < room.end && room.end <= self.size as usize, "room outside the slot");
+        assert!(room.start >= self.frozen as usize, "room is shared");
+        // SAFETY: in bounds by the assertion.
+        unsafe { self.base.add(room.start) }
+    }
+
     /// Where its memory begins, for the kernel.
     ///
     /// # Panics

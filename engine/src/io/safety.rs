@@ -17,6 +17,10 @@
 //! that filled the slot, when the kernel is done with it. It may write the body only: address and length of the buffer
 //! are those of the geometry, and the slot is checked to be as large.
 //!
+//! A slot that is given for one receive comes by value as well, and stays in the driver's socket until the completion.
+//! Segments may refer to its beginning: the room that is lent begins behind them (`room_to_lend`), as `bytes_mut` would
+//! demand of the core, and they are only read.
+//!
 //! # Entries of the submission queue (`uring`)
 //! An entry may hold pointers: to a message header and its parts, to a socket address, to a waker's descriptor number.
 //! Header and parts are boxed, and the box stays in the socket until the completion that ends the send; so does the

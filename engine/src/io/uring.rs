@@ -34,6 +34,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrAny};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -163,6 +164,8 @@ struct Socket {
     stream: bool,
     /// What the send in flight points to.
     outgoing: Option<Box<Vector>>,
+    /// What the receive in flight fills instead of a provided slot.
+    into: Option<(Slot, Range<usize>)>,
     /// What the connect in flight points to.
     target: Option<Box<SocketAddrAny>>,
 }
@@ -319,13 +322,16 @@ impl UringDriver {
         let fd = self.descriptor(index);
         let socket = &mut self.sockets[index as usize];
         socket.slots_taken = 0;
-        let entry = if socket.greedy || socket.once {
+        let entry = if let Some((slot, room)) = &socket.into {
+            opcode::Recv::new(fd, slot.room_to_lend(room.clone()).as_ptr(), room.len() as u32).build()
+        } else if socket.greedy || socket.once {
             let one = opcode::Recv::new(fd, std::ptr::null_mut(), self.buffers.body as u32);
             one.buf_group(BUFFER_GROUP).build().flags(squeue::Flags::BUFFER_SELECT)
         } else {
             opcode::RecvMulti::new(fd, BUFFER_GROUP).build()
         };
-        // SAFETY: the entry points to nothing; the kernel writes to slots that it was given by `provide`.
+        // SAFETY: the kernel writes to slots that it was given by `provide`, or to the one in `into`, which stays there
+        // until the completion.
         unsafe { self.start(index, Op::Receive, entry) };
     }
 
@@ -523,10 +529,19 @@ impl UringDriver {
                 Ok(_) | Err(_) => self.buffers.publish(buffer),
             }
         }
+        let wanted = socket.wanted.has(Op::Receive);
+        let interrupted = wanted && result == Err(Errno::INTR);
+        if let Some((slot, _)) = socket.into.take_if(|_| !interrupted) {
+            let length = if socket.closing { 0 } else { result.unwrap_or(0) };
+            burst.push(Done::Filled { socket: id, slot, length });
+            if length > 0 {
+                socket.wanted.remove(Op::Receive);
+                return;
+            }
+        }
         if more || socket.closing {
             return;
         }
-        let wanted = socket.wanted.has(Op::Receive);
         let end = match result {
             Ok(0) => ReceiveEnd::Eof,
             // A multishot may end for reasons of the kernel. `ECANCELED` though it is wanted: the pause was revoked.
@@ -618,6 +633,13 @@ impl Driver for UringDriver {
     }
 
     fn receive_once(&mut self, id: SocketId) {
+        self.want_bytes(id, true);
+    }
+
+    fn receive_into(&mut self, id: SocketId, slot: Slot, room: Range<usize>) {
+        let socket = self.socket(id);
+        assert!(!socket.in_flight.has(Op::Receive), "{id:?} receives");
+        socket.into = Some((slot, room));
         self.want_bytes(id, true);
     }
 
