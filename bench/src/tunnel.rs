@@ -59,6 +59,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is what this bench is for.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Kind::Sealed(_) | Kind::Plain(_))
+    }
+
     /// Starts it. `line` goes between its ends, if there is one: ours only.
     ///
     /// # Errors
@@ -117,7 +122,7 @@ fn nodes(
     let far = line.map_or(Ok(far), |line| line(far))?;
     let way = format!("/ip4/{}/tcp/{}{secure}/service", far.ip(), far.port());
     let mut inlets = Vec::new();
-    for (name, target) in [("sink", targets.sink), ("echo", targets.echo)] {
+    for (name, target) in [("to-sink", targets.sink), ("to-echo", targets.echo)] {
         home.run(&["tcp-outlet", "create", "--at", "far", "--to", &target.to_string(), "--from", name])?;
         let inlet = ["tcp-inlet", "create", "--at", "near", "--from", "127.0.0.1:0", "--to", &format!("{way}/{name}")];
         let said = home.run(&inlet)?;

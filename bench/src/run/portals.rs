@@ -90,7 +90,7 @@ pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
     let stage = Stage { setup: &free, sink: &sink, targets, only: &options.only };
     if wants(Part::Stream) || wants(Part::Connections) {
         let kinds = [SEALED, HAPROXY, Kind::Plain("uring"), Kind::Sealed("epoll"), Kind::HaproxyTls, Kind::Stunnel];
-        let tunnels = stage.start(&kinds, &mut section);
+        let tunnels = stage.start(&kinds, &mut section)?;
         if wants(Part::Stream) {
             streams(&stage, &tunnels, &mut section)?;
         }
@@ -127,12 +127,13 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Starts tunnels; those that cannot be are said to be missing.
-    fn start(&self, kinds: &[Kind], section: &mut Section) -> Vec<(Kind, Tunnel)> {
+    /// Starts tunnels; those of others that cannot be are said to be missing.
+    fn start(&self, kinds: &[Kind], section: &mut Section) -> Result<Vec<(Kind, Tunnel)>, Failed> {
         let mut tunnels = Vec::new();
         for kind in kinds.iter().filter(|kind| kind.name().contains(self.only)) {
             match kind.start(self.setup, self.targets, None) {
                 Ok(tunnel) => tunnels.push((*kind, tunnel)),
+                Err(why) if kind.is_ours() => return Err(Failed::new(format!("{}: {why}", kind.name()))),
                 Err(why) => {
                     let what = format!("NOT MEASURED: {}: {why}", kind.name());
                     eprintln!("  {what}");
@@ -142,7 +143,7 @@ impl Stage<'_> {
                 }
             }
         }
-        tunnels
+        Ok(tunnels)
     }
 
     /// No tunnel at all.
@@ -249,7 +250,7 @@ fn at_most(kind: Kind, connections: usize) -> usize {
 
 /// M9: the same bytes on few connections and on many.
 fn crowds(stage: &Stage<'_>, section: &mut Section) -> Result<(), Failed> {
-    let tunnels = stage.start(&[SEALED, HAPROXY], section);
+    let tunnels = stage.start(&[SEALED, HAPROXY], section)?;
     let contenders: Vec<Contender<'_>> = CROWDS
         .iter()
         .flat_map(|(count, _)| {
@@ -283,7 +284,7 @@ fn crowds(stage: &Stage<'_>, section: &mut Section) -> Result<(), Failed> {
 /// M10: what a connection costs that nobody uses.
 fn idle(stage: &Stage<'_>, section: &mut Section) -> Result<(), Failed> {
     for kind in [SEALED, HAPROXY] {
-        let Some((_, tunnel)) = stage.start(&[kind], section).pop() else { continue };
+        let Some((_, tunnel)) = stage.start(&[kind], section)?.pop() else { continue };
         let void = |error: std::io::Error| Failed::new(format!("void: {}: {error}", tunnel.system.name));
         // Whatever the first connection makes once is there.
         let first = Crowd::open(tunnel.echo, 1).map_err(void)?;
@@ -376,7 +377,7 @@ fn line(stage: &Stage<'_>, section: &mut Section) -> Result<(), Failed> {
 /// M5: round trips on one CPU.
 fn pinned(stage: &Stage<'_>, section: &mut Section) -> Result<(), Failed> {
     let kinds = [SEALED, HAPROXY, Kind::Plain("uring"), Kind::Sealed("epoll"), Kind::HaproxyTls, Kind::Stunnel];
-    let tunnels = stage.start(&kinds, section);
+    let tunnels = stage.start(&kinds, section)?;
     let direct = stage.direct();
     let all: Vec<&Tunnel> = tunnels.iter().map(|(_, tunnel)| tunnel).chain([&direct]).collect();
     let histogram =
