@@ -9,6 +9,8 @@ mod demo;
 mod hostile;
 mod identity;
 mod lifecycle;
+mod node_file;
+mod packaging;
 mod portal_lifecycle;
 mod portals;
 mod programs;
