@@ -128,6 +128,8 @@ pub const INLETS_MAX: usize = 1024;
 pub const PORTALS_MAX: usize = LINKS_MAX - 2048;
 /// Connections of one inlet that wait for a way.
 pub const INLET_WAITING_MAX: usize = 1024;
+/// Bytes of the routes that a portal connection keeps.
+pub const PORTAL_HEAD_MAX: usize = 4096;
 /// Addresses of a relay's way.
 pub const RELAY_WAY_MAX: usize = 32;
 /// Local addresses that control may set.

@@ -525,6 +525,18 @@ on_both_drivers! {
         assert!(engine.counters().total(Counter::PortalsWaited) > 0);
     }
 
+    a_way_back_that_is_too_long_is_not_kept(engine) {
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        set_outlet(&mut engine, &[PortalTarget::Tcp(target.local_addr().unwrap())]);
+        let mut peer = Peer::connect(engine.listen(1, FLOW));
+        let name = "x".repeat(200);
+        peer.send(&frame(&[OUTLET], &[&*name; 30], &[0]));
+        engine.reaches(DropReason::RouteTooLong, 1);
+        peer.send(&frame(&[OUTLET], &[&*name; 10], &[0]));
+        drop(target.accept().unwrap());
+        assert_eq!(peer.receive().onward.len(), 10);
+    }
+
     strangers_do_not_reach_a_connection(engine) {
         let (mut peer, mut server, own) = foreign_inlet(&mut engine, None);
         let at = engine.listen(2, FLOW);

@@ -8,7 +8,7 @@
 //! ```
 
 use super::{Carrier, End, Flow, Portal};
-use crate::config::{DIAL_LIMIT, INLET_WAITING_MAX, PONG_LIMIT, PORTAL_WINDOW_MIN, PORTALS_MAX};
+use crate::config::{DIAL_LIMIT, INLET_WAITING_MAX, PONG_LIMIT, PORTAL_HEAD_MAX, PORTAL_WINDOW_MIN, PORTALS_MAX};
 use crate::core::Core;
 use crate::core::carry::Arrival;
 use crate::core::link::{Origin, State};
@@ -191,6 +191,10 @@ impl<D: Driver> Core<D> {
             return Err(DropReason::BadPayload);
         };
         let first = back.iter().next().ok_or(DropReason::RouteEnded)?;
+        // It is kept for as long as the connection.
+        if FixedHead::new(back, RouteParts::EMPTY).prefix_len(0) > PORTAL_HEAD_MAX {
+            return Err(DropReason::RouteTooLong);
+        }
         let carrier = self.carrier(first);
         let candidates = outlet.targets.iter().cloned().collect();
         let end = End::Outlet { outlet, candidates, offer: credit };

@@ -21,7 +21,7 @@ use super::Core;
 use super::carry::{Arrival, Layer, Source, Stop, decode_way_back};
 use super::link::{Link, Origin, Receiving, State};
 use super::mesh::Cross;
-use crate::config::{COPY_MAX, PORTAL_PIECE_MAX, PORTAL_QUEUE_MAX, PORTAL_QUEUE_SEGMENTS, SLOTS};
+use crate::config::{COPY_MAX, PORTAL_HEAD_MAX, PORTAL_PIECE_MAX, PORTAL_QUEUE_MAX, PORTAL_QUEUE_SEGMENTS, SLOTS};
 use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
 use crate::path::channel::Channel;
@@ -313,6 +313,9 @@ impl<D: Driver> Core<D> {
         let address = self.links[index].address;
         let own = [AddressRef::local(&address)];
         let head = FixedHead::new(onward.into(), RouteParts::new(&own));
+        if head.prefix_len(0) > PORTAL_HEAD_MAX {
+            return self.close(index, CloseReason::PortalUnanswered);
+        }
         let portal = self.portal(index);
         (portal.head, portal.carrier) = (head, carrier);
         portal.flow = credit.map(|limit| Flow::new(limit, now_ms));
