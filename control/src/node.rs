@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
@@ -162,6 +162,8 @@ pub(crate) struct Node {
     pub(crate) restarts: AtomicU32,
     /// Listening sockets that the service manager opened.
     pub(crate) activated: Sockets,
+    /// What its file says is being added.
+    pub(crate) is_preparing: AtomicBool,
     store: tokio::sync::Mutex<NodeStore>,
     desired: Mutex<Desired>,
     /// By the number of the listener or the inlet.
@@ -185,6 +187,7 @@ impl Node {
             waiting: Waiting::default(),
             restarts: AtomicU32::new(0),
             activated,
+            is_preparing: AtomicBool::new(false),
             desired: Mutex::new(Desired::load(&store)?),
             store: tokio::sync::Mutex::new(store),
             kept: Mutex::default(),
@@ -301,14 +304,15 @@ impl Node {
                 link.close(left.link).await;
             }
         }
-        self.reconcile_listeners(link, has.listeners, &desired, is_start).await?;
-        inlets::reconcile(self, link, has.inlets, &desired.inlets, is_start).await?;
+        // First what peers come for, then the doors: who waited for this engine shall find it all.
         self.reconcile_addresses(link, &has.addresses, &desired).await?;
         let services = self.set_relay_services(link, &desired, &has.addresses).await;
         services.map_err(|error| self.command_failed("set an address", error))?;
         let rules = desired.transit.clone();
         let set = link.apply(|request| Command::SetTransit { request, rules }).await;
         set.map_err(|error| self.command_failed("set the transit rules", error))?;
+        self.reconcile_listeners(link, has.listeners, &desired, is_start).await?;
+        inlets::reconcile(self, link, has.inlets, &desired.inlets, is_start).await?;
         *lock(&self.desired) = desired;
         Ok(())
     }
@@ -866,7 +870,8 @@ impl Node {
             Notice::InletUnanswered { inlet } => inlets::on_unanswered(self, inlet),
             Notice::RelayGone { address } => self.relays.on_gone(&address.0),
             Notice::LinkDown { link, reason } => {
-                if reason != CloseReason::ByControl {
+                // Who dialed one in vain says so, if that is worth a word.
+                if !matches!(reason, CloseReason::ByControl | CloseReason::DialFailed) {
                     tracing::info!(?link, reason = reason.name(), "a connection closed");
                 }
                 self.waiting.on_link_down(link, reason);

@@ -324,10 +324,10 @@ async fn while_open(
         match answered {
             None => return Error::internal("the node ends"),
             Some(Ok(())) => missed = 0,
-            Some(Err(silent @ Error::NoReply { .. })) => {
+            Some(Err(Error::NoReply { .. })) => {
                 missed += 1;
                 if missed == MISSED_MAX {
-                    return silent;
+                    return Error::WayLost { why: format!("the far end does not answer: {missed} questions in a row") };
                 }
             }
             // It says nothing of the far end; when the engine is gone, so is the way.
