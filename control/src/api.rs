@@ -178,7 +178,7 @@ pub struct NodeInfo {
 pub enum HealthStatus {
     /// Control and engine answer, and every listener, inlet and relay is up.
     Ready,
-    /// Control and engine answer, and something is down. It is being repaired; a restart would not help.
+    /// Control and engine answer, and something is down or not there yet. That is being repaired; a restart would not help.
     Degraded,
     /// Control or the engine is there and does not answer.
     Silent,

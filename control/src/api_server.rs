@@ -307,7 +307,9 @@ pub(crate) async fn health_info(node: &Arc<Node>) -> HealthInfo {
     let listeners = node.desired().listeners.iter().map(|row| listener_info(node, row)).collect();
     // The engine that does not answer is not asked.
     let inlets = inlets::infos(node, &Dump::default()).into_iter().map(|(_, info)| info).collect();
-    crate::health::info(node.name(), engine, listeners, inlets, outlets::infos(node), relays::infos(node))
+    let is_preparing = node.is_preparing.load(Ordering::Relaxed);
+    let (outlets, relays) = (outlets::infos(node), relays::infos(node));
+    crate::health::info(node.name(), is_preparing, engine, listeners, inlets, outlets, relays)
 }
 
 async fn stop(State(api): State<Api>) -> Answer<Stopped> {

@@ -22,6 +22,7 @@ pub(crate) async fn engine_answers(node: &Node) -> bool {
 /// What a node whose control answers is, as a whole.
 pub(crate) fn info(
     node: String,
+    is_preparing: bool,
     engine: EngineHealth,
     listeners: Vec<TcpListenerInfo>,
     inlets: Vec<TcpInletInfo>,
@@ -35,6 +36,9 @@ pub(crate) fn info(
         problems.push(format!("its engine does not answer within {} s", ENGINE_ANSWER_LIMIT.as_secs()));
     }
     let status = if problems.is_empty() { HealthStatus::Degraded } else { HealthStatus::Silent };
+    if is_preparing {
+        problems.push("what its file says is not all there yet".to_owned());
+    }
     let why = |error: &Option<String>| error.clone().unwrap_or_else(|| "not yet up".into());
     for listener in listeners.iter().filter(|it| !it.up) {
         problems.push(format!("the listener {} is down: {}", listener.address, why(&listener.error)));
@@ -111,6 +115,8 @@ mod tests {
             error: Some("it does not resolve".into()),
         };
         let (up, down) = (WayStatus::Up, WayStatus::Down);
+        let preparing = info("n1".into(), true, engine(true, true), vec![], vec![], vec![], vec![]);
+        assert_eq!((preparing.status, preparing.problems.len()), (HealthStatus::Degraded, 1));
         for (engine, listeners, inlets, relays, status, problems) in [
             (engine(true, true), vec![], vec![], vec![], HealthStatus::Ready, vec![]),
             (
@@ -155,7 +161,7 @@ mod tests {
             ),
         ] {
             // A target of an outlet is another program: whether it runs says nothing of the node.
-            let health = info("n1".into(), engine, listeners, inlets, vec![outlet.clone()], relays);
+            let health = info("n1".into(), false, engine, listeners, inlets, vec![outlet.clone()], relays);
             assert_eq!((health.status, health.problems), (status, problems.into_iter().map(str::to_owned).collect()));
         }
     }

@@ -17,6 +17,7 @@ use std::io::{BufRead, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -129,6 +130,8 @@ fn live(
             let info = api_server::node_info(&control.supervisor).await?;
             tell(&Readiness::Ready(Box::new(info)));
         }
+        // Nobody shall find it ready before what is added.
+        control.supervisor.node().is_preparing.store(prepare.is_some(), Ordering::Relaxed);
         // Who waited to start, stop or delete the node may do so now.
         control.change.take();
         control.live(place, prepare).await
@@ -383,6 +386,7 @@ impl Control {
                     if let Err(error) = on_a_thread(prepare).await {
                         return error;
                     }
+                    self.supervisor.node().is_preparing.store(false, Ordering::Relaxed);
                     systemd::ready(self.supervisor.node()).await;
                 }
             }
