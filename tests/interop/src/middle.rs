@@ -1,11 +1,13 @@
 //! A man in the middle of a TCP connection, who understands frames and reads no more of them than anybody could.
 
-use crate::{PATIENCE, RawPeer};
+use crate::{PATIENCE, RECOVERY, RawPeer};
 use ockam_wire::Message;
 use std::collections::VecDeque;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 /// The direction in which a frame goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,10 +52,12 @@ struct Shared {
     came: [Condvar; 2],
 }
 
-/// Accepts connections, dials the target for each of them, and passes on what comes, as it is told.
+/// Accepts connections, dials the target for each of them, and passes on what comes, as it is told. A connection whose
+/// target does not answer is ended.
 pub struct Middle {
     address: SocketAddr,
     shared: Arc<Shared>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Middle {
@@ -62,22 +66,29 @@ impl Middle {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared { lanes: [Lane::new(), Lane::new()], came: [Condvar::new(), Condvar::new()] });
-        let accepting = shared.clone();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (accepting, counting) = (shared.clone(), connections.clone());
         // Ends with the process of the test: nobody connects after its nodes are gone.
         thread::spawn(move || {
             while let Ok((dialer, _)) = listener.accept() {
-                let dialer = RawPeer::over(dialer);
-                let target = RawPeer::dial(target);
+                let Ok(target) = TcpStream::connect(target) else { continue };
+                counting.fetch_add(1, Ordering::Relaxed);
+                let (dialer, target) = (RawPeer::over(dialer), RawPeer::over(target));
                 pass(&accepting, Way::ToTarget, dialer.writer(), &target);
                 pass(&accepting, Way::ToDialer, target, &dialer);
             }
         });
-        Middle { address, shared }
+        Middle { address, shared, connections }
     }
 
     /// Where to dial it.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections came through so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// From now on, frames that go this way become what `rule` makes of them. It sees all of them, not only records.
@@ -126,6 +137,13 @@ impl Middle {
         self.wait(way, |lane| lane.seen.len() >= count, "frames to see").seen.clone()
     }
 
+    /// Waits until as many frames as this came this way that are `wanted`, for as long as nodes need who ask every few seconds.
+    #[track_caller]
+    pub fn seen_of(&self, way: Way, count: usize, wanted: impl Fn(&[u8]) -> bool) {
+        let enough = |lane: &Lane| lane.seen.iter().filter(|body| wanted(body)).count() >= count;
+        drop(self.wait_for(way, RECOVERY, enough, "frames of that kind"));
+    }
+
     /// Waits until a connection has ended in both directions.
     #[track_caller]
     pub fn wait_for_end(&self) {
@@ -148,8 +166,13 @@ impl Middle {
 
     #[track_caller]
     fn wait(&self, way: Way, ready: impl Fn(&Lane) -> bool, what: &str) -> MutexGuard<'_, Lane> {
+        self.wait_for(way, PATIENCE, ready, what)
+    }
+
+    #[track_caller]
+    fn wait_for(&self, way: Way, limit: Duration, ready: impl Fn(&Lane) -> bool, what: &str) -> MutexGuard<'_, Lane> {
         let came = &self.shared.came[way as usize];
-        let waiting = came.wait_timeout_while(self.lane(way), PATIENCE, |lane| !ready(lane));
+        let waiting = came.wait_timeout_while(self.lane(way), limit, |lane| !ready(lane));
         let (lane, limit) = waiting.expect("no test thread died with this lock");
         assert!(!limit.timed_out(), "no more {what} {way:?}; {} frames came", lane.seen.len());
         lane

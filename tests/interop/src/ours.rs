@@ -51,11 +51,17 @@ impl Home {
         let options = env::var("OCKAM_NODE_OPTIONS").unwrap_or_default();
         create.extend(options.split_whitespace());
         self.ok(&create);
+        let address = self.running_at(name);
+        OurNode { home: self.clone(), name: name.to_owned(), address }
+    }
+
+    /// Where a running node listens. Keeps its processes in mind.
+    #[track_caller]
+    fn running_at(&self, name: &str) -> SocketAddr {
         let shown = self.ok(&["node", "show", name, "--output", "json"]);
         let shown: Value = serde_json::from_str(&shown).expect("`node show --output json` prints JSON");
         collect_pids(&shown, &mut self.processes.lock().expect("no test thread died with this lock"));
-        let address = listener(&shown).unwrap_or_else(|| panic!("no listener in {shown:#}"));
-        OurNode { home: self.clone(), name: name.to_owned(), address }
+        listener(&shown).unwrap_or_else(|| panic!("no listener in {shown:#}"))
     }
 
     /// Runs the command to its end.
@@ -150,6 +156,19 @@ impl OurNode {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Ends it.
+    #[track_caller]
+    pub fn stop(&self) {
+        self.home.ok(&["node", "stop", &self.name]);
+    }
+
+    /// Starts it again, where it listened.
+    #[track_caller]
+    pub fn start_again(&self) {
+        self.home.ok(&["node", "start", &self.name]);
+        assert_eq!(self.home.running_at(&self.name), self.address);
     }
 
     /// Starts its `hop` service.

@@ -100,6 +100,44 @@ macro_rules! both_ways {
     )*};
 }
 
+/// Runs each named check with a portal between every two kinds of node, through a secure channel and without.
+macro_rules! portals {
+    ($($(#[$attribute:meta])* $check:ident),* $(,)?) => {$(
+        $(#[$attribute])*
+        mod $check {
+            mod real_nodes {
+                portals!(@ $check, Real, Real);
+            }
+
+            mod our_inlet {
+                portals!(@ $check, Ours, Real);
+            }
+
+            mod our_outlet {
+                portals!(@ $check, Real, Ours);
+            }
+
+            mod our_nodes {
+                portals!(@ $check, Ours, Ours);
+            }
+        }
+    )*};
+    (@ $check:ident, $near:ident, $far:ident) => {
+        use super::super::$check as check;
+        use ockam_interop::{Kind, Portal};
+
+        #[test]
+        fn sealed() {
+            check(&Portal::open(Kind::$near, Kind::$far, true));
+        }
+
+        #[test]
+        fn plain() {
+            check(&Portal::open(Kind::$near, Kind::$far, false));
+        }
+    };
+}
+
 mod channels;
 mod channels_identity;
 mod channels_middle;
@@ -109,9 +147,15 @@ mod channels_send;
 mod differences;
 mod lenient;
 mod message_send;
+mod portals;
+mod portals_raw;
+mod portals_seen;
 mod preamble;
 mod rejected;
+mod relays;
+mod relays_raw;
 mod routes;
+mod sessions;
 mod silent;
 mod sizes;
 mod transit;

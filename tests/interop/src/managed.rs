@@ -1,0 +1,205 @@
+//! A node of the real library with all that the real command starts in it: services, portals, relays, and the sessions
+//! that watch over their ways (`wire.md` F.6).
+
+use crate::PATIENCE;
+use ockam::compat::tokio::runtime::{Builder, Runtime};
+use ockam::tcp::{TcpListenerOptions, TcpTransport};
+use ockam::transport::HostnamePort;
+use ockam::{Address, Context, Executor, NodeBuilder, Route};
+use ockam_api::ConnectionStatus;
+use ockam_api::cli_state::{CliState, CliStateMode};
+use ockam_api::nodes::InMemoryNode;
+use ockam_api::nodes::models::portal::OutletAccessControl;
+use ockam_api::nodes::models::relay::ReturnTiming;
+use ockam_api::nodes::service::{
+    NodeManagerCredentialRetrieverOptions, NodeManagerGeneralOptions, NodeManagerTransportOptions,
+    NodeManagerTrustOptions,
+};
+use ockam_multiaddr::MultiAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A real node as its command would run it, in this process. It keeps its identity when it is stopped and started again.
+pub struct ManagedNode {
+    /// Its database.
+    directory: tempfile::TempDir,
+    address: SocketAddr,
+    /// Absent while it is stopped.
+    running: Option<Running>,
+}
+
+struct Running {
+    node: InMemoryNode,
+    context: Context,
+    // Routes between its workers for as long as it lives.
+    _executor: Executor,
+    runtime: Arc<Runtime>,
+}
+
+impl ManagedNode {
+    /// A node that listens on a free port of 127.0.0.1.
+    pub fn start() -> ManagedNode {
+        let directory =
+            tempfile::Builder::new().prefix("ockam-interop-real-").tempdir().expect("a temporary directory");
+        let (running, address) = Running::start(&directory, "127.0.0.1:0");
+        ManagedNode { directory, address, running: Some(running) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it. Its port is free then.
+    pub fn stop(&mut self) {
+        let running = self.running.take().expect("it runs");
+        let Running { node, context, _executor, runtime } = running;
+        runtime.block_on(async {
+            node.stop(&context).await.expect("stop its sessions and services");
+            context.shutdown_node().await.expect("shut down");
+        });
+    }
+
+    /// Starts it again where it listened, as who it was, with nothing of what had been created in it.
+    pub fn start_again(&mut self) {
+        assert!(self.running.is_none(), "it runs");
+        let (running, address) = Running::start(&self.directory, &self.address.to_string());
+        assert_eq!(address, self.address);
+        self.running = Some(running);
+    }
+
+    /// Creates an outlet at `address` for `to`, reachable as one of the command is.
+    #[track_caller]
+    pub fn outlet(&self, address: &str, to: SocketAddr) {
+        let Running { node, context, runtime, .. } = self.running();
+        let created = node.create_outlet(
+            context,
+            HostnamePort::from(to),
+            false,
+            Some(Address::from_string(address)),
+            true,
+            OutletAccessControl::WithPolicyExpression(None),
+            false,
+            false,
+            false,
+        );
+        runtime.block_on(created).expect("an outlet");
+    }
+
+    /// Creates an inlet whose route ends in an outlet's address, and tells where it listens. Waits for its way to be up, or
+    /// to fail once.
+    #[track_caller]
+    pub fn inlet(&self, alias: &str, to: &str) -> SocketAddr {
+        let Running { node, context, runtime, .. } = self.running();
+        let created = node.create_inlet(
+            context,
+            HostnamePort::localhost(0),
+            Route::default(),
+            Route::default(),
+            multiaddr(to),
+            alias.to_owned(),
+            None,
+            // What its command passes.
+            Some(Duration::from_secs(5)),
+            None,
+            true,
+            None,
+            false,
+            false,
+            false,
+            None,
+            false,
+            false,
+        );
+        let inlet = runtime.block_on(created).expect("an inlet");
+        inlet.bind_addr.parse().expect("an address")
+    }
+
+    /// Registers a relay at the node that `at` leads to. Waits for it.
+    #[track_caller]
+    pub fn relay(&self, name: &str, at: &str) {
+        let Running { node, context, runtime, .. } = self.running();
+        let at = multiaddr(at);
+        let created = node.create_relay(context, &at, name.to_owned(), None, None, ReturnTiming::AfterConnection);
+        let relay = runtime.block_on(created).expect("a relay");
+        assert_eq!(relay.connection_status(), ConnectionStatus::Up, "the relay {name} at {at:?}");
+        assert_eq!(relay.remote_address().as_deref(), Some(&*format!("forward_to_{name}")));
+    }
+
+    /// Whether it holds the way of an inlet to be up.
+    pub fn inlet_is_up(&self, alias: &str) -> bool {
+        let Running { node, runtime, .. } = self.running();
+        let inlet = runtime.block_on(node.show_inlet(alias)).expect("an inlet of this alias");
+        inlet.status == ConnectionStatus::Up
+    }
+
+    /// Whether it holds the way of a relay to be up.
+    pub fn relay_is_up(&self, name: &str) -> bool {
+        let Running { node, runtime, .. } = self.running();
+        let relay = runtime.block_on(node.show_relay(name)).expect("a relay of this name");
+        relay.connection_status() == ConnectionStatus::Up
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+}
+
+impl Drop for ManagedNode {
+    fn drop(&mut self) {
+        if let Some(Running { node, context, _executor, runtime }) = self.running.take() {
+            // There is nothing left to do when it fails, and a test may already be failing.
+            runtime.block_on(async {
+                let _ = node.stop(&context).await;
+                let _ = context.shutdown_node().await;
+            });
+        }
+    }
+}
+
+impl Running {
+    fn start(directory: &tempfile::TempDir, address: &str) -> (Running, SocketAddr) {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a tokio runtime");
+        let runtime = Arc::new(runtime);
+        let (context, executor) =
+            NodeBuilder::new().no_logging().no_exit_on_panic().with_runtime(runtime.clone()).build();
+        let started = async {
+            let tcp = TcpTransport::get_or_create(&context).expect("a TCP transport");
+            let listener = listen(&tcp, address).await;
+            let mode = CliStateMode::Persistent(directory.path().to_owned());
+            let state = CliState::create(mode).await.expect("a database");
+            let name = "real";
+            state.start_node_with_optional_values(name, &None, Some(&listener)).await.expect("a node in the database");
+            let none = || NodeManagerCredentialRetrieverOptions::None;
+            let node = InMemoryNode::new(
+                &context,
+                // The last: it stays in the database when it ends.
+                NodeManagerGeneralOptions::new(state, name.to_owned(), true, None, true),
+                NodeManagerTransportOptions::new_tcp(listener.flow_control_id().clone(), tcp),
+                NodeManagerTrustOptions::new(none(), none(), None, none()),
+            );
+            (node.await.expect("a node"), *listener.socket_address())
+        };
+        let (node, address) = runtime.block_on(started);
+        (Running { node, context, _executor: executor, runtime }, address)
+    }
+}
+
+/// A port that was its own a moment ago may still be taken.
+async fn listen(tcp: &TcpTransport, address: &str) -> ockam::tcp::TcpListener {
+    let since = Instant::now();
+    loop {
+        match tcp.listen(address, TcpListenerOptions::new()).await {
+            Ok(listener) => return listener,
+            Err(e) => assert!(since.elapsed() < PATIENCE, "listen on {address}: {e}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[track_caller]
+fn multiaddr(text: &str) -> MultiAddr {
+    text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
