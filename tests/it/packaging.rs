@@ -668,8 +668,23 @@ fn the_nodes_of_the_page_carry_connections() {
     manager.hears("READY=1\nSTATUS=ready");
     let inlets = near.json(&["tcp-inlet", "list"]);
     assert_eq!((&inlets[0]["alias"], &inlets[0]["identifier"]), (&json!("db"), &json!(identifier)));
-    works(&inlets[0]["from"].as_str().unwrap().parse().unwrap());
+    let inlet: Place = inlets[0]["from"].as_str().unwrap().parse().unwrap();
+    works(&inlet);
     assert_eq!(near.ok(&["health", "app"]), "ready");
+
+    // Control is killed: connections do not notice, and the same line goes on with them.
+    let talk = ockam_tests::Talk::start(&inlet, 1);
+    let engine = near.show("app").engine;
+    Process(main.id()).kill();
+    assert_eq!(ended(main).0, None);
+    works(&inlet);
+    let main = start(&manager, &identifier);
+    manager.hears("READY=1\nSTATUS=");
+    assert_eq!(near.show("app").engine, engine);
+    wait_until(|| near.run(&["health", "app"]).code == Some(0), || "the node is not ready again".into());
+    talk.flows();
+    works(&inlet);
+    assert!(talk.stop() > 0);
     Process(main.id()).signal(Signal::TERM);
     assert_eq!(ended(main).0, Some(0));
 

@@ -113,7 +113,8 @@ fn create_from(text: &Text, typed: NodeCreate, session: &mut Session) -> Result<
 /// fails, the node ends, and one that is new is deleted.
 fn stay_with(wanted: NodeCreate, name: NodeName, mut plan: Plan, session: &mut Session) -> Result<(), Error> {
     let was = apply::before(&name, session)?;
-    if was == Before::Running {
+    // The engine of a headless one is adopted.
+    if was == Before::Running && session.home()?.node(&name).status()? == NodeStatus::Running {
         return Err(Error::NodeRunning { name: name.to_string() });
     }
     apply::vaults_and_identities(&mut plan, session)?;
