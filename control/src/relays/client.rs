@@ -115,7 +115,7 @@ pub(super) fn ends(node: &Node, shall_be: &[&str], has: &[DumpedAddress]) -> BTr
 /// Makes a relay, and waits for it if that is asked for.
 ///
 /// # Errors
-/// [`Error::BadArgument`], [`Error::AddressTaken`], [`Error::Limit`], those of the store; when it waits, whatever says that
+/// [`Error::BadArgument`], [`Error::NameTaken`], [`Error::Limit`], those of the store; when it waits, whatever says that
 /// this node may not have the relay: nothing is left then.
 pub(crate) async fn create(node: &Arc<Node>, request: CreateRelay) -> Result<RelayInfo, Error> {
     check_name("name", &request.name)?;
@@ -153,8 +153,7 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateRelay) -> Result<Rel
         let mut store = node.store().await;
         let relays = store.relays()?;
         if relays.iter().any(|other| other.name == row.name) {
-            let by = "another relay".into();
-            return Err(Error::AddressTaken { node: node.name(), address: row.name, by });
+            return Err(Error::NameTaken { what: "a relay", name: row.name });
         }
         if relays.len() >= RELAYS_MAX {
             return Err(Error::Limit { node: node.name(), what: "relays", limit: RELAYS_MAX });
@@ -227,14 +226,9 @@ pub(crate) async fn delete(node: &Arc<Node>, name: &str) -> Result<(), Error> {
     let Some(client) = lock(&node.relays.clients).remove(name) else { return Ok(()) };
     client.task.abort();
     client.session.end(node).await;
-    if let Some(engine) = node.engine_now() {
-        let end = lock(&client.shared.end).take();
-        if let Some(end) = end {
-            clear(&engine.link, end).await;
-        }
-        if client.row.is_here() {
-            service::end_here(node, &engine.link, client.row.asks_for()).await;
-        }
+    end_before(node, &client.shared).await;
+    if let Some(engine) = node.engine_now().filter(|_| client.row.is_here()) {
+        service::end_here(node, &engine.link, client.row.asks_for()).await;
     }
     tracing::info!(relay = name, "a relay was deleted");
     Ok(())
@@ -332,6 +326,9 @@ async fn keep_registered(
             }
             (sessions::State::Down { why }, _) => {
                 shared.status.send_replace(Status::Down(why));
+                if let Some(node) = node.upgrade() {
+                    end_before(&node, &shared).await;
+                }
             }
             (sessions::State::Stopped { why }, _) => {
                 shared.status.send_replace(Status::Stopped(why));
@@ -393,6 +390,7 @@ async fn until_registered(node: &Weak<Node>, row: &RelayRow, place: &str, up: &U
 
 /// Registers a relay. Gives its address at its node.
 async fn register(node: &Arc<Node>, row: &RelayRow, place: &str, up: &Up, shared: &Shared) -> Result<String, Error> {
+    end_before(node, shared).await;
     let engine = node.engine().await?;
     let at = ReplyAddress { target: Target::Control, reachable: REACHABLE, cookie: Cookie::Reply };
     let mut request = Request::begin(node, &engine, at).await?;
@@ -445,11 +443,16 @@ async fn register(node: &Arc<Node>, row: &RelayRow, place: &str, up: &Up, shared
     });
     set.await.map_err(|error| node.command_failed("set the end of a relay", error))?;
     request.keep();
-    let before = lock(&shared.end).replace(end);
-    if let Some(before) = before {
+    *lock(&shared.end) = Some(end);
+    Ok(address.to_owned())
+}
+
+/// Clears the end of the registration before: a control that finds one takes it for a relay that is there.
+async fn end_before(node: &Node, shared: &Shared) {
+    let before = lock(&shared.end).take();
+    if let (Some(before), Some(engine)) = (before, node.engine_now()) {
         clear(&engine.link, before).await;
     }
-    Ok(address.to_owned())
 }
 
 /// Clears an end; one that is gone already stays so.

@@ -22,8 +22,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Most relays of a node, and those that come by one connection or channel.
-pub(super) const RELAYS_MAX: usize = 4096;
+/// Most relays of a node, those among them that came over plain connections, and those that came by one connection or
+/// channel. Strangers leave room for those who show who they are.
+const RELAYS_MAX: usize = 4096;
+const PLAIN_RELAYS_MAX: usize = RELAYS_MAX / 4 * 3;
 pub(super) const RELAYS_PER_SOURCE_MAX: usize = 256;
 
 /// Longest way back in bytes, as a message without payload: 32 addresses as nodes make them.
@@ -209,11 +211,18 @@ impl State {
     }
 
     fn wait(&mut self, source: String, registration: Registration) -> Result<(), Refused> {
-        let queue = self.waiting.entry(source).or_default();
-        if self.waits >= WAITING_MAX || queue.len() >= WAITING_PER_SOURCE_MAX {
+        let mine = self.waiting.get(&source).map_or(0, VecDeque::len);
+        if mine >= WAITING_PER_SOURCE_MAX {
             return Err(Refused::Limit);
         }
-        queue.push_back(registration);
+        if self.waits >= WAITING_MAX {
+            // Of all sources the one with most gives way.
+            let longest = self.waiting.values_mut().max_by_key(|queue| queue.len());
+            longest.filter(|queue| queue.len() > mine + 1).and_then(VecDeque::pop_back).ok_or(Refused::Limit)?;
+            self.waits -= 1;
+            self.refuse(Refused::Limit);
+        }
+        self.waiting.entry(source).or_default().push_back(registration);
         self.waits += 1;
         Ok(())
     }
@@ -240,10 +249,14 @@ impl State {
             Some(before) if before.by != By::Anyone && before.by != registration.by => return Err(Refused::Taken),
             _ => {}
         }
-        let others = || self.registered.iter().filter(|(other, _)| *other != address);
-        if others().count() >= RELAYS_MAX
-            || others().filter(|(_, relay)| relay.source == source).count() >= RELAYS_PER_SOURCE_MAX
-        {
+        let (mut all, mut plain, mut of_source) = (0, 0, 0);
+        for (_, relay) in self.registered.iter().filter(|(other, _)| *other != address) {
+            all += 1;
+            plain += usize::from(relay.by == By::Anyone);
+            of_source += usize::from(relay.source == source);
+        }
+        let is_plain = registration.by == By::Anyone;
+        if all >= RELAYS_MAX || (is_plain && plain >= PLAIN_RELAYS_MAX) || of_source >= RELAYS_PER_SOURCE_MAX {
             return Err(Refused::Limit);
         }
         self.serial += 1;
@@ -534,5 +547,99 @@ impl Node {
                 cookie: self.cookies.seal(&Cookie::RelayService).into(),
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeEngine, run};
+
+    async fn engine() -> EngineLink {
+        EngineLink::open(FakeEngine::start().connect(), |_| ()).await.unwrap().0
+    }
+
+    fn registration(engine: &EngineLink, name: &str, by: By) -> Registration {
+        let (way, back) = (Some(Vec::new()), Vec::new());
+        Registration { name: name.into(), by, way, back, offer: None, engine: engine.clone() }
+    }
+
+    fn enter(state: &mut State, engine: &EngineLink, index: usize, by: By) -> Result<(), Refused> {
+        let registration = registration(engine, &format!("r{index}"), by);
+        let source = format!("s{}", index / RELAYS_PER_SOURCE_MAX);
+        let (serial, _) = state.enter(&format!("a{index}"), &source, &registration)?;
+        state.own(&format!("a{index}"), serial).unwrap().is_new = false;
+        Ok(())
+    }
+
+    #[test]
+    fn strangers_leave_room_for_those_who_show_who_they_are() {
+        run(async {
+            let engine = engine().await;
+            let mut state = State::default();
+            for index in 0..PLAIN_RELAYS_MAX {
+                assert_eq!(enter(&mut state, &engine, index, By::Anyone), Ok(()));
+            }
+            assert_eq!(enter(&mut state, &engine, PLAIN_RELAYS_MAX, By::Anyone), Err(Refused::Limit));
+            let peer = By::Peer(Identifier([1; 32]));
+            for index in PLAIN_RELAYS_MAX..RELAYS_MAX {
+                assert_eq!(enter(&mut state, &engine, index, peer), Ok(()));
+            }
+            assert_eq!(enter(&mut state, &engine, RELAYS_MAX, peer), Err(Refused::Limit));
+            // What is there may be registered again, and what is gone leaves room.
+            assert_eq!(enter(&mut state, &engine, 7, By::Anyone), Ok(()));
+            state.on_gone("a8");
+            assert_eq!(enter(&mut state, &engine, RELAYS_MAX, peer), Ok(()));
+            assert_eq!(state.infos().len(), RELAYS_MAX);
+        });
+    }
+
+    #[test]
+    fn sources_take_turns_and_the_one_with_most_gives_way() {
+        run(async {
+            let engine = engine().await;
+            let mut state = State::default();
+            let wait = |state: &mut State, source: &str, name: &str| {
+                state.wait(source.into(), registration(&engine, name, By::Anyone))
+            };
+            for (source, name) in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("c", "c1")] {
+                wait(&mut state, source, name).unwrap();
+            }
+            let order: Vec<String> = std::iter::from_fn(|| state.take()).map(|(_, next)| next.name).collect();
+            assert_eq!(order, ["a1", "b1", "c1", "a2", "a3"]);
+
+            for index in 0..WAITING_MAX {
+                wait(&mut state, &format!("s{}", index / WAITING_PER_SOURCE_MAX), "x").unwrap();
+            }
+            assert_eq!(wait(&mut state, "s3", "x"), Err(Refused::Limit));
+            assert_eq!((wait(&mut state, "late", "l1"), state.refused(Refused::Limit)), (Ok(()), 1));
+            assert_eq!(state.waits, WAITING_MAX);
+            assert_eq!(state.waits, state.waiting.values().map(VecDeque::len).sum::<usize>());
+        });
+    }
+
+    #[test]
+    fn what_was_said_of_the_relay_before_is_not_said_of_this_one() {
+        run(async {
+            let engine = engine().await;
+            let mut state = State::default();
+            let enter = |state: &mut State, source: &str| {
+                state.enter("a", source, &registration(&engine, "n", By::Anyone)).unwrap()
+            };
+            let (first, before) = enter(&mut state, "s1");
+            assert!(before.is_none());
+            state.own("a", first).unwrap().is_new = false;
+            let (second, before) = enter(&mut state, "s2");
+            assert!(state.own("a", first).is_none());
+            state.on_gone("a");
+            assert!(state.own("a", second).unwrap().is_doubtful);
+            // The engine did not take it: what was there before is there still.
+            state.leave("a", second, before);
+            assert!(state.own("a", first).is_some());
+            state.leave("a", second, None);
+            assert!(state.has("a"));
+            state.on_gone("a");
+            assert!(!state.has("a"));
+        });
     }
 }

@@ -392,7 +392,7 @@ fn a_relay_is_registered_and_again_whenever_its_way_came_back() {
             assert_eq!(tables.addresses[&ends[0]].1, 1 << FLOW_CONTROL_DIALED | 1 << FLOW_CONTROL_INITIATED);
         });
         let twice = create(&node, wanted("blue", AT)).await;
-        assert!(matches!(twice, Err(Error::AddressTaken { .. })), "{twice:?}");
+        assert!(matches!(twice, Err(Error::NameTaken { .. })), "{twice:?}");
 
         // The link ends.
         let link = world.tables(0, |tables| {

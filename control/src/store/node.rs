@@ -918,6 +918,42 @@ mod tests {
     }
 
     #[test]
+    fn relays_come_back_with_who_was_met() {
+        let (_temporary, dir, mut store) = store();
+        let ids = [Identifier([1; 32]), Identifier([2; 32])];
+        let plain = RelayRow {
+            name: "blue".into(),
+            at: "/ip4/127.0.0.1/tcp/1".into(),
+            relay_address: None,
+            authorized: Vec::new(),
+            on_the_way: Vec::new(),
+            identity: None,
+            peer: None,
+            session: crate::random::hex_id(),
+        };
+        let sealed = RelayRow {
+            name: "green".into(),
+            relay_address: Some("other".into()),
+            authorized: ids.to_vec(),
+            on_the_way: vec![Vec::new(), ids.to_vec()],
+            identity: Some(ids[0]),
+            session: crate::random::hex_id(),
+            ..plain.clone()
+        };
+        store.begin().unwrap();
+        store.add_relay(&plain).unwrap();
+        store.add_relay(&sealed).unwrap();
+        store.set_relay_peer("green", &ids[1]).unwrap();
+        store.commit().unwrap();
+        let mut store = NodeStore::open(&dir).unwrap();
+        assert_eq!(store.relays().unwrap(), [plain.clone(), RelayRow { peer: Some(ids[1]), ..sealed.clone() }]);
+        assert_eq!((plain.asks_for(), sealed.asks_for()), ("blue", "other"));
+        assert!(store.add_relay(&plain).is_err());
+        store.remove_relay("green").unwrap();
+        assert_eq!(store.relays().unwrap(), [plain]);
+    }
+
+    #[test]
     fn a_file_of_the_version_before_gets_a_listener_for_channels() {
         let (_temporary, dir, store) = store();
         drop(store);
