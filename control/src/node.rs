@@ -438,11 +438,8 @@ impl Node {
                 set.map_err(|error| self.command_failed("set an address", error))?;
             }
         }
-        for row in &desired.outlets {
-            let set = outlets::reconcile(self, link, row, has).await;
-            set.map_err(|error| self.command_failed("set an outlet", error))?;
-        }
-        Ok(())
+        let set = outlets::reconcile(self, link, &desired.outlets, has).await;
+        set.map_err(|error| self.command_failed("set an outlet", error))
     }
 
     /// Every flow control reaches a listener for secure channels: who comes must show who it is.

@@ -313,8 +313,9 @@ pub(crate) async fn reconcile(
                 if cookie == Some(Cookie::Inlet { session: row.session.clone() })
                     && Listen::of(&socket).is_some_and(|listen| listen.to_string() == row.listen) =>
             {
-                // The same socket, if the service manager gave it once more.
-                let ours = activated(node, &row.alias).is_ok_and(|passed| passed.is_none());
+                let ours = !node.activated.is_passed(&socket);
+                // The same one, if the service manager gave it once more.
+                drop(node.activated.take(&row.alias));
                 node.keep_as(row.number, Kept::Socket { socket, ours });
                 there.insert(row.number);
             }

@@ -14,13 +14,14 @@ use crate::store::OutletRow;
 use crate::store::node::OUTLETS_MAX;
 use ockam_engine_abi::{Command, PortalTarget, Refusal};
 use rustls::ClientConfig;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 /// What an outlet is called when it is not said, for the first one.
@@ -31,6 +32,9 @@ const FRESH: Duration = Duration::from_secs(30);
 
 /// A name is not looked up more often than this, however often connections fail.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the names of all outlets may take together while a node starts.
+const START_LOOKUP_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a failure is shown: the engine says nothing of connections that succeed.
 const FAILURE_SHOWN: Duration = Duration::from_secs(60);
@@ -239,28 +243,48 @@ fn row_info(row: &OutletRow) -> TcpOutletInfo {
     }
 }
 
-/// Gives an engine, new or adopted, an outlet.
+/// Gives an engine, new or adopted, the outlets that shall be.
+///
+/// # Errors
+/// The engine refuses or ends.
 pub(crate) async fn reconcile(
     node: &Node,
     link: &EngineLink,
-    row: &OutletRow,
+    rows: &[OutletRow],
     has: &[crate::engine_link::DumpedAddress],
 ) -> Result<(), CommandError> {
-    let known = lock(&node.portals.outlets).get(&row.address).map(Outlet::engine_targets);
-    let targets = match known {
-        Some(targets) => targets,
-        // An engine that lives knows its targets, until the name is looked up again.
-        None if has.iter().any(|found| is_same(node, row, found)) => return Ok(()),
-        None => match Target::read(&row.target) {
-            Ok(_) if row.tls => vec![unix_target(&bridge_path(node, row))],
-            Ok(Target::Unix(path)) => vec![unix_target(&path)],
-            Ok(Target::Tcp(target)) => {
-                target.host.parse().map_or(Vec::new(), |ip| tcp_targets(vec![SocketAddr::new(ip, target.port)]))
+    let mut lookups = JoinSet::new();
+    let mut targets: Vec<Vec<PortalTarget>> = vec![Vec::new(); rows.len()];
+    let mut stay = BTreeSet::new();
+    for (index, row) in rows.iter().enumerate() {
+        if let Some(outlet) = lock(&node.portals.outlets).get(&row.address) {
+            targets[index] = outlet.engine_targets();
+            continue;
+        }
+        if has.iter().any(|found| is_same(node, row, found)) {
+            // An engine that lives knows its targets, until the name is looked up again.
+            stay.insert(index);
+            continue;
+        }
+        match Target::read(&row.target) {
+            Ok(_) if row.tls => targets[index] = vec![unix_target(&bridge_path(node, row))],
+            Ok(target) => drop(lookups.spawn(async move { (index, resolve(&target).await.0) })),
+            Err(_) => {}
+        }
+    }
+    // A node that has started knows where its outlets lead, if the resolver answers. One that does not keeps nobody.
+    let looked_up = async {
+        while let Some(found) = lookups.join_next().await {
+            if let Ok((index, found)) = found {
+                targets[index] = found;
             }
-            Err(_) => Vec::new(),
-        },
+        }
     };
-    set(node, link, row, targets).await
+    let _ = tokio::time::timeout(START_LOOKUP_LIMIT, looked_up).await;
+    for (index, row) in rows.iter().enumerate().filter(|(index, _)| !stay.contains(index)) {
+        set(node, link, row, std::mem::take(&mut targets[index])).await?;
+    }
+    Ok(())
 }
 
 fn is_same(node: &Node, row: &OutletRow, found: &crate::engine_link::DumpedAddress) -> bool {

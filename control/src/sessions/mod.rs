@@ -46,6 +46,10 @@ const PAUSE_MAX_SILENT: Duration = Duration::from_secs(5);
 /// after it has come back.
 const PAUSE_MAX_GONE: Duration = Duration::from_millis(500);
 
+/// Most lines in the log about one way in such a time.
+const LOG_PERIOD: Duration = Duration::from_secs(60);
+const LOG_LINES_MAX: u32 = 6;
+
 /// A way that was open this long is opened again at once.
 const STEADY: Duration = Duration::from_secs(5);
 
@@ -53,8 +57,8 @@ const STEADY: Duration = Duration::from_secs(5);
 const ASK_PAUSE: Duration = Duration::from_secs(5);
 /// Questions without an answer after which a way is down.
 const MISSED_MAX: u32 = 3;
-/// How long the last of them waits: all together they are below 20 s, and so is the new way.
-const LAST_ASK_LIMIT: Duration = Duration::from_millis(2_500);
+/// How long those after the first of them wait: all together, and the new way, stay below 20 s.
+const NEXT_ASK_LIMIT: Duration = Duration::from_millis(2_500);
 /// Somebody who doubts the way does not make it asked more often than this.
 const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -238,13 +242,16 @@ async fn supervise(
     shared: Arc<Shared>,
 ) {
     let mut pause = Duration::ZERO;
+    let mut said = None;
     let mut peer = plan.peer.or(living.as_ref().and_then(|open| open.up().peer));
     loop {
         if let Some(mut open) = living.take() {
             let since = Instant::now();
             let why = while_open(&node, &plan, &mut open, first_pause, &shared.check).await;
             pause = if since.elapsed() >= STEADY { Duration::ZERO } else { pause };
-            tracing::info!(session = plan.id, route = plan.text, %why, "a way is down");
+            if is_news(&mut said) {
+                tracing::info!(session = plan.id, route = plan.text, %why, "a way is down");
+            }
             tell.send_replace(State::Down { why: Some(why) });
             let Some(node) = node.upgrade() else { return };
             // What has not ended by itself does not answer.
@@ -265,7 +272,9 @@ async fn supervise(
                 let open = opened.keep();
                 let up = open.up();
                 peer = peer.or(up.peer);
-                tracing::info!(session = plan.id, route = plan.text, "a way is open");
+                if is_news(&mut said) {
+                    tracing::info!(session = plan.id, route = plan.text, "a way is open");
+                }
                 shared.opened.fetch_add(1, Ordering::Relaxed);
                 living = Some(open);
                 first_pause = jittered(ASK_PAUSE);
@@ -279,11 +288,11 @@ async fn supervise(
             }
             Err(why) => {
                 // Once for each time that it is down, and for each new reason.
-                let is_news = match &*tell.borrow() {
+                let is_another = match &*tell.borrow() {
                     State::Down { why: Some(before) } => before.code() != why.code(),
                     _ => true,
                 };
-                if is_news {
+                if is_another && is_news(&mut said) {
                     tracing::warn!(session = plan.id, route = plan.text, %why, "a way cannot be opened yet");
                 }
                 pause = (2 * pause).clamp(PAUSE_MIN, pause_limit(&why).min(plan.pause_max).max(PAUSE_MIN));
@@ -291,6 +300,13 @@ async fn supervise(
             }
         }
     }
+}
+
+/// Whether what becomes of a way is worth a line in the log: one that comes and goes says so now and then.
+fn is_news(said: &mut Option<(Instant, u32)>) -> bool {
+    let (since, lines) = said.filter(|(since, _)| since.elapsed() < LOG_PERIOD).unwrap_or((Instant::now(), 0));
+    *said = Some((since, lines + 1));
+    lines < LOG_LINES_MAX
 }
 
 /// Waits until a way is no longer open, and says why.
@@ -310,7 +326,7 @@ async fn while_open(
             () = check.notified() => {}
         }
         let asked_at = Instant::now();
-        let limit = if missed + 1 < MISSED_MAX { ASK_PAUSE } else { LAST_ASK_LIMIT };
+        let limit = if missed == 0 { ASK_PAUSE } else { NEXT_ASK_LIMIT };
         let question = open.question();
         let asked = async {
             // The node is not kept for as long as nobody answers.
@@ -336,7 +352,7 @@ async fn while_open(
             }
             Some(Err(why)) => return why,
         }
-        next = (asked_at + ASK_PAUSE).max(Instant::now());
+        next = if missed == 0 { asked_at + ASK_PAUSE } else { Instant::now() };
         // Whoever doubts it now waits a moment.
         let rest = tokio::time::sleep_until(next.min(asked_at + CHECK_PAUSE));
         tokio::select! {
@@ -436,6 +452,14 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_way_that_comes_and_goes_says_so_now_and_then() {
+        let mut said = None;
+        assert_eq!((0..100).filter(|_| is_news(&mut said)).count(), LOG_LINES_MAX as usize);
+        said = said.and_then(|(since, lines)| Some((since.checked_sub(LOG_PERIOD)?, lines)));
+        assert!(is_news(&mut said));
+    }
 
     #[test]
     fn pauses_grow_to_a_limit_and_spread() {
