@@ -262,6 +262,8 @@ fn inlets_listen_where_the_service_manager_says() {
     let to = "/node/n2/secure/api/service/outlet";
     fs::write(&file, format!("name: n1\ntcp-inlet:\n  db:\n    from: {place}\n    to: {to}\n")).unwrap();
     for _ in 0..2 {
+        // Whoever is there before the node waits for it.
+        let early = place.connect();
         let line = format!("node create {} --foreground", file.display());
         let main = manager.start(&home, &line, &passed, Duration::from_secs(30));
         // When it is ready, all that its file says is there. Whether the other end is, too, shows a moment later.
@@ -269,6 +271,7 @@ fn inlets_listen_where_the_service_manager_says() {
         let inlets = home.json(&["tcp-inlet", "list", "--at", "n1"]);
         let found = (&inlets[0]["alias"], &inlets[0]["from"]);
         assert_eq!(found, (&json!("db"), &json!(place.to_string())));
+        ockam_tests::echoes(&early, &mut ockam_tests::Sequence::new(1), 100_000).unwrap();
         works(&place);
         wait_until(|| home.run(&["health", "n1"]).code == Some(0), || "the inlet is not up".into());
         Process(main.id()).signal(Signal::TERM);

@@ -30,6 +30,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// How often control hears of the same trouble, in milliseconds.
 const TROUBLE_MS: u64 = 1_000;
 
+/// How long a connection waits in an inlet of which control has not said yet how long, in milliseconds. It says so right
+/// after it adds one, and some wait already in the backlog of a socket that is older than this engine.
+const WAIT_MS_UNTOLD: u32 = 5_000;
+
 /// An inlet, as every core knows it.
 #[derive(Debug)]
 pub struct Inlet {
@@ -45,7 +49,8 @@ pub struct Inlet {
 
 impl<D: Driver> Core<D> {
     pub(in crate::core) fn add_inlet(&mut self, number: u32, connections: Arc<AtomicU32>) {
-        let inlet = Inlet { connections, way: None, wait_ms: 0, waiting: VecDeque::new(), unanswered_ms: 0 };
+        let waiting = VecDeque::new();
+        let inlet = Inlet { connections, way: None, wait_ms: WAIT_MS_UNTOLD, waiting, unanswered_ms: 0 };
         self.inlets.insert(number, inlet);
     }
 
