@@ -254,12 +254,13 @@ impl Supervisor {
                     }
                 }
                 self.node.set_engine(None);
+                if self.stopping.load(Ordering::Acquire) {
+                    // It says good-bye before it has tidied up; who told it to end waits for that.
+                    return;
+                }
                 // Its connection may have failed while it lives, and then it is of no use.
                 engine.process.kill();
                 engine.process.ended().await;
-                if self.stopping.load(Ordering::Acquire) {
-                    return;
-                }
                 let restarts = self.node.count_restart();
                 tracing::warn!(pid = engine.ready.pid, restarts, "the engine ended; starting another one");
                 let steady = engine.met.elapsed() >= STEADY;
