@@ -1,6 +1,6 @@
 //! `ockam demo`: three nodes in a temporary home, messages routed through them and sealed end to end by the commands
-//! that a user would type, then a measurement over the same nodes, in clear text and sealed. Whatever happens (an error,
-//! a closed pipe, Ctrl-C), nodes and home are gone at the end.
+//! that a user would type, then a measurement over the same nodes: messages in clear text and sealed, and TCP through a
+//! sealed portal. Whatever happens (an error, a closed pipe, Ctrl-C), nodes and home are gone at the end.
 
 use crate::cli::args::Demo;
 use crate::cli::show::{Output, Terminal, bytes};
@@ -10,8 +10,8 @@ use crate::random;
 use crate::route::{Hop, Route};
 use ockam_wire::Address;
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
-use std::net::TcpListener;
+use std::io::{IsTerminal, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -31,6 +31,12 @@ const WINDOW_BYTES: usize = 4 << 20;
 
 /// Round trips, one at a time, whose median is the latency.
 const ROUND_TRIPS: usize = 1000;
+
+/// Bytes that are written to a portal at once, and that the program behind it compares at once.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Bytes that go through a portal and back in a round trip.
+const PING_BYTES: usize = 64;
 
 /// How long the last replies may take.
 const LAST_REPLIES: Duration = Duration::from_secs(10);
@@ -100,6 +106,19 @@ struct Results {
     measured: Measured,
     /// The same through a secure channel of n1 to n3.
     sealed: Measured,
+    /// TCP through a portal of n1 to n3, which is sealed, too.
+    portal: Stream,
+}
+
+/// What came out of a TCP connection.
+#[derive(Debug, Serialize)]
+struct Stream {
+    /// Bytes that arrived, each compared with what was sent.
+    bytes: u64,
+    seconds: f64,
+    bits_per_second: f64,
+    /// Median of a round trip of 64 bytes with nothing else under way, in microseconds.
+    round_trip_us: f64,
 }
 
 /// Where the demo plays: the home, how commands are run there, who hears of it.
@@ -169,7 +188,32 @@ impl Stage {
         let sealed = self.measure(&format!("{first}/service/hop{channel}/service/echo"), bytes, time).await?;
         self.progress("");
         self.say(&told(&sealed))?;
-        Ok(Results { measured, sealed })
+
+        self.say(
+            "\n# A portal: who connects to a port of n1 reaches a program behind n3; what n2 forwards of it is sealed",
+        )?;
+        let program = Program::start()?;
+        let port = program.port.to_string();
+        self.expect(&["tcp-outlet", "create", "--at", "n3", "--to", &port], exit::OK, "/service/outlet").await?;
+        let by_name = "/node/n2/node/n3/secure/api/service/outlet";
+        let inlet = self.succeed(&["tcp-inlet", "create", "--at", "n1", "--to", by_name]).await?;
+        self.say(&format!(
+            "\n# Measuring for {} s: a TCP connection to {inlet} of n1, through the portal, to the program behind n3",
+            arguments.seconds
+        ))?;
+        let portal = self.measure_portal(&inlet, &program, time).await?;
+        self.progress("");
+        self.say(&told_of_stream(&portal))?;
+
+        self.say("\n# By a relay n3 is reached even where nobody can dial it: it has registered itself at n2")?;
+        let relay = ["relay", "create", "far", "--at", "n2", "--to", "n3"];
+        self.expect(&relay, exit::OK, "/service/forward_to_far").await?;
+        let inlet = self.succeed(&["tcp-inlet", "create", "--at", "n1", "--to", "outlet", "--via", "far@n2"]).await?;
+        let address = address_of(&inlet)?;
+        let answered = tokio::task::spawn_blocking(move || round_trips(address, Duration::from_secs(1), 1));
+        answered.await.map_err(|error| Error::internal(format!("the portal was not tried: {error}")))??;
+        self.say("Through it the program answers as well.")?;
+        Ok(Results { measured, sealed, portal })
     }
 
     async fn create(&self, name: &str, port: u16) -> Result<Line, Error> {
@@ -291,6 +335,28 @@ impl Stage {
         }
     }
 
+    async fn measure_portal(&self, inlet: &str, program: &Program, time: Duration) -> Result<Stream, Error> {
+        let address = address_of(inlet)?;
+        let interrupt = Arc::clone(&self.interrupt);
+        let compared = Arc::clone(&program.compared);
+        let mut measuring = tokio::task::spawn_blocking(move || stream(address, time, &interrupt, &compared));
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.tick().await;
+        let mut before = program.compared.load(Relaxed);
+        loop {
+            tokio::select! {
+                measured = &mut measuring => {
+                    return measured.map_err(|error| Error::internal(format!("the measurement ended: {error}")))?;
+                }
+                _ = seconds.tick() => {
+                    let now = program.compared.load(Relaxed);
+                    self.progress(&format!("{:.2} Gbit/s", (now - before) as f64 * 8.0 / 1e9));
+                    before = now;
+                }
+            }
+        }
+    }
+
     /// A line of the transcript: on stdout, unless JSON goes there. Ctrl-C and a closed stdout end the demo here.
     fn say(&self, line: &str) -> Result<(), Error> {
         if self.interrupt.happened() {
@@ -364,6 +430,155 @@ fn told(measured: &Measured) -> String {
         measured.bits_per_second / 1e9,
         measured.round_trip_us
     )
+}
+
+/// What was measured of a connection, for people.
+fn told_of_stream(stream: &Stream) -> String {
+    format!(
+        "{} arrived in {:.1} s, every byte as it was sent:\n  {:.2} Gbit/s, {:.0} us for a round trip of {PING_BYTES} bytes",
+        bytes(stream.bytes),
+        stream.seconds,
+        stream.bits_per_second / 1e9,
+        stream.round_trip_us
+    )
+}
+
+fn address_of(inlet: &str) -> Result<SocketAddr, Error> {
+    inlet.parse().map_err(|_| Error::internal(format!("an inlet listens on {inlet}")))
+}
+
+/// The program behind the portal, which knows nothing of it. The first byte of a connection says what it wants: `e` to
+/// get everything back, `c` to have it compared with the blocks of a [`Pattern`], and how much that was at the end.
+struct Program {
+    port: u16,
+    /// Bytes that were compared.
+    compared: Arc<AtomicU64>,
+}
+
+impl Program {
+    fn start() -> Result<Program, Error> {
+        let failed = |error: std::io::Error| io("cannot start the program behind the portal", &error);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let compared = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&compared);
+        // It ends with the demo.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let counted = Arc::clone(&counted);
+                // Who went away wants no answer.
+                std::thread::spawn(move || drop(serve(stream, &counted)));
+            }
+        });
+        Ok(Program { port, compared })
+    }
+}
+
+fn serve(mut stream: TcpStream, compared: &AtomicU64) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut wish = [0];
+    stream.read_exact(&mut wish)?;
+    if wish == *b"e" {
+        let mut block = [0; PING_BYTES];
+        loop {
+            match stream.read(&mut block)? {
+                0 => return Ok(()),
+                read => stream.write_all(&block[..read])?,
+            }
+        }
+    }
+    let mut seed = [0; 8];
+    stream.read_exact(&mut seed)?;
+    let pattern = Pattern::of(u64::from_le_bytes(seed), BLOCK_BYTES);
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut number = 0;
+    loop {
+        let mut filled = 0;
+        while filled < BLOCK_BYTES {
+            match stream.read(&mut block[filled..])? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        match filled {
+            0 => break,
+            BLOCK_BYTES if pattern.is(number, &block) => {}
+            // Another byte than was sent, or a part of a block: no answer says so.
+            _ => return Ok(()),
+        }
+        number += 1;
+        compared.fetch_add(BLOCK_BYTES as u64, Relaxed);
+    }
+    stream.write_all(&(number * BLOCK_BYTES as u64).to_le_bytes())
+}
+
+/// The times that `count` round trips take, sorted; fewer when `limit` is over before.
+fn round_trips(address: SocketAddr, limit: Duration, count: usize) -> Result<Vec<Duration>, Error> {
+    let failed = |error: std::io::Error| io("the portal does not carry what is sent", &error);
+    let mut stream = TcpStream::connect(address).map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    stream.set_read_timeout(Some(LAST_REPLIES)).map_err(failed)?;
+    stream.write_all(b"e").map_err(failed)?;
+    let pattern = Pattern::of(u64::from_le_bytes(random::bytes()), PING_BYTES);
+    let (mut ping, mut pong) = ([0; PING_BYTES], [0; PING_BYTES]);
+    let ends = Instant::now() + limit;
+    let mut times = Vec::with_capacity(count);
+    while times.len() < count && (times.is_empty() || Instant::now() < ends) {
+        pattern.write(times.len() as u64, &mut ping);
+        let sent = Instant::now();
+        stream.write_all(&ping).and_then(|()| stream.read_exact(&mut pong)).map_err(failed)?;
+        times.push(sent.elapsed());
+        if ping != pong {
+            return Err(other_bytes(address));
+        }
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+fn other_bytes(address: SocketAddr) -> Error {
+    Error::PeerMisbehaved {
+        peer: format!("the portal at {address}"),
+        why: "carried other bytes than were sent, or not all of them".into(),
+    }
+}
+
+/// Sends blocks through a portal for `time`, and has them compared at the other end. Blocking.
+fn stream(address: SocketAddr, time: Duration, interrupt: &Interrupt, compared: &AtomicU64) -> Result<Stream, Error> {
+    let failed = |error: std::io::Error| io("the portal does not carry what is sent", &error);
+    let times = round_trips(address, time / 3, ROUND_TRIPS)?;
+    let mut stream = TcpStream::connect(address).map_err(failed)?;
+    stream.set_read_timeout(Some(LAST_REPLIES)).map_err(failed)?;
+    let seed: [u8; 8] = random::bytes();
+    stream.write_all(&[&b"c"[..], &seed].concat()).map_err(failed)?;
+    let pattern = Pattern::of(u64::from_le_bytes(seed), BLOCK_BYTES);
+    let mut block = vec![0; BLOCK_BYTES];
+    let (began, mut number) = (Instant::now(), 0);
+    while began.elapsed() < time && !interrupt.happened() {
+        pattern.write(number, &mut block);
+        match stream.write_all(&block) {
+            Ok(()) => number += 1,
+            // The program goes away at the first byte that is not the one that was sent.
+            Err(_) if compared.load(Relaxed) > 0 => return Err(other_bytes(address)),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let mut answer = [0; 8];
+    let answered = stream.shutdown(Shutdown::Write).and_then(|()| stream.read_exact(&mut answer));
+    let seconds = began.elapsed().as_secs_f64();
+    if interrupt.happened() {
+        return Err(Error::Interrupted);
+    }
+    let sent = number * BLOCK_BYTES as u64;
+    if answered.is_err() || u64::from_le_bytes(answer) != sent {
+        return Err(other_bytes(address));
+    }
+    Ok(Stream {
+        bytes: sent,
+        seconds,
+        bits_per_second: sent as f64 * 8.0 / seconds,
+        round_trip_us: times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6),
+    })
 }
 
 /// The ports of the tutorials, or three free ones.
@@ -523,8 +738,13 @@ impl Pattern {
     const SHIFTS: usize = 251;
 
     fn new(length: usize) -> Pattern {
+        Pattern::of(u64::from_le_bytes(random::bytes()), length)
+    }
+
+    /// The one of a seed, so that two can have the same.
+    fn of(seed: u64, length: usize) -> Pattern {
         // A generator of Marsaglia: bytes that neither repeat nor compress, at no cost.
-        let mut state = u64::from_le_bytes(random::bytes()) | 1;
+        let mut state = seed | 1;
         let table = (0..length + Self::SHIFTS)
             .map(|_| {
                 state ^= state << 13;
@@ -572,6 +792,34 @@ mod tests {
             payload[63] ^= 1;
             assert!(!pattern.is(number, &payload));
         }
+    }
+
+    #[test]
+    fn the_program_compares_every_byte() {
+        let program = Program::start().unwrap();
+        let seed = 7_u64.to_le_bytes();
+        for changed in [None, Some(0), Some(BLOCK_BYTES), Some(2 * BLOCK_BYTES - 1)] {
+            let pattern = Pattern::of(7, BLOCK_BYTES);
+            let mut sent = vec![0; 2 * BLOCK_BYTES];
+            pattern.write(0, &mut sent[..BLOCK_BYTES]);
+            pattern.write(1, &mut sent[BLOCK_BYTES..]);
+            if let Some(at) = changed {
+                sent[at] ^= 1;
+            }
+            let mut stream = TcpStream::connect(("127.0.0.1", program.port)).unwrap();
+            // It may go away before it has everything.
+            let _ = stream.write_all(&[&b"c"[..], &seed, &sent].concat());
+            let _ = stream.shutdown(Shutdown::Write);
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            let all = (2 * BLOCK_BYTES as u64).to_le_bytes().to_vec();
+            assert_eq!(answer, if changed.is_none() { all } else { Vec::new() }, "{changed:?}");
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], program.port));
+        assert_eq!(round_trips(address, LAST_REPLIES, 3).unwrap().len(), 3);
+        let interrupt = Interrupt { happened: AtomicBool::new(false), heard: Notify::new() };
+        let measured = stream(address, Duration::from_millis(10), &interrupt, &program.compared).unwrap();
+        assert!(measured.bytes > 0 && measured.bits_per_second > 0.0, "{measured:?}");
     }
 
     #[test]

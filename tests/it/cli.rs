@@ -11,7 +11,7 @@ use std::process::Stdio;
 
 /// One of every command, in an order in which each has something to show. `LISTENER`, `LINK`, `CHANNEL` and `FLOW` stand
 /// for what earlier ones made.
-const COMMANDS: [&str; 48] = [
+const COMMANDS: [&str; 64] = [
     "vault create",
     "vault list",
     "vault show default",
@@ -52,9 +52,25 @@ const COMMANDS: [&str; 48] = [
     "secure-channel-listener list --at n2",
     "secure-channel-listener show friends --at n2",
     "message send hello --from n1 --to /node/n2/secure/friends/service/uppercase",
+    "tcp-outlet create --at n2 --from web --to localhost:9",
+    "tcp-outlet list --at n2",
+    "tcp-outlet show web --at n2",
+    "relay create far --at n1 --to n2",
+    "relay list --to n2",
+    "relay show far --to n2",
+    "tcp-inlet create --at n1 --alias site --to /node/n2/secure/api/service/web",
+    "tcp-inlet create --at n1 --to web --via far",
+    "tcp-inlet create --at n1 --to web --via far@n1 --no-connection-wait --connection-wait 0",
+    "tcp-inlet list --at n1",
+    "tcp-inlet show site --at n1",
+    "node create --configuration {\"name\":\"n1\"}",
+    "run --inline {\"nodes\":[\"n1\",\"n2\"]}",
     "engine show",
     "engine stats --at n2 --all",
     "environment",
+    "tcp-inlet delete --all --at n1 --yes",
+    "relay delete far --to n2 --yes",
+    "tcp-outlet delete web --at n2 --yes",
     "secure-channel delete CHANNEL --at n1 --yes",
     "secure-channel-listener delete friends --at n2 --yes",
     "tcp-connection delete LINK --at n1 --yes",
@@ -171,6 +187,8 @@ fn a_terminal_gets_text_for_people() {
     assert!(serde_json::from_str::<Value>(&json).is_ok() && json.ends_with("]\n"), "{json:?}");
     for line in
         ["tcp-listener list", "tcp-connection list", "service list", "worker list", "engine stats", "environment"]
+            .into_iter()
+            .chain(["tcp-outlet list", "tcp-inlet list", "relay list"])
     {
         let text = on_a_terminal(&home, line);
         assert!(text.ends_with('\n') && text.lines().count() >= 1, "{line}: {text:?}");
@@ -395,6 +413,29 @@ fn bad_input_names_its_argument_and_changes_nothing() {
     }
     cases.push((68, vec!["secure-channel-listener", "show", "friends", "--at", "n1"], "friends"));
     cases.push((68, vec!["secure-channel-listener", "delete", "friends", "--at", "n1", "--yes"], "friends"));
+    // Files: what is wrong shows before anything is made, and what was made before it failed is taken away again.
+    let busy_inlet = |name: &str| {
+        format!("name: {name}\ntcp-outlet: {{ a: {{ to: 80 }} }}\ntcp-inlet: {{ b: {{ from: '{busy}', to: a }} }}\n")
+    };
+    let files = ["n1", "n2", "stopped"].map(busy_inlet);
+    for file in &files {
+        cases.push((73, vec!["node", "create", "--configuration", file], &busy));
+    }
+    let recipe = format!("nodes: [n2, n3, n1]\ntcp-inlet: {{ b: {{ from: '{busy}', to: a, at: n3 }} }}\n");
+    cases.push((73, vec!["run", "--inline", &recipe], &busy));
+    cases.push((65, vec!["node", "create", "--configuration", "name: n2\nnam: x"], "line 2, column 1"));
+    cases.push((65, vec!["node", "create", "--configuration", "name: n2\nticket: x"], "enrolment"));
+    cases.push((65, vec!["node", "create", "n2", "--configuration", "node.yaml"], "line 1, column 1"));
+    cases.push((65, vec!["run", "--inline", "node: n/2"], "line 1, column 7"));
+    let elsewhere = "name: n1\ntcp-listener-address: 127.0.0.1:1";
+    cases.push((73, vec!["node", "create", "--configuration", elsewhere], &own));
+    cases.push((64, vec!["node", "create", "--configuration", "name: n2", "missing.yaml"], "--configuration"));
+    cases.push((66, vec!["node", "create", "missing.yaml"], "missing.yaml"));
+    cases.push((66, vec!["run", "missing"], "missing"));
+    cases.push((66, vec!["run"], "ockam.yml"));
+    cases.push((64, vec!["node", "create", "https://example.org/node.yaml"], "NAME"));
+    cases.push((64, vec!["node", "create", "n2", "--variable", "A=b"], "--variable"));
+    cases.push((64, vec!["node", "create", "-", "--variable", "A"], "--variable"));
     // A local route has nowhere to start without a node.
     cases.push((64, vec!["message", "send", "hello", "--to", "/service/echo"], "--from"));
     // The rest.
@@ -453,7 +494,7 @@ fn help_and_version_are_no_errors() {
     }
     for shell in ["bash", "zsh", "fish"] {
         let script = home.ok(&["completion", "--shell", shell]);
-        assert!(script.contains("tcp-connection"), "{shell}");
+        assert!(["tcp-connection", "tcp-inlet", "tcp-outlet", "relay"].iter().all(|it| script.contains(it)), "{shell}");
     }
     let typo = home.run(&["nod", "list"]);
     assert!(typo.stderr.contains("'node'"), "{}", typo.stderr);

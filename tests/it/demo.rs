@@ -40,11 +40,16 @@ fn it_routes_messages_and_measures() {
         "--to -/service/uppercase",
         "/secure/api",
         "And for 1 s sealed",
+        "ockam tcp-outlet create --at n3",
+        "ockam tcp-inlet create --at n1",
+        "Gbit/s",
+        "ockam relay create far",
+        "Through it the program answers as well.",
         "/s",
     ] {
         assert!(shown.contains(part), "the demo does not show {part:?}:\n{shown}");
     }
-    assert_eq!(shown.matches("every byte as it was sent").count(), 2, "{shown}");
+    assert_eq!(shown.matches("every byte as it was sent").count(), 3, "{shown}");
     assert!(!shown.contains('\x1b'), "colours in a pipe");
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "it leaves files behind");
     assert_eq!(left(&temporary), []);
