@@ -212,9 +212,10 @@ fn one_way(mut from: TcpStream, mut to: TcpStream, delay: Duration, rate: u64) -
             break;
         }
         // A line does not stop while this process waits for a CPU.
-        let just_now = Instant::now().checked_sub(QUEUE).unwrap_or(free_at);
-        free_at = free_at.max(just_now) + Duration::from_secs_f64(count as f64 / rate as f64);
-        if sender.send((free_at + delay, buffer[..count].to_vec())).is_err() {
+        let now = Instant::now();
+        free_at =
+            free_at.max(now.checked_sub(QUEUE).unwrap_or(now)) + Duration::from_secs_f64(count as f64 / rate as f64);
+        if sender.send((free_at.max(now) + delay, buffer[..count].to_vec())).is_err() {
             break;
         }
         std::thread::sleep(free_at.saturating_duration_since(Instant::now() + QUEUE));
