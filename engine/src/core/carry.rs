@@ -353,13 +353,15 @@ impl<D: Driver> Core<D> {
         let now_ms = self.now_ms;
         let link = arrival.source.map(|source| source.link);
         // When many want something of control at once, each still gets a word in.
-        let is_first = link.is_some_and(|link| self.links[link.index()].punts_waiting == 0);
+        let is_first = link.is_some_and(|link| self.links[link.index()].demands().punts_waiting == 0);
         let has_room = self.mesh.punts_waiting.load(Ordering::Relaxed) < PUNTS_WAITING_MAX
             || (is_first && message.payload.len() <= PUNT_SMALL);
         let admitted = has_room
             && match (&layer.channel, link) {
                 (Some(channel), _) => channel.opening().punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
-                (None, Some(link)) => self.links[link.index()].punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms),
+                (None, Some(link)) => {
+                    self.links[link.index()].demands().punts.take(PUNT_BURST, PUNTS_PER_SECOND, now_ms)
+                }
                 (None, None) => true,
             };
         if !admitted {
@@ -368,7 +370,7 @@ impl<D: Driver> Core<D> {
         self.counters.add(Counter::Punts, 1);
         self.mesh.punts_waiting.fetch_add(1, Ordering::Relaxed);
         if let Some(link) = link {
-            self.links[link.index()].punts_waiting += 1;
+            self.links[link.index()].demands().punts_waiting += 1;
         }
         let channel = layer.channel.as_ref().map(|channel| channel.number);
         let message = punted(message, walk, body);
@@ -553,7 +555,7 @@ impl<D: Driver> Core<D> {
         let told = link.state == super::link::State::Up
             && !onward.is_empty()
             && !link.egress.full
-            && link.notices.take(NOTICE_BURST, NOTICES_PER_SECOND, self.now_ms);
+            && link.demands().notices.take(NOTICE_BURST, NOTICES_PER_SECOND, self.now_ms);
         if !told {
             return self.counters.add(Counter::NoticesWithheld, 1);
         }

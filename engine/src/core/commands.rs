@@ -132,7 +132,7 @@ fn describe(request: u64, link: &super::link::Link) -> Option<LinkDump> {
     let (origin, cookie, listener) = match &link.origin {
         Origin::Accepted { listener } => (LinkOrigin::Accepted, Vec::new(), Some(*listener)),
         Origin::Dialed { cookie, .. } => (LinkOrigin::Dialed, cookie.to_vec(), None),
-        Origin::Transit { .. } => (LinkOrigin::Transit, Vec::new(), None),
+        Origin::Transit(_) => (LinkOrigin::Transit, Vec::new(), None),
         Origin::Portal(_) => return None,
     };
     let notice = Notice::Link {

@@ -465,12 +465,12 @@ impl<D: Driver> Core<D> {
         let start = range.start - 4;
         let index = source.link.index();
         let layer = match self.links[index].ingest.opened.take() {
-            Some((channel, range)) => Layer { channel: Some(channel), range },
+            Some(opened) => Layer { channel: Some(opened.0), range: opened.1 },
             None => Layer { channel: None, range },
         };
         self.carry(&Arrival::new(Some(source), start), slot, layer).map_err(|(stop, layer)| {
             if let (Stop::Blocked(_), Layer { channel: Some(channel), range }) = (&stop, layer) {
-                self.links[index].ingest.opened = Some((channel, range));
+                self.links[index].ingest.opened = Some(Box::new((channel, range)));
             }
             stop
         })

@@ -5,12 +5,10 @@ use super::mesh::FromCore;
 use super::portals::Portal;
 use super::{Core, Listener, Serves};
 use crate::config::{
-    FRAME_LIMIT, INLETS_MAX, KERNEL_SLOTS_MIN, LINKS_MAX, LISTENERS_MAX, NOTICE_BURST, PREAMBLE_LIMIT, PUNT_BURST,
-    SEND_LIMIT, SWEEP_INTERVAL,
+    FRAME_LIMIT, INLETS_MAX, KERNEL_SLOTS_MIN, LINKS_MAX, LISTENERS_MAX, PREAMBLE_LIMIT, SEND_LIMIT, SWEEP_INTERVAL,
 };
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
-use crate::path::bucket::Bucket;
 use crate::path::tables::{Connection, LinkAddress, Replies};
 use ockam_engine_abi::notice::Traffic;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
@@ -131,10 +129,7 @@ impl<D: Driver> Core<D> {
             },
             egress: Egress { progress_ms: now_ms, window_ms: now_ms, ..Egress::default() },
             replies: Replies::new(),
-            transit: Vec::new(),
-            punts: Bucket::new(PUNT_BURST, now_ms),
-            punts_waiting: 0,
-            notices: Bucket::new(NOTICE_BURST, now_ms),
+            asked: None,
             attended: false,
         });
         let id = self.links[index].id;
@@ -160,7 +155,8 @@ impl<D: Driver> Core<D> {
         let link = &mut self.links[index];
         link.state = State::Up;
         let (id, address, peer, local) = (link.id, link.address, link.peer, link.local);
-        if let Origin::Transit { ingress, .. } = link.origin
+        if let Origin::Transit(transit) = &link.origin
+            && let ingress = transit.ingress
             && self.open_link(ingress).is_none()
         {
             self.unsent.push(index);
@@ -180,7 +176,7 @@ impl<D: Driver> Core<D> {
     pub(super) fn fail_or_close(&mut self, index: u32, close: CloseReason, drop: DropReason) {
         match self.links[index].origin {
             Origin::Accepted { .. } | Origin::Portal(_) => self.close(index, close),
-            Origin::Dialed { .. } | Origin::Transit { .. } => self.fail(index, drop, None),
+            Origin::Dialed { .. } | Origin::Transit(_) => self.fail(index, drop, None),
         }
     }
 
@@ -217,7 +213,7 @@ impl<D: Driver> Core<D> {
             let parked = std::mem::take(&mut link.ingest.parked);
             let copied = std::mem::take(&mut link.ingest.copied);
             link.ingest.opened = None;
-            let transit = std::mem::take(&mut link.transit);
+            let transit = link.asked.take().map_or(Vec::new(), |asked| asked.transit);
             parked.into_iter().for_each(|(slot, _)| self.pool.put(slot));
             let assembled = match partial {
                 Partial::None => 0,

@@ -2,7 +2,7 @@
 //! bytes are what a portal's messages say.
 
 use super::portals::Portal;
-use crate::config::{EGRESS_HIGH, EGRESS_LOW, FRAME_RATE_MIN};
+use crate::config::{EGRESS_HIGH, EGRESS_LOW, FRAME_RATE_MIN, NOTICE_BURST, PUNT_BURST};
 use crate::io::driver::SocketId;
 use crate::io::pool::{Segment, Slot};
 use crate::path::bucket::Bucket;
@@ -53,18 +53,42 @@ pub enum Origin {
         cookie: Box<[u8]>,
     },
     /// A route asked for it.
-    Transit {
-        /// The link that the route came in on.
-        ingress: LinkId,
-        /// The TCP address as routes have it.
-        name: Box<[u8]>,
-        /// Resolved addresses still to try.
-        candidates: VecDeque<SocketAddr>,
-        /// Whom to tell when it fails: frames that wait for it and offered to be told.
-        undeliverable: Vec<Waiting>,
-    },
+    Transit(Box<Transit>),
     /// It is the connection of an application.
     Portal(Box<Portal>),
+}
+
+/// A link that a route asked for.
+#[derive(Debug)]
+pub struct Transit {
+    /// The link that the route came in on.
+    pub ingress: LinkId,
+    /// The TCP address as routes have it.
+    pub name: Box<[u8]>,
+    /// Resolved addresses still to try.
+    pub candidates: VecDeque<SocketAddr>,
+    /// Whom to tell when it fails: frames that wait for it and offered to be told.
+    pub undeliverable: Vec<Waiting>,
+}
+
+/// What the peer of a link had this node do for it.
+#[derive(Debug)]
+pub struct Demands {
+    /// Transit links that were opened for it.
+    pub transit: Vec<LinkId>,
+    /// What it may punt.
+    pub punts: Bucket,
+    /// What it punted and control has not been given yet.
+    pub punts_waiting: u32,
+    /// What it may be told.
+    pub notices: Bucket,
+}
+
+impl Default for Demands {
+    fn default() -> Self {
+        let (punts, notices) = (Bucket::new(PUNT_BURST, 0), Bucket::new(NOTICE_BURST, 0));
+        Demands { transit: Vec::new(), punts, punts_waiting: 0, notices }
+    }
 }
 
 /// A frame that waits for a transit link and offered to be told if it does not leave.
@@ -136,7 +160,7 @@ pub struct Ingest {
     pub frame_began_ms: u64,
     /// The frame that is read again when nothing blocks any more was opened already: the channel that it came through, and
     /// where in its slot the message inside is.
-    pub opened: Option<(Arc<Channel>, Range<usize>)>,
+    pub opened: Option<Box<(Arc<Channel>, Range<usize>)>>,
     /// The peer sends no more; acted upon when everything parked was looked at.
     pub ended: Option<CloseReason>,
 }
@@ -225,19 +249,18 @@ pub struct Link {
     pub egress: Egress,
     /// The places it may answer to.
     pub replies: Replies,
-    /// Transit links that were opened for it.
-    pub transit: Vec<LinkId>,
-    /// What it may punt.
-    pub punts: Bucket,
-    /// What it punted and control has not been given yet.
-    pub punts_waiting: u32,
-    /// What it may be told.
-    pub notices: Bucket,
+    /// What it had this node do for it; nothing is kept for the many that never do.
+    pub asked: Option<Box<Demands>>,
     /// Whether it is on the list of links that have a deadline.
     pub attended: bool,
 }
 
 impl Link {
+    /// What its peer had this node do for it.
+    pub fn demands(&mut self) -> &mut Demands {
+        self.asked.get_or_insert_default()
+    }
+
     /// Whether frames come and go, or still go.
     pub fn is_open(&self) -> bool {
         self.state != State::Closing

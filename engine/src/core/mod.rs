@@ -349,7 +349,7 @@ impl<D: Driver> Core<D> {
                 break;
             }
             if let Some(link) = punted_by.and_then(|link| self.links.get_mut(link.index(), link.generation())) {
-                link.punts_waiting -= 1;
+                link.demands().punts_waiting -= 1;
             }
             said = true;
         }

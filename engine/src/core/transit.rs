@@ -6,7 +6,7 @@
 
 use super::Core;
 use super::carry::decode_way_back;
-use super::link::{Origin, State, Waiting};
+use super::link::{Origin, State, Transit, Waiting};
 use super::mesh::FromCore;
 use crate::config::{DIAL_LIMIT, TRANSIT_LINKS_MAX};
 use crate::io::driver::{Driver, SocketId};
@@ -29,13 +29,13 @@ impl<D: Driver> Core<D> {
         name: &[u8],
         target: DialTarget<'_>,
     ) -> Result<LinkId, DropReason> {
-        let mut transit = std::mem::take(&mut self.links[ingress.index()].transit);
+        let mut transit = std::mem::take(&mut self.links[ingress.index()].demands().transit);
         transit.retain(|link| self.open_link(*link).is_some());
         let known = transit.iter().copied().find(
-            |link| matches!(&self.links[link.index()].origin, Origin::Transit { name: known, .. } if **known == *name),
+            |link| matches!(&self.links[link.index()].origin, Origin::Transit(transit) if *transit.name == *name),
         );
         let room = transit.len() < TRANSIT_LINKS_MAX && !self.links.is_full() && self.drain_ms.is_none();
-        self.links[ingress.index()].transit = transit;
+        self.links[ingress.index()].demands().transit = transit;
         if let Some(link) = known {
             return Ok(link);
         }
@@ -46,13 +46,14 @@ impl<D: Driver> Core<D> {
             DialTarget::Address(address) => VecDeque::from([address]),
             DialTarget::Name { .. } => VecDeque::new(),
         };
-        let origin = Origin::Transit { ingress, name: name.into(), candidates, undeliverable: Vec::new() };
+        let transit = Transit { ingress, name: name.into(), candidates, undeliverable: Vec::new() };
+        let origin = Origin::Transit(Box::new(transit));
         let index = self.add_link(origin, FLOW_CONTROL_DIALED, (Ipv4Addr::UNSPECIFIED, 0).into());
         self.counters.add(Counter::LinksDialed, 1);
         let link = &mut self.links[index];
         link.deadline_ms = self.now_ms + DIAL_LIMIT.as_millis() as u64;
         let id = link.id;
-        self.links[ingress.index()].transit.push(id);
+        self.links[ingress.index()].demands().transit.push(id);
         match target {
             DialTarget::Address(_) => self.try_next(index),
             DialTarget::Name { host, port } => {
@@ -69,10 +70,10 @@ impl<D: Driver> Core<D> {
         let Some(index) = self.open_link(link) else { return };
         let link = &mut self.links[index];
         if link.state != State::Up
-            && let Origin::Transit { undeliverable, .. } = &mut link.origin
-            && undeliverable.len() < WAITING_MAX
+            && let Origin::Transit(transit) = &mut link.origin
+            && transit.undeliverable.len() < WAITING_MAX
         {
-            undeliverable.push(waiting);
+            transit.undeliverable.push(waiting);
         }
     }
 
@@ -95,7 +96,8 @@ impl<D: Driver> Core<D> {
         else {
             return;
         };
-        let Origin::Transit { ingress, .. } = self.links[index].origin else { return };
+        let Origin::Transit(transit) = &self.links[index].origin else { return };
+        let ingress = transit.ingress;
         let Some(from) = self.open_link(ingress).map(|ingress| self.links[ingress].peer.ip()) else { return };
         let addresses = addresses.into_iter().map(sockets::unmapped);
         let none_known = addresses.len() == 0;
@@ -104,8 +106,8 @@ impl<D: Driver> Core<D> {
             let reason = if none_known { DropReason::Unresolved } else { DropReason::TransitRefused };
             return self.fail(index, reason, None);
         }
-        if let Origin::Transit { candidates, .. } = &mut self.links[index].origin {
-            *candidates = admitted;
+        if let Origin::Transit(transit) = &mut self.links[index].origin {
+            transit.candidates = admitted;
         }
         self.try_next(index);
     }
@@ -113,7 +115,7 @@ impl<D: Driver> Core<D> {
     /// Connects a transit link to the next of its addresses.
     pub(super) fn try_next(&mut self, index: u32) {
         let next = match &mut self.links[index].origin {
-            Origin::Transit { candidates, .. } => candidates.pop_front(),
+            Origin::Transit(transit) => transit.candidates.pop_front(),
             _ => None,
         };
         match next {
@@ -152,7 +154,7 @@ impl<D: Driver> Core<D> {
                 self.greet(index);
             }
             Err(errno) => match &link.origin {
-                Origin::Transit { candidates, .. } if !candidates.is_empty() => {
+                Origin::Transit(transit) if !transit.candidates.is_empty() => {
                     link.state = State::ExpectNextAddress;
                     link.adopted = false;
                     self.driver.close(socket);
@@ -179,8 +181,8 @@ impl<D: Driver> Core<D> {
                     self.say(FromCore::Notice(Notice::Refused { request, why, errno }));
                 }
             }
-            Origin::Transit { ingress, undeliverable, .. } => {
-                let (ingress, undeliverable) = (*ingress, std::mem::take(undeliverable));
+            Origin::Transit(transit) => {
+                let (ingress, undeliverable) = (transit.ingress, std::mem::take(&mut transit.undeliverable));
                 self.counters.add(reason, frames);
                 for Waiting { offer, left, way_back } in undeliverable {
                     let onward = RouteParts { front: &[], rest: decode_way_back(&way_back) };

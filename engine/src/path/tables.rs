@@ -261,7 +261,8 @@ impl Tables {
 pub struct Replies {
     /// The one used last: most links have few.
     last: Option<ReplyKey>,
-    all: HashSet<ReplyKey>,
+    /// None for the many that never need one.
+    all: Option<Box<HashSet<ReplyKey>>>,
 }
 
 /// Most places that a link may answer to.
@@ -270,7 +271,7 @@ const REPLIES_MAX: usize = 64 * 1024;
 impl Replies {
     /// None.
     pub fn new() -> Self {
-        Replies { last: None, all: HashSet::new() }
+        Replies { last: None, all: None }
     }
 
     /// Something whose return route begins at `key` is sent over the link.
@@ -279,17 +280,18 @@ impl Replies {
             return;
         }
         self.last = Some(key);
-        if !self.all.contains(&key) {
-            if self.all.len() == REPLIES_MAX {
-                self.all.clear();
+        let all = self.all.get_or_insert_with(|| Box::new(HashSet::new()));
+        if !all.contains(&key) {
+            if all.len() == REPLIES_MAX {
+                all.clear();
             }
-            self.all.insert(key);
+            all.insert(key);
         }
     }
 
     /// Whether the link may answer to `key`.
     pub fn admits(&self, key: ReplyKey) -> bool {
-        self.last == Some(key) || self.all.contains(&key)
+        self.last == Some(key) || self.all.as_ref().is_some_and(|all| all.contains(&key))
     }
 
     /// The place is gone for good.
@@ -297,6 +299,8 @@ impl Replies {
         if self.last == Some(key) {
             self.last = None;
         }
-        self.all.remove(&key);
+        if let Some(all) = &mut self.all {
+            all.remove(&key);
+        }
     }
 }

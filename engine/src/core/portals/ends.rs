@@ -201,8 +201,7 @@ impl<D: Driver> Core<D> {
             return Err(DropReason::RouteTooLong);
         }
         let carrier = self.carrier(first);
-        let candidates = outlet.targets.iter().cloned().collect();
-        let end = End::Outlet { outlet, candidates, offer: credit };
+        let end = End::Outlet { outlet, next: 0, offer: credit };
         let index = self.add_portal(end, carrier, back, sockets::UNIX).ok_or(DropReason::TransitLimit)?;
         self.counters.add(Counter::PortalsDialed, 1);
         self.try_next_target(index, 0);
@@ -216,8 +215,11 @@ impl<D: Driver> Core<D> {
         link.state = State::ExpectConnection;
         link.deadline_ms = deadline_ms;
         let id = link.socket;
-        let Some(Portal { end: End::Outlet { candidates, .. }, .. }) = link.portal_mut() else { return };
-        let Some(target) = candidates.pop_front() else { return self.no_target(index, errno) };
+        let Some(Portal { end: End::Outlet { outlet, next, .. }, .. }) = link.portal_mut() else { return };
+        let Some(target) = outlet.targets.get(usize::from(*next)).cloned() else {
+            return self.no_target(index, errno);
+        };
+        *next += 1;
         let dialed = sockets::address_of(&target).and_then(|to| Ok((sockets::to_dial(to.clone())?, to)));
         match dialed {
             Ok((socket, to)) => {
@@ -238,8 +240,8 @@ impl<D: Driver> Core<D> {
         link.state = State::ExpectNextAddress;
         link.adopted = false;
         let socket = link.socket;
-        if let Some(Portal { end: End::Outlet { candidates, .. }, .. }) = link.portal_mut()
-            && candidates.is_empty()
+        if let Some(Portal { end: End::Outlet { outlet, next, .. }, .. }) = link.portal_mut()
+            && usize::from(*next) >= outlet.targets.len()
         {
             link.adopted = true;
             return self.no_target(index, errno.map_or(0, Errno::raw_os_error));
@@ -278,9 +280,6 @@ impl<D: Driver> Core<D> {
                 let link = &mut self.links[index];
                 link.local = local;
                 link.state = State::Up;
-                if let Some(Portal { end: End::Outlet { candidates, .. }, .. }) = link.portal_mut() {
-                    *candidates = VecDeque::new();
-                }
                 if self.answer_ping(index) {
                     self.receive(index);
                 } else {

@@ -27,7 +27,7 @@ use crate::io::pool::{Segment, Slot};
 use crate::path::channel::Channel;
 use crate::path::tables::{Outlet, Place, ReplyKey};
 use flow::{Broken, Flow};
-use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, PortalTarget};
+use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId};
 use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_counter, payload_head};
 use ockam_wire::{AddressRef, FixedHead, RouteParts};
 use std::collections::VecDeque;
@@ -81,8 +81,8 @@ enum End {
     Outlet {
         /// The outlet.
         outlet: Arc<Outlet>,
-        /// Targets still to try.
-        candidates: VecDeque<PortalTarget>,
+        /// Which of its targets is tried next.
+        next: u8,
         /// What the other end takes, if it is one of ours.
         offer: Option<u32>,
     },
