@@ -23,6 +23,13 @@ const VARIABLES: &[(&str, &str, &str)] = &[
     ("NO_COLOR", "", "No colours, as --no-color"),
     ("NO_INPUT", "", "Never ask, as --no-input"),
     ("RUST_LOG", "", "Which events nodes log, such as info or ockam=debug; prevails over -v"),
+    ("NOTIFY_SOCKET", "", "Where a node in the foreground tells a service manager how it is, set by that"),
+    ("WATCHDOG_USEC", "", "How often it has to say that it lives, set by a service manager"),
+    (
+        "LISTEN_FDS",
+        "",
+        "Listening sockets for it: of the node, `listener`, and of inlets, by alias; set by a service manager",
+    ),
     ("TMPDIR", "/tmp", "Where `ockam demo` makes its temporary home"),
 ];
 
