@@ -875,7 +875,7 @@ impl Error {
             }
             Error::NodeNotAuthorized { .. } => "Check --authorized, or name the node by its address.".into(),
             Error::IdentityChanged { .. } => {
-                "If the peer was replaced on purpose, delete the secure channel and create it again.".into()
+                "If the peer was replaced on purpose, delete the secure channel, inlet or relay and create it again.".into()
             }
             Error::PeerMisbehaved { .. } => "Check that a node listens there, and not another program.".into(),
             Error::Reported(report) => report.hint.clone(),

@@ -115,12 +115,17 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateTcpInlet) -> Result<
         if desired.inlets.len() >= INLETS_MAX {
             return Err(Error::Limit { node: node.name(), what: "inlets", limit: INLETS_MAX });
         }
+        let number = store.next_inlet()?;
+        // One that is down at the moment keeps its place.
+        if desired.inlets.iter().any(|row| row.listen == listen.to_string()) {
+            return Err(listen.taken());
+        }
         let (kept, listen) = match activated(node, &alias)? {
             Some(passed) => passed,
             None => listen.bind().map(|(socket, listen)| (Kept::Socket { socket, ours: true }, listen))?,
         };
         let row = InletRow {
-            number: store.next_inlet()?,
+            number,
             alias,
             listen: listen.to_string(),
             route: request.to,
@@ -142,11 +147,12 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateTcpInlet) -> Result<
         );
         if let Err(error) = made.await {
             kept.release();
-            remove_file(&listen);
+            if kept.is_ours() {
+                remove_file(&listen);
+            }
             return Err(error);
         }
         tracing::info!(inlet = row.alias, from = row.listen, to = row.route, "an inlet listens");
-        let number = row.number;
         node.keep_as(number, kept);
         begin(node, row, &route);
         number
@@ -326,8 +332,9 @@ pub(crate) async fn reconcile(
             }
         }
     }
+    let patience = Instant::now() + if is_start { BUSY_LIMIT } else { Duration::ZERO };
     for row in desired.iter().filter(|row| !there.contains(&row.number)) {
-        match hand_over(node, link, row, is_start).await {
+        match hand_over(node, link, row, patience).await {
             Err(error @ (Error::EngineAway { .. } | Error::EngineRefused { .. })) => return Err(error),
             Err(error) => tracing::warn!(inlet = row.alias, from = row.listen, %error, "an inlet is down"),
             Ok(()) => {}
@@ -337,11 +344,12 @@ pub(crate) async fn reconcile(
 }
 
 /// Gives an inlet's socket to the engine: the one that is kept, one of the service manager, or a new one.
-async fn hand_over(node: &Node, link: &EngineLink, row: &InletRow, wait: bool) -> Result<(), Error> {
+/// `patience` is when a place that is busy is given up.
+async fn hand_over(node: &Node, link: &EngineLink, row: &InletRow, patience: Instant) -> Result<(), Error> {
     let socket = match node.kept_socket(row.number) {
         Some(socket) => socket,
         None => {
-            let kept = match open(node, row, wait).await {
+            let kept = match open(node, row, patience).await {
                 Ok(kept) => kept,
                 Err(error) => {
                     node.keep_as(row.number, Kept::Down(error.clone()));
@@ -356,15 +364,16 @@ async fn hand_over(node: &Node, link: &EngineLink, row: &InletRow, wait: bool) -
     added.map_err(|error| node.command_failed("listen for applications", error))
 }
 
-async fn open(node: &Node, row: &InletRow, wait: bool) -> Result<Kept, Error> {
+async fn open(node: &Node, row: &InletRow, patience: Instant) -> Result<Kept, Error> {
     if let Some((kept, _)) = activated(node, &row.alias)? {
         return Ok(kept);
     }
     let listen = Listen::stored(&row.listen).ok_or_else(|| Error::internal("an inlet listens nowhere"))?;
-    let end = Instant::now() + if wait { BUSY_LIMIT } else { Duration::ZERO };
     loop {
         match listen.bind() {
-            Err(Error::AddressBusy { .. }) if Instant::now() < end => tokio::time::sleep(BUSY_PAUSE).await,
+            Err(Error::AddressBusy { .. } | Error::PathBusy { .. }) if Instant::now() < patience => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
             bound => return bound.map(|(socket, _)| Kept::Socket { socket, ours: true }),
         }
     }
@@ -413,7 +422,7 @@ async fn set_way(link: &EngineLink, row: &InletRow, way: Option<&[Address]>) -> 
 pub(crate) async fn retry(node: &Node, link: &EngineLink) -> bool {
     let mut all_up = true;
     for row in node.desired().inlets.iter().filter(|row| node.listener_error(row.number).is_some()) {
-        match hand_over(node, link, row, false).await {
+        match hand_over(node, link, row, Instant::now()).await {
             Ok(()) => {
                 tracing::info!(inlet = row.alias, from = row.listen, "an inlet is up again");
                 // Its way may have been open all the time.

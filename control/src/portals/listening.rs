@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 /// What a Unix socket is written with in front of its path.
 const UNIX: &str = "unix:";
 
+/// By what a path is taken.
+const LISTENED_ON: &str = "another process listens there";
+
 /// Connections that wait to be accepted, on a Unix socket.
 const UNIX_BACKLOG: i32 = 4096;
 
@@ -75,6 +78,14 @@ impl Listen {
         }
         let path = SocketAddrUnix::try_from(local).ok()?.path()?.to_str().ok()?.to_owned();
         Some(Listen::Unix(path.into()))
+    }
+
+    /// The error for a place that somebody has.
+    pub(super) fn taken(&self) -> Error {
+        match self {
+            Listen::Tcp(address) => Error::AddressBusy { address: *address },
+            Listen::Unix(path) => Error::PathBusy { path: path.clone(), by: LISTENED_ON },
+        }
     }
 
     /// A listening socket, and where it listens: port 0 has become one that was free. Only this user reaches a Unix socket.
@@ -134,7 +145,7 @@ pub(super) fn bind_unix(path: &Path) -> Result<OwnedFd, Error> {
     let busy = |by| Err(Error::PathBusy { path: path.to_owned(), by });
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => return busy("something is there that is no socket"),
-        _ if is_listened_on(path) => return busy("another process listens there"),
+        _ if is_listened_on(path) => return busy(LISTENED_ON),
         _ => {}
     }
     // It was left by a process that was killed.
@@ -145,7 +156,7 @@ pub(super) fn bind_unix(path: &Path) -> Result<OwnedFd, Error> {
         _ => {}
     }
     match try_once() {
-        Err(Errno::ADDRINUSE) => busy("another process listens there"),
+        Err(Errno::ADDRINUSE) => busy(LISTENED_ON),
         bound => bound.map_err(failed),
     }
 }
