@@ -39,8 +39,8 @@ const WAITING_PER_SOURCE_MAX: usize = RELAYS_PER_SOURCE_MAX;
 const BATCH: u32 = 200;
 const BATCH_TIME: Duration = Duration::from_millis(100);
 
-/// How often it is told what was refused.
-const TELL_PAUSE: Duration = Duration::from_secs(10);
+/// How often the log says what others do, who choose how often they do it.
+const TELL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The name that asks for a random one.
 const RANDOM: &str = "register";
@@ -131,7 +131,27 @@ pub(super) struct State {
     /// Relays that ended before it was known that there are any.
     ended_early: HashSet<String>,
     refused: BTreeMap<Refused, u64>,
-    told: Option<Instant>,
+    /// What was told of refusals, of registrations, and of relays that ended.
+    told: [Told; 3],
+}
+
+/// When something was told, and how often it has happened unsaid.
+#[derive(Default)]
+struct Told {
+    at: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Told {
+    /// Whether it is told now, and how often it has happened since it was told last.
+    fn now(&mut self) -> Option<u64> {
+        self.unsaid += 1;
+        if self.at.is_some_and(|at| at.elapsed() < TELL_PAUSE) {
+            return None;
+        }
+        self.at = Some(Instant::now());
+        Some(std::mem::take(&mut self.unsaid))
+    }
 }
 
 impl State {
@@ -191,7 +211,9 @@ impl State {
         match self.registered.get_mut(address) {
             Some(relay) if relay.is_new => relay.is_doubtful = true,
             Some(relay) => {
-                tracing::info!(relay = relay.name, "a relay ended with what it came by");
+                if let Some(relays) = self.told[2].now() {
+                    tracing::info!(relay = relay.name, relays, "a relay ended with what it came by");
+                }
                 self.registered.remove(address);
             }
             None if self.ended_early.len() < RELAYS_MAX => {
@@ -203,8 +225,7 @@ impl State {
 
     fn refuse(&mut self, why: Refused) {
         *self.refused.entry(why).or_default() += 1;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_PAUSE) {
-            self.told = Some(Instant::now());
+        if self.told[0].now().is_some() {
             let all: Vec<String> = self.refused.iter().map(|(why, count)| format!("{}: {count}", why.name())).collect();
             tracing::info!(why = why.name(), so_far = all.join(", "), "a registration of a relay was refused");
         }
@@ -402,7 +423,14 @@ async fn register(node: &Arc<Node>, source: &str, registration: Registration) {
     let engine = &registration.engine;
     let message = match made {
         Ok(()) => {
-            tracing::info!(relay = registration.name, by = ?registration.by, "a relay was registered");
+            if let Some(relays) = node.relays.service().told[1].now() {
+                let by = match registration.by {
+                    By::Anyone => "a plain connection".to_owned(),
+                    By::Peer(peer) => peer.to_string(),
+                    By::Here => "this node".to_owned(),
+                };
+                tracing::info!(relay = registration.name, by, relays, "a relay was registered");
+            }
             let mut payload = Vec::with_capacity(address.len() + 2);
             bare::write_string(&address, &mut payload);
             along(&registration.back, &[AddressRef::local(address.as_bytes())], &payload, None)
@@ -616,6 +644,15 @@ mod tests {
             assert_eq!(state.waits, WAITING_MAX);
             assert_eq!(state.waits, state.waiting.values().map(VecDeque::len).sum::<usize>());
         });
+    }
+
+    #[test]
+    fn who_does_something_often_does_not_fill_the_log() {
+        let mut told = Told::default();
+        assert_eq!(told.now(), Some(1));
+        assert_eq!(std::iter::repeat_with(|| told.now()).take(100).flatten().count(), 0);
+        told.at = Instant::now().checked_sub(TELL_PAUSE);
+        assert_eq!(told.now(), Some(101));
     }
 
     #[test]
