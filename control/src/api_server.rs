@@ -297,12 +297,12 @@ pub(crate) async fn node_info(supervisor: &Supervisor) -> Result<NodeInfo, Error
 }
 
 async fn health(State(api): State<Api>) -> Json<HealthInfo> {
-    Json(health_info(api.node()).await)
+    Json(health_info(api.node(), crate::health::ENGINE_ANSWER_LIMIT).await)
 }
 
-/// Whether a node does what it shall.
-pub(crate) async fn health_info(node: &Arc<Node>) -> HealthInfo {
-    let answers = crate::health::engine_answers(node).await;
+/// Whether a node does what it shall, where its engine may take as long as `limit` to answer.
+pub(crate) async fn health_info(node: &Arc<Node>, limit: Duration) -> HealthInfo {
+    let answers = crate::health::engine_answers(node, limit).await;
     let engine = EngineHealth { answers, brief: brief(node, node.engine_now().as_deref()) };
     let listeners = node.desired().listeners.iter().map(|row| listener_info(node, row)).collect();
     // The engine that does not answer is not asked.

@@ -6,6 +6,7 @@
 use crate::api::HealthInfo;
 use crate::api_server::health_info;
 use crate::error::Error;
+use crate::health::ENGINE_ANSWER_LIMIT;
 use crate::node::Node;
 use listenfd::ListenFd;
 use rustix::net::{SocketAddrAny, getsockname, sockopt};
@@ -36,7 +37,8 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Those that were passed to this process; none without a manager. To be called once, before any file is opened.
+    /// Those that were passed to this process; none without a manager. To be called once, and before a program is started,
+    /// which would inherit them.
     ///
     /// # Errors
     /// [`Error::BadData`]: a socket that does not listen, has no name or a name that another one has.
@@ -125,7 +127,7 @@ pub(crate) async fn ready(node: &Arc<Node>) {
         tracing::warn!(name, "the service manager opened a socket for an inlet that there is not (yet)");
     }
     if is_managed() {
-        tell(&[NotifyState::Ready, NotifyState::Status(&status(&health_info(node).await))]);
+        tell(&[NotifyState::Ready, NotifyState::Status(&status(&health_info(node, ENGINE_ANSWER_LIMIT).await))]);
     }
 }
 
@@ -141,13 +143,15 @@ pub(crate) async fn watch(node: &Arc<Node>) {
         return std::future::pending().await;
     }
     let watchdog = sd_notify::watchdog_enabled();
-    // sd_watchdog_enabled(3) asks for half of the period; an answer may take its time, too.
+    // sd_watchdog_enabled(3) asks for half of the period. A quarter is for the engine: on a machine that has too much to do
+    // it may need long, and to kill it would make that worse.
     let pause = watchdog.map_or(STATUS_PAUSE, |period| (period / 4).min(STATUS_PAUSE));
+    let limit = watchdog.map_or(ENGINE_ANSWER_LIMIT, |period| period / 4);
     let mut answered = Instant::now();
     let mut told = String::new();
     loop {
         tokio::time::sleep(pause).await;
-        let health = health_info(node).await;
+        let health = health_info(node, limit).await;
         if health.engine.as_ref().is_some_and(|engine| engine.answers) {
             answered = Instant::now();
             if watchdog.is_some() {
