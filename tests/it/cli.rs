@@ -436,6 +436,7 @@ fn bad_input_names_its_argument_and_changes_nothing() {
     cases.push((64, vec!["node", "create", "https://example.org/node.yaml"], "NAME"));
     cases.push((64, vec!["node", "create", "n2", "--variable", "A=b"], "--variable"));
     cases.push((64, vec!["node", "create", "-", "--variable", "A"], "--variable"));
+    cases.push((65, vec!["node", "create", "-", "--foreground"], "line 1, column 1"));
     // A local route has nowhere to start without a node.
     cases.push((64, vec!["message", "send", "hello", "--to", "/service/echo"], "--from"));
     // The rest.

@@ -226,6 +226,17 @@ fn the_nearest_key_is_named() {
 }
 
 #[test]
+fn the_page_says_what_can_be_read() {
+    let page = include_str!("../../../docs/node-file.md");
+    let texts: Vec<&str> = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(texts.len(), 2);
+    let one = node(texts[0]).unwrap();
+    assert_eq!((names(&one)[0].as_str(), one.relays.len(), one.inlets.len()), ("sidecar", 1, 1));
+    let several = recipe(texts[1]).unwrap();
+    assert_eq!((several.nodes.len(), several.outlets.len(), several.inlets.len()), (3, 1, 1));
+}
+
+#[test]
 fn what_is_too_long_is_not_read() {
     let long = format!("name: {}", "x".repeat(TEXT_BYTES_MAX));
     assert!(node(&long).unwrap_err().why.contains("1 MiB"));

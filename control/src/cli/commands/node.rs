@@ -84,7 +84,8 @@ fn create_as_typed(arguments: NodeCreate, session: &mut Session) -> Result<(), E
 fn create_from(text: &Text, typed: NodeCreate, session: &mut Session) -> Result<(), Error> {
     let mut plan = text.plan(Kind::Node, &typed.variable)?;
     let said = plan.nodes.pop().ok_or_else(|| Error::internal("a node file without a node"))?;
-    let renamed = typed.name.is_some() && matches!(typed.name, Some(NodeSource::Name(_)));
+    let renamed = matches!(typed.name, Some(NodeSource::Name(_)));
+    let from_stdin = typed.name == Some(NodeSource::Stdin);
     let mut wanted = typed.or(said.arguments);
     if renamed {
         plan.of_the_node();
@@ -96,7 +97,7 @@ fn create_from(text: &Text, typed: NodeCreate, session: &mut Session) -> Result<
     wanted.name = Some(NodeSource::Name(name.clone()));
     session.log.json = wanted.log_format == Some(LogFormat::Json);
     if wanted.foreground {
-        return stay_with(wanted, name, plan, session);
+        return stay_with(wanted, name, plan, from_stdin, session);
     }
     plan.nodes.push(Step { place: said.place, arguments: wanted });
     let done = apply::apply(plan, session)?;
@@ -111,7 +112,21 @@ fn create_from(text: &Text, typed: NodeCreate, session: &mut Session) -> Result<
 
 /// Runs a node of a file inside this process. What the file adds is there before the node says that it is ready; if that
 /// fails, the node ends, and one that is new is deleted.
-fn stay_with(wanted: NodeCreate, name: NodeName, mut plan: Plan, session: &mut Session) -> Result<(), Error> {
+fn stay_with(
+    wanted: NodeCreate,
+    name: NodeName,
+    mut plan: Plan,
+    from_stdin: bool,
+    session: &mut Session,
+) -> Result<(), Error> {
+    if from_stdin && wanted.exit_on_eof {
+        return Err(Error::BadArgument {
+            argument: "--exit-on-eof".into(),
+            value: "-".into(),
+            why: "is the end of standard input, from which the file was read to its end".into(),
+            fix: "Give the file by its name, or leave out --exit-on-eof.".into(),
+        });
+    }
     let was = apply::before(&name, session)?;
     // The engine of a headless one is adopted.
     if was == Before::Running && session.home()?.node(&name).status()? == NodeStatus::Running {
