@@ -134,6 +134,9 @@ impl<D: Driver> Core<D> {
             ingest.blocked = false;
             // The time that the link was not read is not the peer's.
             ingest.frame_began_ms = self.now_ms;
+            if self.links[index].portal().is_some() && !self.resume_stream(index) {
+                continue;
+            }
             while let Some(ingest) = self.links.at_mut(index).map(|link| &mut link.ingest)
                 && !ingest.blocked
                 && let Some((slot, range)) = ingest.parked.pop_front()
@@ -148,12 +151,17 @@ impl<D: Driver> Core<D> {
     }
 
     /// The link stops reading until what blocks it does no longer. `unread` is the first thing to read then.
-    pub(super) fn block(&mut self, index: u32, blocker: Blocker, unread: (Slot, Range<usize>)) {
+    fn block(&mut self, index: u32, blocker: Blocker, unread: (Slot, Range<usize>)) {
+        self.links[index].ingest.parked.push_front(unread);
+        self.stop(index, blocker);
+    }
+
+    /// The link reads no more until what blocks it does no longer; the caller keeps what it has not read.
+    pub(super) fn stop(&mut self, index: u32, blocker: Blocker) {
         self.counters.add(Counter::Pauses, 1);
         let link = &mut self.links[index];
         let (id, socket) = (link.id, link.socket);
         link.ingest.blocked = true;
-        link.ingest.parked.push_front(unread);
         if link.ingest.receiving == Receiving::On {
             link.ingest.receiving = Receiving::Stopping;
             self.driver.pause(socket);

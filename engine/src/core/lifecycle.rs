@@ -213,7 +213,7 @@ impl<D: Driver> Core<D> {
             let parked = std::mem::take(&mut link.ingest.parked);
             let copied = std::mem::take(&mut link.ingest.copied);
             link.ingest.opened = None;
-            let transit = link.asked.take().map_or(Vec::new(), |asked| asked.transit);
+            let transit = link.asked.as_mut().map_or(Vec::new(), |asked| std::mem::take(&mut asked.transit));
             parked.into_iter().for_each(|(slot, _)| self.pool.put(slot));
             let assembled = match partial {
                 Partial::None => 0,
@@ -418,7 +418,7 @@ impl<D: Driver> Core<D> {
         let portals = self.mesh.portals.load(Ordering::Relaxed) > 0;
         let silent = |link: &&Link| {
             let may_go = if link.portal().is_some() { self.is_at_rest(link) } else { !portals };
-            over || may_go && link.egress.bytes == 0 && link.ingest.parked.is_empty()
+            over || may_go && link.egress.bytes == 0 && link.ingest.parked.is_empty() && !link.ingest.blocked
         };
         let done: Vec<u32> = self.links.iter().filter(silent).map(|link| link.socket.index).collect();
         for index in done {

@@ -167,6 +167,7 @@ impl<D: Driver> Core<D> {
             sent_all: false,
             got_all: false,
             shut: false,
+            held: None,
             kept: VecDeque::new(),
             active_ms: self.now_ms,
         };

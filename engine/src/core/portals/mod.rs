@@ -17,10 +17,10 @@ mod flow;
 
 pub(super) use ends::Inlet;
 
-use super::Core;
 use super::carry::{Arrival, Layer, Source, Stop, decode_way_back};
 use super::link::{Link, Origin, Receiving, State};
 use super::mesh::Cross;
+use super::{Blocker, Core};
 use crate::config::{COPY_MAX, PORTAL_HEAD_MAX, PORTAL_PIECE_MAX, PORTAL_QUEUE_MAX, PORTAL_QUEUE_SEGMENTS, SLOTS};
 use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
@@ -61,6 +61,8 @@ pub struct Portal {
     got_all: bool,
     /// The application was told that no more comes.
     shut: bool,
+    /// What the application sent while what carries it was full. Nobody else waits for that slot then.
+    held: Option<Box<[u8]>>,
     /// What waits for the application outside of slots, behind what waits in the queue.
     kept: VecDeque<u8>,
     /// When something was last heard of the application or of the other end.
@@ -125,12 +127,12 @@ impl Portal {
         self.flow.is_some()
     }
 
-    fn is_carried_by(&self, link: LinkId) -> bool {
+    /// The link that carries it. What is on its way over that is lost with it, wherever a channel leads next.
+    fn carrying_link(&self) -> Option<LinkId> {
         match &self.carrier {
-            Carrier::Link(carrier) => *carrier == link,
-            // What was on its way over the link is lost, wherever the channel leads next.
-            Carrier::Channel(channel) => channel.egress() == Some(link),
-            Carrier::Inside => false,
+            Carrier::Link(link) => Some(*link),
+            Carrier::Channel(channel) => channel.egress(),
+            Carrier::Inside => None,
         }
     }
 }
@@ -184,7 +186,12 @@ impl<D: Driver> Core<D> {
         let arrival = Arrival::new(Some(&source), 0);
         match self.carry(&arrival, &mut slot, Layer { channel: None, range: start + 4..end }) {
             Ok(()) => {}
-            Err((Stop::Blocked(blocker), _)) => return self.block(index, blocker, (slot, range)),
+            Err((Stop::Blocked(blocker), _)) => {
+                self.counters.add(Counter::BytesCopied, range.len() as u64);
+                self.portal(index).held = Some(slot.bytes(range).into());
+                self.pool.put(slot);
+                return self.stop(index, blocker);
+            }
             Err((Stop::Malformed, _)) => unreachable!("a message that was written here is one"),
         }
         self.pool.put(slot);
@@ -199,6 +206,32 @@ impl<D: Driver> Core<D> {
             }
         }
         self.receive(index);
+    }
+
+    /// Carries what was held. False when that is still to wait.
+    pub(super) fn resume_stream(&mut self, index: u32) -> bool {
+        if self.portal(index).held.is_none() {
+            return true;
+        }
+        // Thousands may wait for the same link, and it takes a few of them at a time.
+        if let Some(link) = self.portal(index).carrying_link()
+            && link.core() == self.index
+            && self.links.get(link.index(), link.generation()).is_some_and(|link| link.egress.full)
+        {
+            self.stop(index, Blocker::Egress(link));
+            return false;
+        }
+        let Some(held) = self.portal(index).held.take() else { return true };
+        let Some(mut slot) = self.pool.take() else {
+            self.portal(index).held = Some(held);
+            self.stop(index, Blocker::Slots);
+            return false;
+        };
+        let start = self.pool.small().head;
+        let range = start..start + held.len();
+        slot.bytes_mut(range.clone()).copy_from_slice(&held);
+        self.consume_stream(index, slot, range);
+        self.links.at_mut(index).is_some_and(|link| link.is_open() && !link.ingest.blocked)
     }
 
     /// The application sends no more, and all that it sent was carried.
@@ -485,6 +518,7 @@ impl<D: Driver> Core<D> {
             !portal.broken && all_sent && matches!(reason, CloseReason::PortalDone | CloseReason::PortalDisconnected);
         self.mesh.portal_bytes_kept.fetch_sub(portal.kept.len() as u64, Ordering::Relaxed);
         portal.kept = VecDeque::new();
+        portal.held = None;
         let shrunk = portal.flow.as_mut().map_or(0, Flow::stall);
         self.mesh.portal_windows.fetch_sub(shrunk, Ordering::Relaxed);
         if let End::Inlet { connections, .. } = &portal.end {
@@ -533,7 +567,7 @@ impl<D: Driver> Core<D> {
 
     /// A link of this core is gone, and with it what it carried.
     pub(super) fn carrier_link_gone(&mut self, link: LinkId) {
-        self.close_portals(CloseReason::CarrierGone, |portal| portal.is_carried_by(link));
+        self.close_portals(CloseReason::CarrierGone, |portal| portal.carrying_link() == Some(link));
     }
 
     /// A channel is gone, and with it what it carried.
