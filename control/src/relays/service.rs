@@ -36,7 +36,7 @@ const WAITING_MAX: usize = 4096;
 const WAITING_PER_SOURCE_MAX: usize = RELAYS_PER_SOURCE_MAX;
 
 /// At most so many registrations are worked on in this time: a flood of them leaves control time for others.
-const BATCH: u32 = 200;
+const BATCH: u32 = 100;
 const BATCH_TIME: Duration = Duration::from_millis(100);
 
 /// How often the log says what others do, who choose how often they do it.
