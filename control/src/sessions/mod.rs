@@ -33,8 +33,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use way::OpenWay;
 
-/// How long one try to open a way may take.
-const TRY_LIMIT_MS: u64 = 10_000;
+/// How long one try to open a way may take: not long, since the far end may come back while it waits in vain. Where nothing
+/// is heard every second try is longer, since the way may be that slow.
+const TRY_LIMIT_MS: u64 = 5_000;
+const NEXT_TRY_LIMIT_MS: u64 = 10_000;
 
 /// Pauses between tries; each is between half of this and all of it.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -243,6 +245,7 @@ async fn supervise(
 ) {
     let mut pause = Duration::ZERO;
     let mut said = None;
+    let mut was_silent = false;
     let mut peer = plan.peer.or(living.as_ref().and_then(|open| open.up().peer));
     loop {
         if let Some(mut open) = living.take() {
@@ -258,11 +261,12 @@ async fn supervise(
             open.release(&node).await;
         }
         tokio::time::sleep(jittered(pause)).await;
+        let limit_ms = if was_silent { NEXT_TRY_LIMIT_MS } else { TRY_LIMIT_MS };
         let opened = {
             let Some(node) = node.upgrade() else { return };
             async {
                 let engine = node.engine().await?;
-                let patience = Patience::new(TRY_LIMIT_MS, &plan.text)?;
+                let patience = Patience::new(limit_ms, &plan.text)?;
                 way::open(&node, &engine, &plan, peer, &patience).await
             }
             .await
@@ -295,7 +299,9 @@ async fn supervise(
                 if is_another && is_news(&mut said) {
                     tracing::warn!(session = plan.id, route = plan.text, %why, "a way cannot be opened yet");
                 }
-                pause = (2 * pause).clamp(PAUSE_MIN, pause_limit(&why).min(plan.pause_max).max(PAUSE_MIN));
+                let limit = pause_limit(&why);
+                was_silent = !was_silent && limit == PAUSE_MAX_SILENT;
+                pause = (2 * pause).clamp(PAUSE_MIN, limit.min(plan.pause_max).max(PAUSE_MIN));
                 tell.send_replace(State::Down { why: Some(why) });
             }
         }

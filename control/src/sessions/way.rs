@@ -219,7 +219,10 @@ pub(super) async fn open(
         };
         tokio::select! {
             why = ended => return Err(why),
-            answered = ask_far_end(node, engine, plan, &question, limit) => answered?,
+            answered = ask_far_end(node, engine, plan, &question, limit) => match answered {
+                Err(Error::NoReply { .. }) => return Err(patience.over()),
+                answered => answered?,
+            },
         }
     }
     Ok(Opened { engine: engine.clone(), way, channels: opened, begins, link })
