@@ -122,7 +122,9 @@ impl ManagedNode {
     pub fn relay(&self, name: &str, at: &str) {
         let Running { node, context, runtime, .. } = self.running();
         let at = multiaddr(at);
-        let created = node.create_relay(context, &at, name.to_owned(), None, None, ReturnTiming::AfterConnection);
+        let (name, timing) = (name.to_owned(), ReturnTiming::AfterConnection);
+        // As its command does, it asks for an address of the relay's name.
+        let created = node.create_relay(context, &at, name.clone(), None, Some(name.clone()), timing);
         let relay = runtime.block_on(created).expect("a relay");
         assert_eq!(relay.connection_status(), ConnectionStatus::Up, "the relay {name} at {at:?}");
         assert_eq!(relay.remote_address().as_deref(), Some(&*format!("forward_to_{name}")));

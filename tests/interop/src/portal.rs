@@ -24,6 +24,14 @@ pub enum PortalNode {
 }
 
 impl PortalNode {
+    /// Whose node it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            PortalNode::Real(_) => Kind::Real,
+            PortalNode::Ours(_) => Kind::Ours,
+        }
+    }
+
     /// Starts a node.
     pub fn start(kind: Kind) -> PortalNode {
         match kind {
@@ -144,6 +152,8 @@ pub struct Portal {
     pub target: Target,
     /// Where the inlet listens.
     pub inlet: SocketAddr,
+    /// The route of the inlet, without the outlet's address.
+    pub way: String,
 }
 
 impl Portal {
@@ -154,8 +164,9 @@ impl Portal {
         far.outlet("outlet", target.address());
         let middle = Middle::before(far.address());
         let secure = if sealed { "/secure/api" } else { "" };
-        let inlet = near.inlet("inlet", &format!("{}{secure}/service/outlet", over_tcp(middle.address())));
-        Portal { near, far, middle, target, inlet }
+        let way = format!("{}{secure}", over_tcp(middle.address()));
+        let inlet = near.inlet("inlet", &format!("{way}/service/outlet"));
+        Portal { near, far, middle, target, inlet, way }
     }
 }
 

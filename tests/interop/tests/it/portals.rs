@@ -1,9 +1,17 @@
 //! Portals between nodes of every two kinds: what goes in at one end comes out at the other (`wire.md` F).
 
-use ockam_interop::{Client, Ended, Portal};
+use ockam_interop::{Client, Ended, Kind, Portal};
+use ockam_tests::ClosedPort;
+use std::io::{ErrorKind, Read, Write};
 use std::thread;
 
-portals!(every_size, many_connections, everything_before_an_end_arrives);
+portals!(
+    every_size,
+    many_connections,
+    everything_before_an_end_arrives,
+    who_leaves_in_the_middle,
+    a_target_that_is_not_there
+);
 
 /// What the target must report of connections with these numbers.
 fn whole(numbers: impl IntoIterator<Item = u64>) -> Vec<Ended> {
@@ -66,4 +74,43 @@ fn everything_before_an_end_arrives(portal: &Portal) {
     // A client that has nothing to say.
     drop(Client::connect(portal.inlet));
     assert_eq!(vec![portal.target.ended()], whole([0]));
+}
+
+/// A client that leaves without reading what is on its way to it: the target hears of it, and others do not.
+fn who_leaves_in_the_middle(portal: &Portal) {
+    let other = Client::talk(portal.inlet, 10, 10);
+    for _ in 0..5 {
+        let leaving = Client::ask(portal.inlet, 0, 10_000_000);
+        let number = leaving.number();
+        drop(leaving);
+        assert_eq!(portal.target.ended().number, number);
+    }
+    let number = other.number();
+    drop(other);
+    assert_eq!(vec![portal.target.ended()], whole([number]));
+}
+
+/// A real outlet keeps silent when its target is not there (F.2), so a client of ours is let go when it has waited long
+/// enough, and one of a real inlet stays. Ours answers, and ends the connection at once, whoever asked.
+fn a_target_that_is_not_there(portal: &Portal) {
+    let nobody = ClosedPort::new();
+    portal.far.outlet("nobody", nobody.address());
+    let inlet = portal.near.inlet("nobody", &format!("{}/service/nobody", portal.way));
+    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(inlet)).collect();
+    for client in &mut clients {
+        // It may be over already.
+        let _ = client.write_all(b"anybody?");
+    }
+    // Others are served.
+    drop(Client::talk(portal.inlet, 1000, 1000));
+    assert!(portal.target.ended().whole);
+    let stays = [portal.near.kind(), portal.far.kind()] == [Kind::Real; 2];
+    for client in &mut clients {
+        client.set_nonblocking(stays).expect("change a socket");
+        match client.read(&mut [0]) {
+            Ok(0) => assert!(!stays, "it ended"),
+            Ok(_) => panic!("a byte came from nowhere"),
+            Err(e) => assert_eq!(e.kind(), if stays { ErrorKind::WouldBlock } else { ErrorKind::ConnectionReset }),
+        }
+    }
 }
