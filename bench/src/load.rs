@@ -30,6 +30,15 @@ pub fn link(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Connects from this loopback address: the ports of one are used up by connections that come and go.
+pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddr::from((source, 0)))?;
+    connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
+}
+
 /// Exchanges version bytes on a connection made elsewhere.
 pub fn greet(stream: &TcpStream) -> io::Result<()> {
     say_version(stream)?;

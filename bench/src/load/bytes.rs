@@ -1,10 +1,10 @@
 //! Loads that are applications' own bytes, without frames: what goes through tunnels. Known beforehand and compared to the
 //! last byte, like the frames of flows.
 
-use super::{Load, PATIENCE, Sink};
+use super::{Load, PATIENCE, Sink, connect_from};
 use hdrhistogram::Histogram;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -168,8 +168,10 @@ impl Load {
             load.thread(move |connections, stop| {
                 let mut answer = [0; REQUEST];
                 let mut position = place as u64;
+                let source = Ipv4Addr::new(127, 0, 2, 1 + (place % 250) as u8);
                 while !stop.load(Ordering::Relaxed) {
-                    let mut stream = dial(tunnel)?;
+                    let mut stream = connect_from(source, tunnel)?;
+                    prepare(&stream)?;
                     stream.write_all(noise(position, REQUEST))?;
                     stream.read_exact(&mut answer)?;
                     verify(position, &answer)?;
@@ -252,7 +254,7 @@ pub fn round_trips(tunnel: SocketAddr, count: u64, histogram: &mut Histogram<u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::TcpListener;
 
     /// Copies both ways, and spoils byte `spoiled` of what goes up.
     fn tunnel(to: SocketAddr, spoiled: Option<usize>) -> SocketAddr {

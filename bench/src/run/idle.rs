@@ -166,11 +166,7 @@ fn use_all(links: &[TcpStream]) -> Result<(), Failed> {
 }
 
 fn link_from(to: SocketAddr, from: Ipv4Addr) -> std::io::Result<TcpStream> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &SocketAddr::from((from, 0)))?;
-    connect(&socket, &to)?;
-    let stream = TcpStream::from(socket);
+    let stream = load::connect_from(from, to)?;
     load::greet(&stream)?;
     Ok(stream)
 }
