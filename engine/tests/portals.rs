@@ -346,6 +346,24 @@ on_both_drivers! {
         }
     }
 
+    an_outlet_that_is_not_there_ends_the_client_at_once(engine) {
+        for (round, between) in [Between::Link, Between::Channel].into_iter().enumerate() {
+            let mut portal = Portal::new(&mut engine, between);
+            let far = portal.far.as_mut().unwrap();
+            let request = far.request();
+            far.send(Command::ClearAddress { request, address: OUTLET.as_bytes().to_vec().into() }, None);
+            far.applied(request);
+            let began = std::time::Instant::now();
+            let mut client = patient(TcpStream::connect(portal.inlet).unwrap());
+            assert!(is_reset(&mut client), "{between:?}");
+            engine.reaches(CloseReason::PortalUnanswered, round as u64 + 1);
+            // What is not said by a notice ends after 20 s.
+            assert!(began.elapsed().as_secs() < 15, "{between:?}: nobody said so");
+            engine.wait(|notice| matches!(notice, Notice::InletUnanswered { inlet: INLET }).then_some(()));
+            remove_inlet(&mut engine);
+        }
+    }
+
     a_lost_link_resets_both_ends(engine) {
         for between in [Between::Link, Between::Channel] {
             let mut portal = Portal::new(&mut engine, between);

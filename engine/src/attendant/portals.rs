@@ -108,8 +108,11 @@ impl Attendant {
         if let Some(way) = &way {
             self.relays.insert(address.0.clone(), way.first.clone());
             self.mesh.carried.fetch_add(1, Ordering::SeqCst);
-            // What its way begins with may have gone before anybody looked for this relay.
-            self.mesh.link_closed();
+            // What its way begins with may have gone before anybody looked for this relay: a link leaves the directory
+            // before it says that it closed.
+            if !self.relay_leads_on(&way.first) {
+                self.mesh.link_closed();
+            }
         }
         self.addresses.insert(address.0.clone(), Address { target: Target::Relay, reachable, serial, cookie });
         let address: Arc<[u8]> = address.0.into();
@@ -127,11 +130,18 @@ impl Attendant {
         }
     }
 
+    fn relay_leads_on(&self, first: &[u8]) -> bool {
+        self.link_at(first).is_some() || self.channel_names.contains_key(first)
+    }
+
     /// Ends the relays whose link or channel is gone.
     pub(super) fn end_relays(&mut self) {
-        let leads_on = |first: &[u8]| self.link_at(first).is_some() || self.channel_names.contains_key(first);
-        let gone: Vec<Vec<u8>> =
-            self.relays.iter().filter(|(_, first)| !leads_on(first)).map(|(address, _)| address.clone()).collect();
+        let gone: Vec<Vec<u8>> = self
+            .relays
+            .iter()
+            .filter(|(_, first)| !self.relay_leads_on(first))
+            .map(|(address, _)| address.clone())
+            .collect();
         for address in gone {
             self.forget_relay(&address);
             if let Some(Address { serial, .. }) = self.addresses.remove(&address) {

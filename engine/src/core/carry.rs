@@ -280,10 +280,13 @@ impl<D: Driver> Core<D> {
                     Some(PortalMessage::Disconnect { broken }) => Said::Disconnect { broken },
                     Some(PortalMessage::End { total }) => Said::End { total },
                     Some(PortalMessage::Credit { limit }) => Said::Credit { limit },
-                    None => {
-                        self.refuse(arrival, layer, &message, DropReason::BadPayload, 1);
-                        return Ok(Outcome::Done);
-                    }
+                    None => match message.tracing.and_then(undeliverable::Notice::parse) {
+                        Some(notice) => Said::Undelivered { token: notice.token },
+                        None => {
+                            self.refuse(arrival, layer, &message, DropReason::BadPayload, 1);
+                            return Ok(Outcome::Done);
+                        }
+                    },
                 };
                 self.say_to_portal(link, said);
             }

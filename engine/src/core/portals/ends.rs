@@ -16,10 +16,11 @@ use crate::core::mesh::{Cross, FromCore};
 use crate::io::driver::Driver;
 use crate::io::sockets;
 use crate::path::channel::Way;
-use crate::path::tables::Place;
+use crate::path::tables::{LinkAddress, Place};
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
 use ockam_wire::portal::PortalMessage;
-use ockam_wire::{AddressRef, FixedHead, RouteParts};
+use ockam_wire::undeliverable::Offer;
+use ockam_wire::{AddressRef, FixedHead, Outgoing, RouteParts};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -41,7 +42,7 @@ pub struct Inlet {
     way: Option<Arc<Way>>,
     /// Milliseconds that a connection waits for a way.
     wait_ms: u32,
-    /// Connections that wait for a way, and until when.
+    /// Connections that wait for a way, and since when.
     waiting: VecDeque<(OwnedFd, u64)>,
     /// When control was last told that an outlet did not answer.
     unanswered_ms: u64,
@@ -89,7 +90,7 @@ impl<D: Driver> Core<D> {
         let Some(inlet) = self.inlets.get_mut(&number) else { return };
         let Some(way) = inlet.way.clone() else {
             if inlet.wait_ms > 0 && inlet.waiting.len() < INLET_WAITING_MAX {
-                inlet.waiting.push_back((socket, self.now_ms + u64::from(inlet.wait_ms)));
+                inlet.waiting.push_back((socket, self.now_ms));
                 self.connections_waiting += 1;
             }
             return;
@@ -143,8 +144,24 @@ impl<D: Driver> Core<D> {
         link.deadline_ms = self.now_ms + PONG_LIMIT.as_millis() as u64;
         let id = link.socket;
         self.driver.adopt_stream(id, socket);
-        if !self.tell_other_end(index, PortalMessage::Ping { credit: Some(PORTAL_WINDOW_MIN) }) {
+        // Nodes of ours on the way say at once when there is no such outlet.
+        let address = self.links[index].address;
+        let own = [AddressRef::local(&address)];
+        let ping = PortalMessage::Ping { credit: Some(PORTAL_WINDOW_MIN) }.encode();
+        let offer = Offer { token: token_of(&address) }.text();
+        let onward = RouteParts { front: &[AddressRef::local(&way.first)], rest: way.rest.onward() };
+        let return_route = RouteParts::new(&own);
+        let message = Outgoing { onward, return_route, payload_len: ping.len(), tracing: Some(&offer) };
+        if self.carry_copy(&message.to_frame(&ping)[4..]) != Some(true) {
             self.close(index, CloseReason::CarrierGone);
+        }
+    }
+
+    /// A Ping was not delivered.
+    pub(in crate::core) fn on_undelivered(&mut self, index: u32, token: [u8; 16]) {
+        let link = &self.links[index];
+        if link.state == State::ExpectPong && token == token_of(&link.address) {
+            self.on_unanswered(index);
         }
     }
 
@@ -307,11 +324,18 @@ impl<D: Driver> Core<D> {
     /// Connections that waited long enough for a way are closed.
     pub(in crate::core) fn sweep_inlets(&mut self) {
         for inlet in self.inlets.values_mut() {
-            while inlet.waiting.front().is_some_and(|(_, until)| *until <= self.now_ms) {
+            let wait_ms = u64::from(inlet.wait_ms);
+            while inlet.waiting.front().is_some_and(|(_, since)| since + wait_ms <= self.now_ms) {
                 inlet.waiting.pop_front();
                 self.connections_waiting -= 1;
                 self.counters.add(CloseReason::PortalUnanswered, 1);
             }
         }
     }
+}
+
+/// The 16 random bytes that an address says in hexadecimal: they tell notices about a connection's Ping from others.
+fn token_of(address: &LinkAddress) -> [u8; 16] {
+    let value = |digit: u8| char::from(digit).to_digit(16).expect("addresses are hexadecimal") as u8;
+    std::array::from_fn(|place| value(address[2 * place]) << 4 | value(address[2 * place + 1]))
 }

@@ -114,6 +114,8 @@ pub enum Said {
     End { total: u64 },
     /// More is taken.
     Credit { limit: u64 },
+    /// What the connection said was not delivered.
+    Undelivered { token: [u8; 16] },
 }
 
 impl Portal {
@@ -313,6 +315,7 @@ impl<D: Driver> Core<D> {
                 match said {
                     Said::Pong { credit, onward } => return self.on_pong(index, credit, &onward),
                     Said::Disconnect { broken } => return self.on_disconnect(index, broken),
+                    Said::Undelivered { token } => return self.on_undelivered(index, token),
                     Said::Credit { limit } => {
                         if let Some(flow) = &mut self.portal(index).flow {
                             flow.extend(limit);
