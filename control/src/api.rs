@@ -383,7 +383,7 @@ pub struct StartService {
 pub struct WorkerInfo {
     /// The address; bytes that are not printable text are shown as `\xNN`.
     pub address: String,
-    /// `echo`, `uppercase`, `hop`, `control`, `handshake`, `link` or `channel`.
+    /// `echo`, `uppercase`, `hop`, `control`, `handshake`, `outlet`, `relay`, `link` or `channel`.
     pub kind: String,
     /// Flow controls whose links may reach it.
     pub reachable_from: Vec<String>,
