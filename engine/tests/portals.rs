@@ -501,6 +501,18 @@ on_both_drivers! {
         assert_eq!(broken, Some(true));
     }
 
+    what_a_foreign_node_counts_has_no_holes(engine) {
+        let (mut peer, mut server, own) = foreign_inlet(&mut engine, None);
+        for (number, data) in [(None, b"a"), (Some(0), b"b"), (None, b"c"), (Some(1), b"d"), (Some(3), b"x")] {
+            peer.send(&frame(&[&own], &["me"], &payload(data, number)));
+        }
+        assert_eq!(peer.receive().payload, [2]);
+        // It was all that there was, or less: what is in the socket may go with the reset.
+        let mut bytes = Vec::new();
+        assert_eq!(server.read_to_end(&mut bytes).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+        assert!(b"abcd".starts_with(&bytes));
+    }
+
     an_end_that_came_too_early_is_none(engine) {
         let (mut peer, mut server, own) = foreign_inlet(&mut engine, Some(CREDIT));
         peer.send(&frame(&[&own], &["me"], &payload(b"one", Some(0))));

@@ -179,6 +179,7 @@ impl<D: Driver> Core<D> {
             head: FixedHead::new(RouteParts::EMPTY, RouteParts::EMPTY),
             carrier,
             flow: None,
+            counted: 0,
             over: false,
             broken: false,
             sent_all: false,

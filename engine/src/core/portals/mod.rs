@@ -51,6 +51,8 @@ pub struct Portal {
     carrier: Carrier,
     /// Whether the other end is one of ours, and what it may send then.
     flow: Option<Flow>,
+    /// The number of the next payload that a foreign node counts.
+    counted: u16,
     /// Nothing more is said to the other end: it knows that this is over.
     over: bool,
     /// The connection failed: bytes may be missing, so the application must see that.
@@ -397,9 +399,17 @@ impl<D: Driver> Core<D> {
         link.egress.bytes += segment.len();
         let portal = link.portal_mut().expect("the caller knows that it is one");
         portal.active_ms = now_ms;
-        if let Some(flow) = &mut portal.flow
-            && flow.receive(segment.len(), number) == Err(Broken)
-        {
+        let received = match (&mut portal.flow, number) {
+            (Some(flow), number) => flow.receive(segment.len(), number),
+            // A foreign node need not count, but what it counts has no holes (`wire.md` F.1).
+            (None, Some(number)) if number != portal.counted => Err(Broken),
+            (None, Some(_)) => {
+                portal.counted = portal.counted.wrapping_add(1);
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        };
+        if received == Err(Broken) {
             link.egress.bytes -= segment.len();
             self.release(segment);
             return self.break_off(index);
