@@ -549,6 +549,7 @@ fn stream(address: SocketAddr, time: Duration, interrupt: &Interrupt, compared: 
     let times = round_trips(address, time / 3, ROUND_TRIPS)?;
     let mut stream = TcpStream::connect(address).map_err(failed)?;
     stream.set_read_timeout(Some(LAST_REPLIES)).map_err(failed)?;
+    stream.set_write_timeout(Some(LAST_REPLIES)).map_err(failed)?;
     let seed: [u8; 8] = random::bytes();
     stream.write_all(&[&b"c"[..], &seed].concat()).map_err(failed)?;
     let pattern = Pattern::of(u64::from_le_bytes(seed), BLOCK_BYTES);

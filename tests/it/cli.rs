@@ -486,6 +486,21 @@ fn bad_input_names_its_argument_and_changes_nothing() {
 }
 
 #[test]
+fn a_free_port_is_taken_once() {
+    let home = Home::new();
+    let create = ["node", "create", "n1", "--tcp-listener-address", "127.0.0.1:0"];
+    home.ok(&create);
+    let first = home.show("n1").address;
+    home.ok(&["node", "stop", "n1"]);
+    home.ok(&create);
+    assert_eq!(home.show("n1").address, first);
+    // Another place to listen is another listener.
+    home.ok(&["node", "stop", "n1"]);
+    home.ok(&["node", "create", "n1", "--tcp-listener-address", "127.0.0.2:0"]);
+    assert_eq!(home.show("n1").address.ip().to_string(), "127.0.0.2");
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     let home = Home::new();
     assert!(home.ok(&["--version"]).starts_with("ockam "));

@@ -6,7 +6,7 @@
 use crate::api::Service;
 use crate::home::NodeName;
 use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use ockam_crypto::Identifier;
 use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
@@ -209,7 +209,7 @@ pub enum NodeCommand {
 pub struct NodeCreate {
     /// Name: letters, digits, `_` and `-`; two random words when left out. Or a file that says what the node shall be (its
     /// name ends in .yaml or .yml, or is no name of a node); `-` stands for stdin
-    #[arg(value_name = "NAME|FILE", value_parser = values::node_source)]
+    #[arg(value_name = "NAME|FILE", value_parser = values::node_source, value_hint = ValueHint::FilePath)]
     pub name: Option<NodeSource>,
     /// What the node shall be, as a file would say it
     #[arg(long, value_name = "YAML", visible_alias = "node-config")]
@@ -838,7 +838,7 @@ pub struct TcpInletDelete {
 #[derive(Args, Debug)]
 pub struct RunRecipe {
     /// The file; ockam.yml or ockam.yaml of this directory when left out, `-` for stdin
-    #[arg(value_name = "RECIPE", value_parser = values::recipe, conflicts_with = "inline")]
+    #[arg(value_name = "RECIPE", value_parser = values::recipe, value_hint = ValueHint::FilePath, conflicts_with = "inline")]
     pub recipe: Option<NodeSource>,
     /// The recipe itself
     #[arg(long, value_name = "YAML")]

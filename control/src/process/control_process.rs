@@ -187,7 +187,7 @@ async fn begin(
     let bound = match &start.create {
         Some(options) => match activated.take_listener()? {
             Some(bound) => Some(bound),
-            None => bind_first(options, is_new).await?,
+            None => bind_first(options, is_new, &dir).await?,
         },
         None => None,
     };
@@ -235,14 +235,26 @@ fn forget(home: &Home, dir: &NodeDir, made: bool) -> Result<(), Error> {
     files.and(name)
 }
 
-/// The listener that was asked for, bound.
-async fn bind_first(options: &NodeOptions, is_new: bool) -> Result<Option<(OwnedFd, std::net::SocketAddr)>, Error> {
+/// The listener that was asked for, bound; `None` when it is the one that the node has.
+async fn bind_first(
+    options: &NodeOptions,
+    is_new: bool,
+    dir: &NodeDir,
+) -> Result<Option<(OwnedFd, std::net::SocketAddr)>, Error> {
     let address = match (&options.tcp_listener_address, is_new) {
         (Some(address), _) => address,
         (None, true) => LISTENER_ADDRESS_DEFAULT,
         (None, false) => return Ok(None),
     };
-    bind_listener(to_listen(address).await?).map(Some)
+    let address = to_listen(address).await?;
+    // A free port is taken once and kept: a file that asks for one is applied at each start.
+    if address.port() == 0
+        && !is_new
+        && NodeStore::open(dir)?.listeners()?.first().is_some_and(|row| row.address.ip() == address.ip())
+    {
+        return Ok(None);
+    }
+    bind_listener(address).map(Some)
 }
 
 /// What was checked and opened before anything is written.

@@ -19,6 +19,8 @@ use crate::process::{ControlStart, control_process, stop};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs a command.
 ///
@@ -135,15 +137,21 @@ fn stay_with(
     apply::vaults_and_identities(&mut plan, session)?;
     let start = ControlStart { create: Some(apply::options(&wanted)), log: session.log.clone() };
     let (terminal, log, added_to) = (session.terminal, session.log.clone(), name.clone());
-    let add = move || apply::add(added_to, plan, &mut Session::new(terminal, log));
+    // Until the node runs, what fails takes away by itself what it made; the name may be that of somebody else's node by now.
+    let runs = Arc::new(AtomicBool::new(false));
+    let begun = Arc::clone(&runs);
+    let add = move || {
+        begun.store(true, Ordering::Relaxed);
+        apply::add(added_to, plan, &mut Session::new(terminal, log))
+    };
     let home = session.home()?.clone();
     let ran = control_process::run_in_foreground(&home, &name, start, wanted.exit_on_eof, Some(Box::new(add)));
-    if ran.is_err() && was == Before::New {
-        match stop::delete(&home, &name) {
-            // It did not even begin.
-            Ok(()) | Err(Error::NoSuchNode { .. }) => {}
-            Err(error) => session.terminal.warn(format_args!("the node {name} is left as it was made: {error}")),
-        }
+    if ran.is_err()
+        && runs.load(Ordering::Relaxed)
+        && was == Before::New
+        && let Err(error) = stop::delete(&home, &name)
+    {
+        session.terminal.warn(format_args!("the node {name} is left as it was made: {error}"));
     }
     ran
 }
