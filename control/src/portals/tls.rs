@@ -168,3 +168,93 @@ async fn carry(mut stream: UnixStream, target: &Target) -> Result<(), String> {
     }
     Err(why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::run;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    /// An authority, what a client trusts who trusts it, and a target with a certificate of it for `localhost`.
+    async fn target() -> (u16, Arc<ClientConfig>) {
+        let mut authority = CertificateParams::new([]).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    // All of it, and only then the answer: the end of what comes must come, too.
+                    let mut all = Vec::new();
+                    stream.read_to_end(&mut all).await.unwrap();
+                    stream.write_all(&all).await.unwrap();
+                    stream.shutdown().await.unwrap();
+                });
+            }
+        });
+        (port, Arc::new(client.with_root_certificates(roots).with_no_client_auth()))
+    }
+
+    async fn through(bridge: &Bridge, data: &[u8]) -> Vec<u8> {
+        let mut stream = UnixStream::connect(bridge.path()).await.unwrap();
+        let mut answer = Vec::new();
+        // A bridge that closes at once may do so before everything is written.
+        if stream.write_all(data).await.is_ok() && stream.shutdown().await.is_ok() {
+            let _ = stream.read_to_end(&mut answer).await;
+        }
+        answer
+    }
+
+    #[test]
+    fn every_byte_goes_to_a_target_that_proves_its_name_and_none_to_another() {
+        run(async {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("tls-1.sock");
+            let (port, config) = target().await;
+            let data: Vec<u8> = (0..3_000_000).map(|at: u32| (at % 251) as u8).collect();
+            let bridge = open(&path, "localhost", port, config.clone()).unwrap();
+            assert!(through(&bridge, &data).await == data, "bytes were changed or lost");
+            assert_eq!(bridge.failure(Duration::MAX), None);
+            drop(bridge);
+            assert!(!path.exists());
+
+            let (_, other) = target().await;
+            for (host, config, why) in
+                [("127.0.0.1", config.clone(), "not valid for name"), ("localhost", other, "invalid peer certificate")]
+            {
+                let bridge = open(&path, host, port, config).unwrap();
+                assert_eq!(through(&bridge, b"secret").await, b"");
+                let failure = bridge.failure(Duration::MAX).unwrap();
+                assert!(failure.contains(why), "{failure}");
+            }
+            // Nobody is there.
+            let closed = crate::resolve::bind_listener("127.0.0.1:0".parse().unwrap()).unwrap().1.port();
+            let bridge = open(&path, "127.0.0.1", closed, config.clone()).unwrap();
+            assert_eq!(through(&bridge, b"secret").await, b"");
+            assert!(bridge.failure(Duration::MAX).unwrap().contains("refused"));
+            assert!(matches!(open(&path, "a b", 1, config), Err(Error::BadArgument { .. })));
+        });
+    }
+}
