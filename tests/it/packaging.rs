@@ -186,7 +186,7 @@ fn a_service_manager_is_told_and_obeyed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let passed = [("listener", OwnedFd::from(listener))];
-    let watchdog = Duration::from_secs(4);
+    let watchdog = Duration::from_secs(10);
     let line = "node create n1 --foreground";
     let main = manager.start(&home, line, &passed, watchdog);
     manager.hears("READY=1\nSTATUS=ready");
@@ -260,7 +260,8 @@ fn inlets_listen_where_the_service_manager_says() {
     let file = manager.directory.path().join("n1.yaml");
     let place = Place::Unix(path.clone());
     let to = "/node/n2/secure/api/service/outlet";
-    fs::write(&file, format!("name: n1\ntcp-inlet:\n  db:\n    from: {place}\n    to: {to}\n")).unwrap();
+    let text = format!("name: n1\ntcp-inlet:\n  db:\n    from: {place}\n    to: {to}\n    connection-wait: 1m\n");
+    fs::write(&file, text).unwrap();
     for _ in 0..2 {
         // Whoever is there before the node waits for it.
         let early = place.connect();
