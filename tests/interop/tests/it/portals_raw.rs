@@ -7,6 +7,7 @@ use ockam_wire::Address;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Instant;
 
 /// Runs each named check with an end on a real node and on ours, in a secure channel and without.
 macro_rules! ends {
@@ -102,8 +103,10 @@ impl Road {
 
     /// The next message but those that ask whether this end lives, which are answered.
     fn next(&mut self) -> Received {
+        let since = Instant::now();
         loop {
             let received = self.link.receive();
+            assert!(since.elapsed() < PATIENCE, "nothing but questions whether this end lives");
             let message = match &mut self.channel {
                 Some(channel) if received.onward == addresses(&[&channel.decryptor]) => {
                     match channel.open(&received.payload).expect("a genuine record") {
