@@ -172,6 +172,8 @@ pub fn read(
     if text.len() > TEXT_BYTES_MAX {
         return Err(Fault::new(begin, "it is longer than 1 MiB"));
     }
+    // What some editors put in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let own = own_variables(text, given, environment)?;
     let look_up = |name: &str| look_up(name, given, environment, &own);
     let tree = tree::parse(&expand(text, &look_up)?)?;

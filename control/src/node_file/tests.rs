@@ -108,6 +108,7 @@ fn each_shape_is_read() {
     }
     assert_eq!(names(&recipe("node: n1").unwrap()), ["n1"]);
     assert!(node("name: n1\nrelays:\n").unwrap().relays.is_empty());
+    assert_eq!(names(&node("\u{feff}name: n1").unwrap()), ["n1"]);
     // Without a name the node gets one later, and what is of it is of it.
     let plan = node("tcp-outlet: { to: 80 }").unwrap();
     assert_eq!((plan.nodes.len(), &plan.outlets[0].arguments.at.at), (1, &None));

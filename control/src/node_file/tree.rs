@@ -62,8 +62,19 @@ impl Value {
 
 /// Something that is being built, and its anchor (0: none).
 enum Open {
-    List { place: Place, anchor: usize, items: Vec<Tree> },
-    Map { place: Place, anchor: usize, entries: Vec<(Key, Tree)>, key: Option<Key> },
+    List {
+        place: Place,
+        anchor: usize,
+        items: Vec<Tree>,
+    },
+    /// `lines` is where each key was said.
+    Map {
+        place: Place,
+        anchor: usize,
+        entries: Vec<(Key, Tree)>,
+        lines: BTreeMap<String, u32>,
+        key: Option<Key>,
+    },
 }
 
 struct Builder {
@@ -104,7 +115,8 @@ pub fn parse(expanded: &Expanded<'_>) -> Result<Tree, Fault> {
             }
             Event::SequenceStart(anchor, None) => builder.begin(Open::List { place, anchor, items: vec![] }, place)?,
             Event::MappingStart(anchor, None) => {
-                builder.begin(Open::Map { place, anchor, entries: vec![], key: None }, place)?;
+                let (entries, lines) = (Vec::new(), BTreeMap::new());
+                builder.begin(Open::Map { place, anchor, entries, lines, key: None }, place)?;
             }
             Event::SequenceEnd | Event::MappingEnd => builder.end()?,
             Event::Alias(anchor) => builder.alias(anchor, place)?,
@@ -181,12 +193,12 @@ impl Builder {
         match self.open.last_mut() {
             None => self.root = Some(tree),
             Some(Open::List { items, .. }) => items.push(tree),
-            Some(Open::Map { entries, key, .. }) => match key.take() {
+            Some(Open::Map { entries, lines, key, .. }) => match key.take() {
                 Some(key) => entries.push((key, tree)),
                 None => {
-                    if let Some((first, _)) = entries.iter().find(|(key, _)| key.text == text) {
-                        let why = format!("`{}` was said already, in line {}", first.text, first.place.line);
-                        return Err(Fault::new(tree.place, why));
+                    if let Some(line) = lines.insert(text.to_owned(), tree.place.line) {
+                        let shown = crate::text::escape(text.as_bytes(), 100);
+                        return Err(Fault::new(tree.place, format!("`{shown}` was said already, in line {line}")));
                     }
                     *key = Some(Key { place: tree.place, text: text.to_owned() });
                 }

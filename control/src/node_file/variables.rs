@@ -130,8 +130,8 @@ fn variable(text: &str) -> Result<Option<Found<'_>>, String> {
         let is_name = is_variable_name(name);
         return Ok(is_name.then_some(Found { name, default: None, bytes: 1 + name.len() }));
     };
-    let line = inner.split('\n').next().unwrap_or_default();
-    let end = line.find('}').ok_or("a variable that begins with ${ ends with } in the same line")?;
+    let end = inner.find(['}', '\n']).filter(|end| inner[*end..].starts_with('}'));
+    let end = end.ok_or("a variable that begins with ${ ends with } in the same line")?;
     let (name, default) = match inner[..end].split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (&inner[..end], None),
