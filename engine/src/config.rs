@@ -15,6 +15,9 @@ pub struct Config {
     pub threads: Option<u8>,
     /// Pin core n to the n-th CPU of the process's affinity mask.
     pub pin: bool,
+    /// Bytes by which the windows of all portal connections together may grow above [`PORTAL_WINDOW_MIN`] each; by default
+    /// [`PORTAL_MEMORY`]. It is what may wait in this node's memory for applications that stop taking.
+    pub portal_memory: Option<u64>,
 }
 
 /// Which I/O driver to use.
@@ -108,8 +111,8 @@ pub const SEND_SEGMENTS_MAX: usize = 64;
 pub const PORTAL_WINDOW_MIN: u32 = 128 * 1024;
 /// The most by which what it is sent may be ahead of what its application has taken.
 pub const PORTAL_WINDOW_MAX: u32 = 16 * 1024 * 1024;
-/// Bytes by which all windows together may be above [`PORTAL_WINDOW_MIN`].
-pub const PORTAL_WINDOWS_MAX: u64 = 256 * 1024 * 1024;
+/// See [`Config::portal_memory`].
+pub const PORTAL_MEMORY: u64 = 256 * 1024 * 1024;
 /// A portal connection that has this much waiting in slots gets the rest copied to memory of its own.
 pub const PORTAL_QUEUE_MAX: usize = 512 * 1024;
 /// The same in segments.

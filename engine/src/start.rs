@@ -1,7 +1,7 @@
 //! Starting an engine process: lock, door, driver, threads.
 
 use crate::attendant::{Attendant, Engine};
-use crate::config::{Config, DriverChoice, THREADS_DEFAULT_MAX, THREADS_MAX};
+use crate::config::{Config, DriverChoice, PORTAL_MEMORY, THREADS_DEFAULT_MAX, THREADS_MAX};
 use crate::core::mesh::Mesh;
 use crate::core::{Core, SMALL};
 use crate::io::counters::{CoreCounters, CounterPage};
@@ -80,7 +80,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let threads = threads(&config).map_err(system("the number of CPUs"))?;
     let (kind, reason) = probe::choose(config.driver).map_err(|error| StartError::NoRing(error.to_string()))?;
 
-    let mesh = Arc::new(Mesh::new(usize::from(threads)).map_err(system("shared queues"))?);
+    let portal_memory = config.portal_memory.unwrap_or(PORTAL_MEMORY);
+    let mesh = Arc::new(Mesh::new(usize::from(threads), portal_memory).map_err(system("shared queues"))?);
     let (page, counters) = CounterPage::create(usize::from(threads)).map_err(system("counters"))?;
     let (kind, reason) = start_cores(&config, threads, kind, reason, &mesh, page)?;
     let door = dir.door()?;

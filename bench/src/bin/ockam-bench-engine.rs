@@ -55,7 +55,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let _ = asker.write_all(&ALLOCATIONS.load(Ordering::Relaxed).to_le_bytes());
         }
     })?;
-    let config =
-        ockam_engine::Config { node_dir, driver: driver.parse()?, threads: Some(threads.parse()?), pin: false };
+    let config = ockam_engine::Config {
+        node_dir,
+        driver: driver.parse()?,
+        threads: Some(threads.parse()?),
+        pin: false,
+        portal_memory: None,
+    };
     Ok(ockam_engine::run(config)?)
 }

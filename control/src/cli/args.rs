@@ -241,6 +241,9 @@ pub struct NodeCreate {
     /// Pin each thread of the engine to a core (for a host of its own)
     #[arg(long)]
     pub pin: bool,
+    /// What may wait in memory, over all portals, for applications that stop taking [default: 256M]
+    #[arg(long, value_name = "BYTES[K|M|G]", value_parser = values::bytes)]
+    pub portal_memory: Option<u64>,
     /// Dial TCP addresses in TO for routes that come from FROM (loopback to loopback is always allowed)
     #[arg(long, value_name = "FROM=TO[:PORT]", value_parser = values::transit_rule)]
     pub allow_transit: Vec<TransitRule>,
@@ -268,6 +271,7 @@ impl NodeCreate {
             driver: self.driver.or(other.driver),
             threads: self.threads.or(other.threads),
             pin: self.pin || other.pin,
+            portal_memory: self.portal_memory.or(other.portal_memory),
             allow_transit: if self.allow_transit.is_empty() { other.allow_transit } else { self.allow_transit },
             log_format: self.log_format.or(other.log_format),
         }
@@ -1169,4 +1173,7 @@ pub struct EngineProcess {
     /// Pin threads to cores
     #[arg(long)]
     pub pin: bool,
+    /// Bytes that may wait for applications
+    #[arg(long)]
+    pub portal_memory: Option<u64>,
 }

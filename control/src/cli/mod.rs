@@ -83,6 +83,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<(), Error> {
                 driver: arguments.driver,
                 threads: arguments.threads,
                 pin: arguments.pin,
+                portal_memory: arguments.portal_memory,
             };
             ockam_engine::run(config).map_err(|error| Error::internal(format!("the engine could not start: {error}")))
         }
@@ -199,6 +200,7 @@ mod tests {
             ("ockam node create --tcp-listener-address nowhere", "--tcp-listener-address"),
             ("ockam node create --driver kqueue", "--driver"),
             ("ockam node create --threads 0", "--threads"),
+            ("ockam node create --portal-memory 1T", "--portal-memory"),
             ("ockam node create --allow-transit 10.0.0.0/8", "--allow-transit"),
             ("ockam node create --exit-on-eof", "--foreground"),
             ("ockam node create --log-format xml", "--log-format"),

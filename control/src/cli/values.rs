@@ -198,6 +198,26 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a number of bytes: a number with K, M or G for powers of 1024.
+///
+/// # Errors
+/// The text is none, or above 1 TiB.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let unit_at = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let unit: Option<u64> = match unit {
+        "" => Some(1),
+        "K" => Some(1 << 10),
+        "M" => Some(1 << 20),
+        "G" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes <= 1 << 40).ok_or_else(|| {
+        "a number of bytes is a number with nothing, K, M or G, up to 1024G; for example 256M".to_owned()
+    })
+}
+
 /// Parses a time as [`timeout`] does; 0 is one, too.
 ///
 /// # Errors

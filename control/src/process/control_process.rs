@@ -347,6 +347,7 @@ fn apply_options(
     }
     settings.threads = options.threads.or(settings.threads);
     settings.pin = options.pin.unwrap_or(settings.pin);
+    settings.portal_memory = options.portal_memory.or(settings.portal_memory);
     store.set_settings(&settings)?;
     if let Some(rules) = rules {
         store.set_transit_rules(&rules)?;

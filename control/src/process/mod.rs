@@ -33,6 +33,9 @@ pub struct NodeOptions {
     pub threads: Option<u8>,
     /// Pin threads to cores; no.
     pub pin: Option<bool>,
+    /// Bytes that may wait, over all portals, for applications that stop taking; 256 MiB.
+    #[serde(default)]
+    pub portal_memory: Option<u64>,
     /// The identity that it has in secure channels, by name, made if there is none of this name; the default one.
     pub identity: Option<String>,
     /// Transit rules as typed ([`crate::transit`]), all of them; none.
@@ -81,6 +84,14 @@ impl NodeOptions {
                 value: "0".into(),
                 why: "is not a number of threads".into(),
                 fix: "Use 1 or more, or leave it out.".into(),
+            });
+        }
+        if self.portal_memory.is_some_and(|bytes| i64::try_from(bytes).is_err()) {
+            return Err(Error::BadArgument {
+                argument: "--portal-memory".into(),
+                value: self.portal_memory.unwrap_or_default().to_string(),
+                why: "is more than there can be".into(),
+                fix: "Use a number of bytes, such as 256M.".into(),
             });
         }
         let Some(rules) = &self.allow_transit else { return Ok(None) };

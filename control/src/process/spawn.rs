@@ -23,7 +23,8 @@ use std::process::{Child, Command, Stdio};
 /// The hidden subcommand of the control process; `--node NAME` follows.
 pub const CONTROL_SUBCOMMAND: &str = "control-process";
 
-/// The hidden subcommand of the engine; `--node-dir`, `--driver`, and if they are set `--threads` and `--pin` follow.
+/// The hidden subcommand of the engine; `--node-dir`, `--driver`, and if they are set `--threads`, `--pin` and `--portal-memory`
+/// follow.
 pub const ENGINE_SUBCOMMAND: &str = "engine-process";
 
 /// Longest readiness line in bytes.
@@ -102,6 +103,9 @@ pub(crate) fn spawn_engine(dir: &NodeDir, settings: &Settings) -> Result<Spawned
     }
     if settings.pin {
         command.arg("--pin");
+    }
+    if let Some(bytes) = settings.portal_memory {
+        command.arg("--portal-memory").arg(bytes.to_string());
     }
     let spawned = command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::from(log)).spawn();
     Ok(SpawnedEngine { child: spawned.map_err(|error| cannot_start(program, &error))?, socket: ours })

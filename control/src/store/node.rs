@@ -142,6 +142,9 @@ const FORMAT: Format = Format {
             session       TEXT    NOT NULL UNIQUE CHECK (length(session) = 32)
         ) STRICT;
     ",
+        "
+        ALTER TABLE setting ADD COLUMN portal_memory INTEGER CHECK (portal_memory >= 0);
+    ",
     ],
 };
 
@@ -154,6 +157,8 @@ pub struct Settings {
     pub threads: Option<u8>,
     /// Whether threads are pinned to cores.
     pub pin: bool,
+    /// Bytes that may wait, over all portals, for applications that stop taking; 256 MiB when absent.
+    pub portal_memory: Option<u64>,
 }
 
 /// A listener that shall be.
@@ -290,7 +295,7 @@ impl NodeStore {
     pub fn open(dir: &NodeDir) -> Result<NodeStore, Error> {
         let path = dir.database();
         let connection = database::open_or_make(&path, &FORMAT, |connection| {
-            let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0, ?3, 32)";
+            let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0, ?3, 32, NULL)";
             let [dialed, initiated] = [crate::random::hex_id(), crate::random::hex_id()];
             connection.execute(sql, params![crate::random::bytes::<32>(), dialed, initiated])?;
             for service in [Service::Echo, Service::Uppercase] {
@@ -338,17 +343,18 @@ impl NodeStore {
 
     /// How the engine is started.
     pub fn settings(&self) -> Result<Settings, Error> {
-        let sql = "SELECT driver, threads, pin FROM setting";
-        self.sqlite(
-            self.connection
-                .query_row(sql, [], |row| Ok(Settings { driver: row.get(0)?, threads: row.get(1)?, pin: row.get(2)? })),
-        )
+        let sql = "SELECT driver, threads, pin, portal_memory FROM setting";
+        self.sqlite(self.connection.query_row(sql, [], |row| {
+            let portal_memory = row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs);
+            Ok(Settings { driver: row.get(0)?, threads: row.get(1)?, pin: row.get(2)?, portal_memory })
+        }))
     }
 
     /// Replaces how the engine is started.
     pub fn set_settings(&mut self, settings: &Settings) -> Result<(), Error> {
-        let sql = "UPDATE setting SET driver = ?1, threads = ?2, pin = ?3";
-        self.execute(sql, params![settings.driver, settings.threads, settings.pin])
+        let sql = "UPDATE setting SET driver = ?1, threads = ?2, pin = ?3, portal_memory = ?4";
+        let portal_memory = settings.portal_memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.execute(sql, params![settings.driver, settings.threads, settings.pin, portal_memory])
     }
 
     /// The key that authenticates cookies.
@@ -761,7 +767,7 @@ mod tests {
             store.services().unwrap(),
             [("echo".into(), Service::Echo), ("uppercase".into(), Service::Uppercase)]
         );
-        let settings = Settings { driver: "epoll".into(), threads: Some(2), pin: true };
+        let settings = Settings { driver: "epoll".into(), threads: Some(2), pin: true, portal_memory: Some(1 << 33) };
         let rules = [crate::transit::parse("10.0.0.0/8=[fd00::/8]:4000").unwrap()];
         let first = row(1, 4000);
 

@@ -4,7 +4,7 @@
 //! the core that received it, and the sending core gives the segment back by [`Cross::Release`].
 
 use super::portals::Said;
-use crate::config::{CROSS_QUEUE, LINKS_MAX, NOTICE_QUEUE, PORTAL_WINDOWS_MAX};
+use crate::config::{CROSS_QUEUE, LINKS_MAX, NOTICE_QUEUE};
 use crate::io::pool::Segment;
 use crate::io::waker::Waker;
 use crate::path::channel::{Channel, Handshake, Way};
@@ -184,16 +184,18 @@ pub struct Mesh {
     pub portal_bytes_kept: AtomicU64,
     /// Bytes by which the windows of portal connections are larger than the smallest, over all cores.
     pub portal_windows: AtomicI64,
+    /// The most that those may be.
+    portal_memory: u64,
     /// A link closed since the attendant looked.
     pub links_closed: AtomicBool,
 }
 
 impl Mesh {
-    /// The shared state of an engine with that many cores.
+    /// The shared state of an engine with that many cores; `portal_memory` as in [`crate::config::Config`].
     ///
     /// # Errors
     /// What `eventfd` says.
-    pub fn new(cores: usize) -> std::io::Result<Self> {
+    pub fn new(cores: usize, portal_memory: u64) -> std::io::Result<Self> {
         let mailbox = |_| {
             Ok(Mailbox {
                 waker: Arc::new(Waker::new()?),
@@ -217,6 +219,7 @@ impl Mesh {
             portals: AtomicUsize::new(0),
             portal_bytes_kept: AtomicU64::new(0),
             portal_windows: AtomicI64::new(0),
+            portal_memory,
             links_closed: AtomicBool::new(false),
         })
     }
@@ -285,7 +288,7 @@ impl Mesh {
 
     /// By how many bytes the windows of portal connections may grow.
     pub fn portal_room(&self) -> u64 {
-        PORTAL_WINDOWS_MAX.saturating_sub(self.portal_windows.load(Ordering::Relaxed).max(0) as u64)
+        self.portal_memory.saturating_sub(self.portal_windows.load(Ordering::Relaxed).max(0) as u64)
     }
 
     /// A link closed: if anything may end with it, the attendant looks whose way began with it.

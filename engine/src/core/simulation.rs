@@ -404,7 +404,7 @@ impl World {
         let random = Rc::new(RefCell::new(Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)));
         let count = 1 + random.borrow_mut().below(2);
         let greedy = random.borrow_mut().chance(40);
-        let mesh = Arc::new(Mesh::new(count).unwrap());
+        let mesh = Arc::new(Mesh::new(count, crate::config::PORTAL_MEMORY).unwrap());
         let (mut page, _) = crate::io::counters::CounterPage::create(count).unwrap();
         let dialed = Shared::<Vec<(SocketAddr, Shared<Wire>)>>::default();
         let now_ms = Rc::new(Cell::new(crate::clock::now_ms()));

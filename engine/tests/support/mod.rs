@@ -55,6 +55,7 @@ pub fn become_engine() {
         driver: std::env::var(DRIVER).unwrap().parse().unwrap(),
         threads: Some(std::env::var(THREADS).unwrap().parse().unwrap()),
         pin: false,
+        portal_memory: None,
     };
     ockam_engine::run(config).unwrap();
     std::process::exit(0);

@@ -255,6 +255,7 @@ pub fn options(arguments: &NodeCreate) -> NodeOptions {
         driver: arguments.driver.map(|driver| driver.to_string()),
         threads: arguments.threads,
         pin: arguments.pin.then_some(true),
+        portal_memory: arguments.portal_memory,
         identity: arguments.identity.clone(),
         allow_transit: (!arguments.allow_transit.is_empty())
             .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
