@@ -6,7 +6,7 @@
 //!   `messages`: a message sent by a node; `channels`: secure channels; `portals`: inlets and outlets; `relays`: relays here and elsewhere; `sessions`: ways that are kept open; `api_server`: the Unix socket.
 //! * [`identities`]: vaults and identities.
 //! * [`random`], [`text`]: small tools. [`route`], [`transit`]: routes and transit rules as nodes see them.
-//! * [`cli`]: the commands. [`messenger`]: a message sent without a node. [`demo`]: all of it on a stage.
+//! * [`cli`]: the commands. [`node_file`]: what a file says that they shall do. [`messenger`]: a message sent without a node. [`demo`]: all of it on a stage.
 #![forbid(unsafe_code)]
 
 pub mod api;
