@@ -385,6 +385,8 @@ impl<D: Driver> Core<D> {
                 if egress.bytes == 0 {
                     egress.window_ms = now_ms;
                     egress.window_bytes = 0;
+                    // Thousands may be at rest.
+                    egress.queue.shrink_to_fit();
                     if link.ingest.copied.is_empty() {
                         link.ingest.copied.shrink_to(0);
                     }
