@@ -628,6 +628,36 @@ impl World {
         }
     }
 
+    /// Everybody has left: every slot comes home, every index is free.
+    fn ends_well(&mut self, seed: u64) {
+        for _ in 0..20_000 {
+            self.tick();
+            for (_, wire) in self.dialed.take() {
+                wire.borrow_mut().reset = true;
+            }
+            if self.cores.iter().all(|core| core.links.is_empty() && core.overflow.is_empty())
+                && self.mesh.cores.iter().all(|core| core.crossing.iter().all(|queue| queue.is_empty()))
+            {
+                break;
+            }
+        }
+        for core in &self.cores {
+            assert!(core.links.is_empty(), "seed {seed}: a link or a connection is left");
+            assert_eq!((core.held_partials, core.portals), (0, 0), "seed {seed}");
+            assert!(core.unsaid.is_empty(), "seed {seed}: something was not said");
+            let (free, kernel, held) = core.pool.census();
+            let scribe = usize::from(core.scribe.slot.is_some());
+            assert_eq!(held, scribe, "seed {seed}: slots are lost ({free} free, {kernel} in the kernel)");
+            assert_eq!(core.pool.large_used(), 0, "seed {seed}: large slots are lost");
+        }
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        assert_eq!(self.mesh.assembly_bytes.load(relaxed), 0, "seed {seed}");
+        let waiting: usize = self.cores[0].tables.handshakes.values().map(|handshake| handshake.bytes()).sum();
+        assert_eq!(self.mesh.parked_bytes.load(relaxed), waiting, "seed {seed}");
+        assert_eq!(self.mesh.portal_bytes_kept.load(relaxed), 0, "seed {seed}: bytes are kept for nobody");
+        assert_eq!(self.mesh.portal_windows.load(relaxed), 0, "seed {seed}: windows are left open");
+    }
+
     /// The outside does something.
     fn act(&mut self) {
         for (target, wire) in self.dialed.take() {
@@ -897,35 +927,13 @@ fn simulate(seed: u64, trace: bool) -> u64 {
             panic!("seed {seed}: answers are missing after {steps} steps");
         }
     }
-    // Everybody leaves: every slot comes home, every index is free.
     for number in 0..world.clients.len() {
         world.reset(number);
     }
     for node in &world.nodes {
         node.wire.borrow_mut().ended = true;
     }
-    for _ in 0..20_000 {
-        world.tick();
-        for (_, wire) in world.dialed.take() {
-            wire.borrow_mut().reset = true;
-        }
-        if world.cores.iter().all(|core| core.links.is_empty() && core.overflow.is_empty())
-            && world.mesh.cores.iter().all(|core| core.crossing.iter().all(|queue| queue.is_empty()))
-        {
-            break;
-        }
-    }
-    for core in &world.cores {
-        assert!(core.links.is_empty(), "seed {seed}: a link is left");
-        assert_eq!(core.held_partials, 0, "seed {seed}");
-        let (free, kernel, held) = core.pool.census();
-        let scribe = usize::from(core.scribe.slot.is_some());
-        assert_eq!(held, scribe, "seed {seed}: slots are lost ({free} free, {kernel} in the kernel)");
-        assert_eq!(core.pool.large_used(), 0, "seed {seed}: large slots are lost");
-    }
-    assert_eq!(world.mesh.assembly_bytes.load(std::sync::atomic::Ordering::Relaxed), 0, "seed {seed}");
-    let waiting: usize = world.cores[0].tables.handshakes.values().map(|handshake| handshake.bytes()).sum();
-    assert_eq!(world.mesh.parked_bytes.load(std::sync::atomic::Ordering::Relaxed), waiting, "seed {seed}");
+    world.ends_well(seed);
     world.cores.iter().map(|core| core.counters.get(Counter::Pauses)).sum()
 }
 

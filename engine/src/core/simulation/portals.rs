@@ -259,34 +259,13 @@ fn simulate(seed: u64, trace: bool) {
         let got_question = connection.server.as_ref().is_some_and(|wire| connection.question.check(wire, &what));
         assert!(whole || (got_answer && got_question), "{what}: it was left alone, and is not complete");
     }
-    // Everybody leaves: every slot comes home.
     for connection in &open {
         connection.client.borrow_mut().reset = true;
         connection.server.iter().for_each(|wire| wire.borrow_mut().reset = true);
     }
     link.sides.iter().for_each(|side| side.borrow_mut().reset = true);
-    for _ in 0..20_000 {
-        world.tick();
-        for (_, wire) in world.dialed.take() {
-            wire.borrow_mut().reset = true;
-        }
-        if world.cores.iter().all(|core| core.links.is_empty() && core.overflow.is_empty())
-            && world.mesh.cores.iter().all(|core| core.crossing.iter().all(|queue| queue.is_empty()))
-        {
-            break;
-        }
-    }
-    for core in &world.cores {
-        assert!(core.links.is_empty(), "seed {seed}: a connection is left");
-        assert_eq!(core.portals, 0, "seed {seed}");
-        assert!(core.unsaid.is_empty(), "seed {seed}: something was not said");
-        let (_, _, held) = core.pool.census();
-        assert_eq!(held, usize::from(core.scribe.slot.is_some()), "seed {seed}: slots are lost");
-    }
-    let relaxed = std::sync::atomic::Ordering::Relaxed;
-    assert_eq!(world.mesh.portal_bytes_kept.load(relaxed), 0, "seed {seed}: bytes are kept for nobody");
-    assert_eq!(world.mesh.portal_windows.load(relaxed), 0, "seed {seed}: windows are left open");
-    assert_eq!(connections.load(relaxed), 0, "seed {seed}");
+    world.ends_well(seed);
+    assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 0, "seed {seed}");
 }
 
 #[test]
