@@ -210,6 +210,17 @@ fn assert_ended(stream: &mut TcpStream) {
     }
 }
 
+/// Nothing from behind the hole that follows "ab". Ours resets the connection, which may take what was not read with it: the
+/// application shall not think that this was all.
+#[track_caller]
+fn assert_ended_before_the_hole(stream: &mut TcpStream) {
+    let mut got = Vec::new();
+    if let Err(e) = stream.read_to_end(&mut got) {
+        assert_eq!(e.kind(), ErrorKind::ConnectionReset, "the connection ends");
+    }
+    assert!(b"ab".starts_with(&got), "{:?}", String::from_utf8_lossy(&got));
+}
+
 /// F.8: Ping, Pong, data both ways, the target's end. Nothing else is sent.
 fn an_outlet_in_full(mut outlet: Outlet) {
     let (session, mut target, extension) = outlet.connect(b"");
@@ -292,8 +303,7 @@ fn an_outlet_refuses_a_hole_between_payloads(mut outlet: Outlet) {
     outlet.send(&session, b"\x03\x01d\x01\x03\x00");
     outlet.send(&session, b"\x03\x01e\x01\x04\x00");
     outlet.expect(&session, &[DISCONNECT]);
-    assert_eq!(read(&mut target, 2), b"ab");
-    assert_ended(&mut target);
+    assert_ended_before_the_hole(&mut target);
     outlet.road.assert_silent();
 }
 
@@ -521,8 +531,7 @@ fn an_inlet_refuses_a_hole_between_payloads(mut inlet: Inlet) {
     inlet.send(b"\x03\x01d\x01\x03\x00");
     inlet.send(b"\x03\x01e\x01\x04\x00");
     inlet.expect(&[DISCONNECT]);
-    assert_eq!(read(&mut inlet.client, 2), b"ab");
-    assert_ended(&mut inlet.client);
+    assert_ended_before_the_hole(&mut inlet.client);
     inlet.assert_silent();
 }
 
