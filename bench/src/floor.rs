@@ -174,6 +174,9 @@ fn echo_bytes(listener: &TcpListener) -> std::io::Result<()> {
                 let echoed =
                     stream.read(&mut buffer).and_then(|count| stream.write_all(&buffer[..count]).map(|()| count));
                 if !matches!(echoed, Ok(1..)) {
+                    // Ended by a reset, so that its port is free at once: more connections come in a second than there are
+                    // ports, and each would keep one for that long.
+                    rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
                     streams.remove(&key);
                 }
             }
