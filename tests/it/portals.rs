@@ -920,7 +920,8 @@ fn strangers_without_a_channel_reach_no_outlet() {
     let plain = inlet("/ip4/10.77.0.2/tcp/4000/service/outlet");
     let end = network.within(left, || {
         let stream = plain.connect();
-        (&stream).write_all(b"is anybody there?").unwrap();
+        // It may be over before that is said.
+        let _ = (&stream).write(b"is anybody there?");
         stream.is_at_end()
     });
     assert!(end.is_ok(), "{end:?}");
