@@ -102,26 +102,26 @@ macro_rules! both_ways {
 
 /// Runs each named check with a portal between every two kinds of node, through a secure channel and without.
 macro_rules! portals {
-    ($($(#[$attribute:meta])* $check:ident),* $(,)?) => {$(
+    // All but those without a node of ours.
+    (ours: $($(#[$attribute:meta])* $check:ident),* $(,)?) => {$(
         $(#[$attribute])*
         mod $check {
-            mod real_nodes {
-                portals!(@ $check, Real, Real);
-            }
-
-            mod our_inlet {
-                portals!(@ $check, Ours, Real);
-            }
-
-            mod our_outlet {
-                portals!(@ $check, Real, Ours);
-            }
-
-            mod our_nodes {
-                portals!(@ $check, Ours, Ours);
-            }
+            portals!(ours $check);
         }
     )*};
+    (ours $check:ident) => {
+        mod our_inlet {
+            portals!(@ $check, Ours, Real);
+        }
+
+        mod our_outlet {
+            portals!(@ $check, Real, Ours);
+        }
+
+        mod our_nodes {
+            portals!(@ $check, Ours, Ours);
+        }
+    };
     (@ $check:ident, $near:ident, $far:ident) => {
         use super::super::$check as check;
         use ockam_interop::{Kind, Portal};
@@ -136,6 +136,16 @@ macro_rules! portals {
             check(&Portal::open(Kind::$near, Kind::$far, false));
         }
     };
+    ($($(#[$attribute:meta])* $check:ident),* $(,)?) => {$(
+        $(#[$attribute])*
+        mod $check {
+            mod real_nodes {
+                portals!(@ $check, Real, Real);
+            }
+
+            portals!(ours $check);
+        }
+    )*};
 }
 
 mod channels;
