@@ -15,6 +15,9 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// Connections that a HAProxy is asked to have at once: two descriptors each, of the 20,000 of a process.
 pub const HAPROXY_CONNECTIONS: usize = 9800;
 
+/// Loopback addresses that the far end of a HAProxy pair listens on.
+const HOSTS: [&str; 4] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"];
+
 /// Where the connections of a tunnel go.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets {
@@ -247,19 +250,28 @@ fn haproxy(setup: &Setup, tls: Option<&Certificate>, targets: Targets) -> Result
                   ssl-default-server-options ssl-min-ver TLSv1.3\n"
             .into();
     }
-    let end = |bind: &str, server: &str, ways: [(SocketAddr, SocketAddr); 2]| {
+    let end = |bind: &str, bind_all: Option<[&str; 4]>, server: &str, ways: [(SocketAddr, SocketAddr); 2]| {
         let mut text = format!(
             "global\n  nbthread 1\n  maxconn {}\n  tune.bufsize 65536\n{global}defaults\n  mode tcp\n  \
              timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n",
             HAPROXY_CONNECTIONS + 100
         );
         for (from, to) in ways {
-            text += &format!("listen l{}\n  bind {from} {bind}\n  server s {to} {server}\n", from.port());
+            // What comes from the near end may use the ports of several addresses: more connections come in a second than
+            // one has ports.
+            let is_near = bind_all.is_none();
+            let on =
+                bind_all.map_or(from.to_string(), |all| all.map(|host| format!("{host}:{}", from.port())).join(","));
+            text += &format!("listen l{}\n  bind {on} {bind}\n", from.port());
+            let servers = if is_near { &HOSTS[..] } else { &HOSTS[..1] };
+            for (place, host) in servers.iter().enumerate() {
+                text += &format!("  server s{place} {host}:{} {server}\n", to.port());
+            }
         }
         text
     };
-    let near = end("", &server, [(ends.sink[0], ends.sink[1]), (ends.echo[0], ends.echo[1])]);
-    let far = end(&bind, "", [(ends.sink[1], targets.sink), (ends.echo[1], targets.echo)]);
+    let near = end("", None, &server, [(ends.sink[0], ends.sink[1]), (ends.echo[0], ends.echo[1])]);
+    let far = end(&bind, Some(HOSTS), "", [(ends.sink[1], targets.sink), (ends.echo[1], targets.echo)]);
     ends.start(setup, dir, [far, near], |file| {
         let mut command = Command::new(&program);
         command.arg("-db").arg("-f").arg(file);
