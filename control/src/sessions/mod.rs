@@ -33,10 +33,9 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use way::OpenWay;
 
-/// How long one try to open a way may take: not long, since the far end may come back while it waits in vain. Where nothing
-/// is heard every second try is longer, since the way may be that slow.
-const TRY_LIMIT_MS: u64 = 5_000;
-const NEXT_TRY_LIMIT_MS: u64 = 10_000;
+/// How long tries to open a way may take while nothing is heard, in turn. The first not long: a real node on the way that has
+/// just come back drops in silence what it cannot forward yet. The others longer, since the way may be that slow.
+const TRY_LIMITS_MS: [u64; 3] = [1_000, 5_000, 10_000];
 
 /// Pauses between tries; each is between half of this and all of it.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -245,7 +244,7 @@ async fn supervise(
 ) {
     let mut pause = Duration::ZERO;
     let mut said = None;
-    let mut was_silent = false;
+    let mut silent_tries = 0;
     let mut peer = plan.peer.or(living.as_ref().and_then(|open| open.up().peer));
     loop {
         if let Some(mut open) = living.take() {
@@ -261,7 +260,7 @@ async fn supervise(
             open.release(&node).await;
         }
         tokio::time::sleep(jittered(pause)).await;
-        let limit_ms = if was_silent { NEXT_TRY_LIMIT_MS } else { TRY_LIMIT_MS };
+        let limit_ms = TRY_LIMITS_MS[silent_tries % TRY_LIMITS_MS.len()];
         let opened = {
             let Some(node) = node.upgrade() else { return };
             async {
@@ -282,6 +281,7 @@ async fn supervise(
                 shared.opened.fetch_add(1, Ordering::Relaxed);
                 living = Some(open);
                 first_pause = jittered(ASK_PAUSE);
+                silent_tries = 0;
                 pause = (2 * pause).clamp(PAUSE_MIN, PAUSE_MAX_GONE);
                 tell.send_replace(State::Up(up));
             }
@@ -300,7 +300,7 @@ async fn supervise(
                     tracing::warn!(session = plan.id, route = plan.text, %why, "a way cannot be opened yet");
                 }
                 let limit = pause_limit(&why);
-                was_silent = !was_silent && limit == PAUSE_MAX_SILENT;
+                silent_tries = if limit == PAUSE_MAX_SILENT { silent_tries + 1 } else { 0 };
                 pause = (2 * pause).clamp(PAUSE_MIN, limit.min(plan.pause_max).max(PAUSE_MIN));
                 tell.send_replace(State::Down { why: Some(why) });
             }
