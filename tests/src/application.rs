@@ -299,6 +299,9 @@ impl Target {
 
     /// Serves who comes to a socket that listens.
     pub fn at(listener: TcpListener, serve: impl Fn(Stream) + Send + Sync + 'static) -> Target {
+        // With a short queue of connections that wait to be accepted the kernel answers with SYN cookies, and then the first
+        // bytes of a connection may be lost: those of a segment that was dropped in front of the one that proves the cookie.
+        rustix::net::listen(&listener, 4096).expect("a listening socket may listen");
         let place = Place::Tcp(listener.local_addr().expect("a bound socket has an address"));
         Target::start(place, move || listener.accept().map(|(stream, _)| Stream::tcp(stream)), serve)
     }
