@@ -304,40 +304,35 @@ impl<D: Driver> Core<D> {
 
     /// What was said to a connection of this core.
     pub(super) fn hear(&mut self, link: LinkId, said: Said) {
-        let (found, now_ms) = (self.open_link(link), self.now_ms);
-        let index = match (found, said) {
-            (Some(index), Said::Bytes { segment, number }) => return self.take_bytes(index, segment, number),
-            (None, Said::Bytes { segment, .. }) => {
-                self.counters.add(DropReason::LinkClosed, 1);
-                return self.release(segment);
+        let Some(index) = self.open_link(link) else {
+            self.counters.add(DropReason::LinkClosed, 1);
+            if let Said::Bytes { segment, .. } = said {
+                self.release(segment);
             }
-            (None, _) => return self.counters.add(DropReason::LinkClosed, 1),
-            (Some(index), said) => {
-                self.portal(index).active_ms = now_ms;
-                match said {
-                    Said::Pong { credit, onward } => return self.on_pong(index, credit, &onward),
-                    Said::Disconnect { broken } => return self.on_disconnect(index, broken),
-                    Said::Undelivered { token } => return self.on_undelivered(index, token),
-                    Said::Credit { limit } => {
-                        if let Some(flow) = &mut self.portal(index).flow {
-                            flow.extend(limit);
-                            self.receive(index);
-                        }
-                        return;
-                    }
-                    Said::End { total } => {
-                        let portal = self.portal(index);
-                        match portal.flow.as_ref().map(|flow| flow.end(total)) {
-                            Some(Ok(())) => portal.got_all = true,
-                            _ => return self.break_off(index),
-                        }
-                        index
-                    }
-                    Said::Bytes { .. } => unreachable!("handled above"),
+            return;
+        };
+        let now_ms = self.now_ms;
+        let portal = self.portal(index);
+        portal.active_ms = now_ms;
+        match said {
+            Said::Bytes { segment, number } => self.take_bytes(index, segment, number),
+            Said::Pong { credit, onward } => self.on_pong(index, credit, &onward),
+            Said::Disconnect { broken } => self.on_disconnect(index, broken),
+            Said::Undelivered { token } => self.on_undelivered(index, token),
+            Said::Credit { limit } => {
+                if let Some(flow) = &mut portal.flow {
+                    flow.extend(limit);
+                    self.receive(index);
                 }
             }
-        };
-        self.shut_if_all_sent(index);
+            Said::End { total } => match portal.flow.as_ref().map(|flow| flow.end(total)) {
+                Some(Ok(())) => {
+                    portal.got_all = true;
+                    self.shut_if_all_sent(index);
+                }
+                _ => self.break_off(index),
+            },
+        }
     }
 
     fn on_pong(&mut self, index: u32, credit: Option<u32>, onward: &[u8]) {
@@ -398,7 +393,6 @@ impl<D: Driver> Core<D> {
         let (waiting, bytes) = (link.egress.queue.len(), link.egress.bytes);
         link.egress.bytes += segment.len();
         let portal = link.portal_mut().expect("the caller knows that it is one");
-        portal.active_ms = now_ms;
         let received = match (&mut portal.flow, number) {
             (Some(flow), number) => flow.receive(segment.len(), number),
             // A foreign node need not count, but what it counts has no holes (`wire.md` F.1).
@@ -420,10 +414,8 @@ impl<D: Driver> Core<D> {
                 || free > SLOTS / 2 && was_idle);
         let mut segment = segment;
         if !is_shared {
-            portal.kept.extend(segment.bytes());
             self.counters.add(Counter::BytesCopied, segment.len() as u64);
-            self.mesh.portal_bytes_kept.fetch_add(segment.len() as u64, Ordering::Relaxed);
-            self.release(segment);
+            self.keep(index, segment);
         } else if link.egress.queue.back_mut().is_some_and(|last| last.take_in(&mut segment)) {
             self.release(segment);
         } else {
@@ -438,6 +430,13 @@ impl<D: Driver> Core<D> {
             self.refill(index);
         }
         self.tell_if_full(index);
+    }
+
+    /// Bytes that wait for the application leave their slot.
+    fn keep(&mut self, index: u32, segment: Segment) {
+        self.portal(index).kept.extend(segment.bytes());
+        self.mesh.portal_bytes_kept.fetch_add(segment.len() as u64, Ordering::Relaxed);
+        self.release(segment);
     }
 
     /// What is kept goes into the queue once that is empty.
@@ -605,9 +604,7 @@ impl<D: Driver> Core<D> {
         if !sending && portal.kept.is_empty() {
             let waiting: Vec<Segment> = link.egress.queue.drain(..).collect();
             for segment in waiting {
-                self.portal(index).kept.extend(segment.bytes());
-                self.mesh.portal_bytes_kept.fetch_add(segment.len() as u64, Ordering::Relaxed);
-                self.release(segment);
+                self.keep(index, segment);
             }
             self.refill(index);
         }
