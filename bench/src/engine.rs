@@ -62,7 +62,11 @@ impl Engine {
         let request = engine.next_request();
         let name = b"echo".to_vec().into();
         let cookie = Vec::new().into();
-        engine.ask(request, Command::SetAddress { request, address: name, target, reachable, cookie }, None)?;
+        engine.ask(
+            request,
+            Command::SetAddress { request, address: name, target, reachable, guard: None, cookie },
+            None,
+        )?;
         let request = engine.next_request();
         let cookie = Vec::new().into();
         let command = Command::AddListener { request, listener: 1, flow_control: FLOW_CONTROL, cookie };
@@ -122,6 +126,7 @@ impl Engine {
                 targets: vec![PortalTarget::Tcp(target)],
                 reachable: u64::MAX,
                 plain: false,
+                guard: None,
                 cookie: Vec::new().into(),
             };
             far.ask(request, outlet, None)?;
@@ -129,7 +134,7 @@ impl Engine {
             inlets.push(listener.local_addr()?);
             let (request, inlet) = (near.next_request(), 100 + number as u32);
             let cookie = Vec::new().into();
-            near.ask(request, Command::AddInlet { request, inlet, cookie }, Some(&listener.into()))?;
+            near.ask(request, Command::AddInlet { request, inlet, guard: None, cookie }, Some(&listener.into()))?;
             let request = near.next_request();
             let way = Some(encoded(&[AddressRef::local(&first), AddressRef::local(name.as_bytes())]));
             near.ask(request, Command::RouteInlet { request, inlet, way, wait_ms: 5000 }, None)?;
@@ -189,7 +194,11 @@ impl Engine {
         let request = self.next_request();
         let (address, cookie) = (name.to_vec().into(), Vec::new().into());
         let target = Target::Handshake;
-        self.ask(request, Command::SetAddress { request, address, target, reachable: u64::MAX, cookie }, None)
+        self.ask(
+            request,
+            Command::SetAddress { request, address, target, reachable: u64::MAX, guard: None, cookie },
+            None,
+        )
     }
 
     /// The way back of the next message that comes to control.
@@ -232,6 +241,7 @@ impl Engine {
             reachable: u64::MAX,
             flow_control: FLOW_CONTROL,
             expires_in_ms: None,
+            grants: ockam_engine_abi::Grants::default(),
             cookie: Vec::new().into(),
         };
         self.ask(request, command, None)

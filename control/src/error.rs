@@ -1000,13 +1000,14 @@ fn undelivered_text(step: &str, place: &str, reason: DropReason) -> String {
         DropReason::ParkedLimit => {
             format!("too much came for the secure channel at {step} of {place} before it was open")
         }
+        DropReason::PolicyDenied => format!("no policy of {place} lets this sender reach {step}"),
     }
 }
 
 fn undelivered_exit(reason: DropReason) -> u8 {
     match reason {
         DropReason::NoSuchAddress | DropReason::Unresolved => exit::UNKNOWN,
-        DropReason::NotAdmitted | DropReason::TransitRefused => exit::DENIED,
+        DropReason::NotAdmitted | DropReason::TransitRefused | DropReason::PolicyDenied => exit::DENIED,
         DropReason::TransitLimit | DropReason::PuntLimit | DropReason::ParkedLimit => exit::TRY_AGAIN,
         DropReason::NotANode
         | DropReason::NotGenuine
@@ -1055,6 +1056,9 @@ fn undelivered_hint(reason: DropReason) -> &'static str {
         }
         DropReason::ChannelClosed => "See `ockam secure-channel list`, or open it anew.",
         DropReason::ParkedLimit => "Wait until the secure channel is open before sending much through it.",
+        DropReason::PolicyDenied => {
+            "See `ockam policy check` at that node; to show a credential, enroll with `ockam enroll TICKET`."
+        }
         DropReason::BadAddress => "Write TCP hops as /ip4/A/tcp/PORT, /ip6/A/tcp/PORT or /dnsaddr/NAME/tcp/PORT.",
     }
 }

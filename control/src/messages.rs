@@ -227,6 +227,7 @@ impl Request {
             address: request.reply_to.clone().into_bytes().into(),
             target: at.target,
             reachable: at.reachable,
+            guard: None,
             cookie: node.cookies.seal(&at.cookie).into(),
         });
         set.await.map_err(|error| node.command_failed("set a reply address", error))?;

@@ -450,6 +450,7 @@ impl Node {
             address: row.address.as_bytes().to_vec().into(),
             target: Target::Control,
             reachable: u64::MAX,
+            guard: None,
             cookie: cookie.into(),
         })
         .await
@@ -468,6 +469,7 @@ impl Node {
             address: address.as_bytes().to_vec().into(),
             target: service.target(),
             reachable,
+            guard: None,
             cookie: cookie.into(),
         })
         .await

@@ -240,6 +240,9 @@ impl Tables {
             | Command::AddInlet { request, .. }
             | Command::RemoveInlet { request, .. }
             | Command::SetTransit { request, .. }
+            | Command::SetGuards { request, .. }
+            | Command::SetGrants { request, .. }
+            | Command::ShowCredentials { request, .. }
             | Command::RemoveListener { request, .. }
             | Command::Dial { request, .. }
             | Command::Transmit { request, .. }
@@ -255,6 +258,9 @@ impl Tables {
                 assert!(old.is_none(), "listener {listener} twice");
                 applied(request)
             }
+            Command::SetGuards { request, .. }
+            | Command::SetGrants { request, .. }
+            | Command::ShowCredentials { request, .. } => applied(request),
             Command::RemoveListener { request, listener } => match self.listeners.remove(&listener) {
                 Some(_) => applied(request),
                 None => refused(request, Refusal::Unknown),
@@ -271,7 +277,7 @@ impl Tables {
                 Some(_) => applied(request),
                 None => refused(request, Refusal::Unknown),
             },
-            Command::SetAddress { request, address, target, reachable, cookie } => {
+            Command::SetAddress { request, address, target, reachable, guard: _, cookie } => {
                 self.addresses.insert(address.0, (target, reachable, cookie.0));
                 applied(request)
             }
@@ -331,12 +337,12 @@ impl Tables {
                 }
                 None => refused(request, Refusal::Unknown),
             },
-            Command::SetOutlet { request, address, targets, reachable, plain, cookie } => {
+            Command::SetOutlet { request, address, targets, reachable, plain, guard: _, cookie } => {
                 self.outlets.insert(address.0.clone(), (targets, plain));
                 self.addresses.insert(address.0, (Target::Outlet, reachable, cookie.0));
                 applied(request)
             }
-            Command::AddInlet { request, inlet, cookie } => {
+            Command::AddInlet { request, inlet, guard: _, cookie } => {
                 let socket = descriptor.expect("a listening socket");
                 assert!(!self.listeners.contains_key(&inlet), "a listener has the number {inlet}");
                 let added = Inlet { cookie: cookie.0, socket, way: None, wait_ms: 0 };
@@ -467,7 +473,7 @@ impl Tables {
         }
         for (&inlet, Inlet { cookie, socket, way, .. }) in &self.inlets {
             let (way, cookie) = (way.clone().map(Bytes), cookie.clone().into());
-            let notice = Notice::Inlet { request, inlet, way, connections: 1, cookie };
+            let notice = Notice::Inlet { request, inlet, way, connections: 1, guard: None, cookie };
             notices.push((notice, Some(socket.try_clone().unwrap())));
         }
         for (&link, (peer, cookie)) in &self.links {
@@ -487,7 +493,10 @@ impl Tables {
         }
         for (address, (target, reachable, cookie)) in &self.addresses {
             let (address, cookie) = (Bytes(address.clone()), cookie.clone().into());
-            notices.push((Notice::Address { request, address, target: *target, reachable: *reachable, cookie }, None));
+            notices.push((
+                Notice::Address { request, address, target: *target, reachable: *reachable, guard: None, cookie },
+                None,
+            ));
         }
         for (&number, channel) in &self.channels {
             let notice = Notice::Channel {

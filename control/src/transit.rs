@@ -2,7 +2,7 @@
 //! addresses (`10.0.0.0/8=10.1.0.0/16:4000`, `::1=[fd00::/8]:4000`).
 
 use crate::error::Error;
-use ockam_engine_abi::TransitRule;
+use ockam_engine_abi::{TransitFrom, TransitRule};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -27,12 +27,16 @@ pub fn parse(text: &str) -> Result<TransitRule, Error> {
         },
     };
     let (from, to) = (network(from).map_err(&refuse)?, network(to).map_err(&refuse)?);
-    Ok(TransitRule { from, to, port })
+    Ok(TransitRule { from: TransitFrom::Network(from), to, port })
 }
 
 /// Writes a rule as [`parse`] reads it.
 pub fn text(rule: &TransitRule) -> String {
-    let mut text = format!("{}/{}=", rule.from.0, rule.from.1);
+    let mut text = match rule.from {
+        TransitFrom::Network((address, bits)) => format!("{address}/{bits}="),
+        // Comes from a policy, and is shown there.
+        TransitFrom::Guard(guard) => format!("guard {guard}="),
+    };
     let (to, bits) = rule.to;
     // Writing to a string does not fail.
     let _ = match rule.port {
@@ -108,7 +112,7 @@ mod tests {
             assert_eq!(parse(want).unwrap(), rule);
         }
         let rule = parse("10.0.0.0/8=10.1.0.0/16:4000").unwrap();
-        assert_eq!(rule.from, ("10.0.0.0".parse().unwrap(), 8));
+        assert_eq!(rule.from, TransitFrom::Network(("10.0.0.0".parse().unwrap(), 8)));
         assert_eq!((rule.to, rule.port), (("10.1.0.0".parse().unwrap(), 16), Some(4000)));
     }
 

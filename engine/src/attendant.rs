@@ -377,7 +377,7 @@ impl Attendant {
                     self.order(link.core(), ToCore::Resolved { link, addresses });
                 }
             }
-            Command::SetAddress { request, address, target, reachable, cookie } => {
+            Command::SetAddress { request, address, target, reachable, guard: _, cookie } => {
                 let valid = !address.0.is_empty() && address.0.len() <= 255 && cookie.0.len() <= COOKIE_BYTES_MAX;
                 // These have commands of their own.
                 let special = matches!(target, Target::Outlet | Target::Relay);
@@ -426,6 +426,9 @@ impl Attendant {
             | Command::AddInlet { .. }
             | Command::RouteInlet { .. }
             | Command::RemoveInlet { .. }) => self.obey_about_portals(command, descriptor),
+            Command::SetGuards { request, .. }
+            | Command::SetGrants { request, .. }
+            | Command::ShowCredentials { request, .. } => self.refuse(request, Refusal::Invalid),
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, limit_ms, release_ports } => {
                 if release_ports {
@@ -457,6 +460,7 @@ impl Attendant {
             reachable,
             flow_control,
             expires_in_ms,
+            grants: _,
             cookie,
         } = command
         else {
@@ -694,6 +698,7 @@ impl Attendant {
                 address: address.clone().into(),
                 target: it.target,
                 reachable: it.reachable,
+                guard: None,
                 cookie: it.cookie.clone(),
             })
             .collect();

@@ -86,7 +86,8 @@ fn set_outlet(engine: &mut Engine, targets: &[PortalTarget]) {
     let request = engine.request();
     let (address, targets) = (OUTLET.as_bytes().to_vec().into(), targets.to_vec());
     let reachable = 1 << FLOW | 1 << CHANNEL_FLOW;
-    let command = Command::SetOutlet { request, address, targets, reachable, plain: false, cookie: vec![1].into() };
+    let command =
+        Command::SetOutlet { request, address, targets, reachable, plain: false, guard: None, cookie: vec![1].into() };
     engine.send(command, None);
     engine.applied(request);
 }
@@ -95,7 +96,7 @@ fn add_inlet(engine: &mut Engine) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let request = engine.request();
-    let command = Command::AddInlet { request, inlet: INLET, cookie: vec![5; 3].into() };
+    let command = Command::AddInlet { request, inlet: INLET, guard: None, cookie: vec![5; 3].into() };
     engine.send(command, Some(&OwnedFd::from(listener)));
     engine.applied(request);
     address
@@ -159,6 +160,7 @@ fn install(engine: &mut Engine, node: &str, link: &str, peer: &str, [sealing, op
         reachable: 1 << FLOW | 1 << ockam_engine_abi::FLOW_CONTROL_DIALED,
         flow_control: CHANNEL_FLOW,
         expires_in_ms: None,
+        grants: ockam_engine_abi::Grants::default(),
         cookie: vec![].into(),
     };
     engine.send(command, None);

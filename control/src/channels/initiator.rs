@@ -203,6 +203,7 @@ pub(crate) async fn open(
         reachable,
         flow_control: FLOW_CONTROL_INITIATED,
         expires_in_ms: Some(lifetime_ms(expires_at)),
+        grants: ockam_engine_abi::Grants::default(),
         cookie: node.cookies.seal(&cookie).into(),
     });
     drop(established);

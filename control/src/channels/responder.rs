@@ -292,6 +292,7 @@ fn act(
                 reachable: u64::MAX,
                 flow_control: handshake.listener.bit,
                 expires_in_ms: Some(lifetime_ms(expires_at)),
+                grants: ockam_engine_abi::Grants::default(),
                 cookie: cookie.into(),
             };
             let command = install(engine.new_request());
@@ -334,6 +335,7 @@ async fn answer(node: &Node, engine: &EngineLink, handshake: &Handshake, message
         address: handshake.decryptor.clone().into_bytes().into(),
         target: Target::Handshake,
         reachable: u64::MAX,
+        guard: None,
         cookie: node.cookies.seal(&Cookie::Handshake).into(),
     };
     engine.apply(set).await?;

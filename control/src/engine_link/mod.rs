@@ -526,7 +526,7 @@ impl Shared {
                     });
                 }
             }
-            Notice::Address { request, address, target, reachable, cookie } => {
+            Notice::Address { request, address, target, reachable, guard: _, cookie } => {
                 if let Some(Pending::Dump(dump, _)) = all.get_mut(&request) {
                     let (address, cookie) = (address.0, cookie.0);
                     dump.addresses.push(DumpedAddress { address, target, reachable, cookie });
@@ -574,10 +574,11 @@ impl Shared {
             | Notice::Resolve { .. }
             | Notice::Punt { .. }
             | Notice::ChannelClosed { .. }
+            | Notice::CredentialsShown { .. }
             | Notice::RelayGone { .. }
             | Notice::OutletFailed { .. }
             | Notice::InletUnanswered { .. }) => return Some(unasked),
-            Notice::Inlet { request, inlet, way, connections, cookie } => {
+            Notice::Inlet { request, inlet, way, connections, guard: _, cookie } => {
                 if let Some(Pending::Dump(dump, _)) = all.get_mut(&request) {
                     let (way, cookie) = (way.map(|way| way.0), cookie.0);
                     dump.inlets.push(DumpedInlet { inlet, way, connections, cookie, socket: descriptor });
@@ -637,6 +638,7 @@ mod tests {
                 address: b"echo".to_vec().into(),
                 target: Target::Echo,
                 reachable: 3,
+                guard: None,
                 cookie: vec![7].into(),
             };
             link.apply(set).await.unwrap();

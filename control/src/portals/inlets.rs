@@ -393,8 +393,13 @@ fn activated(node: &Node, alias: &str) -> Result<Option<(Kept, Listen)>, Error> 
 /// Adds an inlet whose connections wait for a way.
 async fn add(node: &Node, link: &EngineLink, row: &InletRow, socket: &OwnedFd) -> Result<(), CommandError> {
     let cookie = node.cookies.seal(&Cookie::Inlet { session: row.session.clone() });
-    link.apply_with(socket.as_fd(), |request| Command::AddInlet { request, inlet: row.number, cookie: cookie.into() })
-        .await?;
+    link.apply_with(socket.as_fd(), |request| Command::AddInlet {
+        request,
+        inlet: row.number,
+        guard: None,
+        cookie: cookie.into(),
+    })
+    .await?;
     let routed = set_way(link, row, None).await;
     if routed.is_err() {
         // What fails leaves nothing behind.

@@ -303,6 +303,7 @@ async fn set(node: &Node, link: &EngineLink, row: &OutletRow, targets: Vec<Porta
         targets,
         reachable: u64::MAX,
         plain: row.plain,
+        guard: None,
         cookie: cookie.into(),
     })
     .await

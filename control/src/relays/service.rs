@@ -572,6 +572,7 @@ impl Node {
                 address: service.as_bytes().to_vec().into(),
                 target: Target::Control,
                 reachable,
+                guard: None,
                 cookie: self.cookies.seal(&Cookie::RelayService).into(),
             })
             .await

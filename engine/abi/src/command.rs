@@ -1,5 +1,6 @@
 //! Control -> engine. Numbers in decades per subject; whoever adds a command gives it the next number of its decade.
 
+use crate::guard::{ChannelGrants, Grants, Guard, GuardSet};
 use crate::key::Key;
 use crate::link_id::LinkId;
 use crate::record::{Bytes, DecodeError, Field};
@@ -60,11 +61,43 @@ impl Field for PortalTarget {
     }
 }
 
-/// Admits links from `from` to have TCP addresses in `to` dialed for them (`architecture.md`, Transit).
+/// Who has TCP addresses dialed by a [`TransitRule`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransitFrom {
+    /// Links of peers in this network: address and prefix length in bits.
+    Network((IpAddr, u8)),
+    /// Peers of channels that are granted this guard.
+    Guard(Guard),
+}
+
+impl Field for TransitFrom {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            TransitFrom::Network((address, length)) => {
+                0u8.put(out);
+                address.put(out);
+                length.put(out);
+            }
+            TransitFrom::Guard(guard) => {
+                1u8.put(out);
+                guard.put(out);
+            }
+        }
+    }
+    fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
+        Ok(match u8::take(input)? {
+            0 => TransitFrom::Network((IpAddr::take(input)?, u8::take(input)?)),
+            1 => TransitFrom::Guard(Guard::take(input)?),
+            other => return Err(DecodeError::Unknown { what: "transit rule", number: other.into() }),
+        })
+    }
+}
+
+/// Admits peers to have TCP addresses in `to` dialed for them (`architecture.md`, Transit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransitRule {
-    /// Network of the peer: address and prefix length in bits.
-    pub from: (IpAddr, u8),
+    /// The peers.
+    pub from: TransitFrom,
     /// Network of the target, after resolution.
     pub to: (IpAddr, u8),
     /// The target's port; any when absent.
@@ -73,15 +106,14 @@ pub struct TransitRule {
 
 impl Field for TransitRule {
     fn put(&self, out: &mut Vec<u8>) {
-        self.from.0.put(out);
-        self.from.1.put(out);
+        self.from.put(out);
         self.to.0.put(out);
         self.to.1.put(out);
         self.port.put(out);
     }
     fn take(input: &mut &[u8]) -> Result<Self, DecodeError> {
         Ok(TransitRule {
-            from: (IpAddr::take(input)?, u8::take(input)?),
+            from: TransitFrom::take(input)?,
             to: (IpAddr::take(input)?, u8::take(input)?),
             port: Field::take(input)?,
         })
@@ -147,6 +179,8 @@ crate::records! {
             target: Target,
             /// Which flow controls may reach it, as a bit mask.
             reachable: u64,
+            /// Lets pass whoever is granted it ([`Command::SetGuards`]), besides what `reachable` says.
+            guard: Option<Guard>,
             /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
             cookie: Bytes,
         },
@@ -177,6 +211,8 @@ crate::records! {
             reachable: u64,
             /// Whether links of peers that are not on loopback may reach it without a channel.
             plain: bool,
+            /// As for [`Command::SetAddress`]; its connections end when the peer of their channel is no longer granted it.
+            guard: Option<Guard>,
             /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
             cookie: Bytes,
         },
@@ -196,6 +232,14 @@ crate::records! {
             reachable: u64,
             /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
             cookie: Bytes,
+        },
+        /// Which guards let everybody pass from now on; the others let nobody pass who is not granted them. An engine begins
+        /// with none open. What this node sends itself passes all of them.
+        45 SetGuards {
+            /// Answer to this.
+            request: u64,
+            /// Those that are open.
+            open: GuardSet,
         },
         /// Send a message as if it came from inside this node: its first onward address is a link's or a service's.
         /// Its return route begins with an address that control set; replies over that link are admitted to it.
@@ -232,6 +276,8 @@ crate::records! {
             flow_control: u8,
             /// Milliseconds after which the channel ends, whatever control does.
             expires_in_ms: Option<u64>,
+            /// What its peer is granted.
+            grants: Grants,
             /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
             cookie: Bytes,
         },
@@ -244,6 +290,23 @@ crate::records! {
             /// Whether the peer is told (`wire.md` E.7).
             close: bool,
         },
+        /// What the peers of channels are granted from now on, instead of what they were. In force when it is answered; portal
+        /// connections that are no longer granted end within a second. Channels that are gone are passed over.
+        62 SetGrants {
+            /// Answer to this.
+            request: u64,
+            /// For each of these channels; others stay as they are.
+            channels: Vec<ChannelGrants>,
+        },
+        /// Show new credentials to the peer of a channel (`wire.md` E.7).
+        63 ShowCredentials {
+            /// Answer to this.
+            request: u64,
+            /// Which.
+            channel: u32,
+            /// The text of the record: a RefreshCredentials message.
+            text: Bytes,
+        },
         /// A portal's inlet: accept connections of applications on the listening socket that comes beside this record (one
         /// descriptor, TCP or Unix). They wait until [`Command::RouteInlet`] says where to.
         70 AddInlet {
@@ -251,6 +314,8 @@ crate::records! {
             request: u64,
             /// Control's number for it, which no listener and no other inlet has.
             inlet: u32,
+            /// Only outlets behind channels whose peer is granted this are connected to, and only for as long as it is.
+            guard: Option<Guard>,
             /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
             cookie: Bytes,
         },

@@ -57,8 +57,8 @@ counters! {
     RecordsOpened "records_opened" sum,
     /// Messages that waited for the install of their channel.
     RecordsParked "records_parked" sum,
-    /// New credentials that came through channels and that nobody reads yet.
-    RefreshesIgnored "refreshes_ignored" sum,
+    /// New credentials that came through channels and were handed to control.
+    RefreshesPassed "refreshes_passed" sum,
     /// Connections of applications that inlets accepted.
     PortalsAccepted "portals_accepted" sum,
     /// Connections that outlets opened to their targets.

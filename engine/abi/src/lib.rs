@@ -7,6 +7,7 @@
 //! * [`command`]: control -> engine. Commands are answered by [`Notice::Applied`] or [`Notice::Refused`], which name
 //!   their request.
 //! * [`notice`]: engine -> control.
+//! * [`guard`]: who may reach which guarded place.
 //! * [`key`]: session keys on their way.
 //! * [`counter`]: one sealed memfd of plain `u64` counters, one block per core, read with `pread`.
 //! * [`reason`]: why a frame was dropped or a link closed; one counter each.
@@ -16,6 +17,7 @@
 
 pub mod command;
 pub mod counter;
+pub mod guard;
 pub mod key;
 pub mod link_id;
 pub mod notice;
@@ -23,15 +25,16 @@ pub mod reason;
 pub mod record;
 pub mod socket;
 
-pub use command::{Command, PortalTarget, Target, TransitRule, UNIX_PATH_MAX};
+pub use command::{Command, PortalTarget, Target, TransitFrom, TransitRule, UNIX_PATH_MAX};
 pub use counter::{Counter, Counters};
+pub use guard::{ChannelGrants, GUARDS_MAX, Grants, Guard, GuardSet};
 pub use key::Key;
 pub use link_id::LinkId;
 pub use notice::{ChannelEnd, Driver, LinkOrigin, Notice, Refusal};
 pub use reason::{CloseReason, DropReason};
 
 /// Version of everything in this crate. Any change of a record, a counter or a number increments it.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Longest cookie in bytes. Cookies are opaque to the engine: control authenticates its own.
 pub const COOKIE_BYTES_MAX: usize = 512;

@@ -1,6 +1,7 @@
 //! Engine -> control. Same decades as the commands.
 
 use crate::command::Target;
+use crate::guard::Guard;
 use crate::link_id::LinkId;
 use crate::reason::{CloseReason, DropReason};
 use crate::record::Bytes;
@@ -196,6 +197,8 @@ crate::records! {
             target: Target,
             /// Which flow controls may reach it.
             reachable: u64,
+            /// Its guard.
+            guard: Option<Guard>,
             /// As given.
             cookie: Bytes,
         },
@@ -259,6 +262,13 @@ crate::records! {
             /// Why.
             reason: ChannelEnd,
         },
+        /// The peer of a channel showed new credentials (`wire.md` E.7). Bounded like punts.
+        62 CredentialsShown {
+            /// Which.
+            channel: u32,
+            /// The text of the record.
+            text: Bytes,
+        },
         /// An inlet, in a dump. Beside it: a duplicate of its socket (one descriptor).
         70 Inlet {
             /// The dump.
@@ -269,6 +279,8 @@ crate::records! {
             way: Option<Bytes>,
             /// Connections that it has now.
             connections: u32,
+            /// Its guard.
+            guard: Option<Guard>,
             /// As given.
             cookie: Bytes,
         },

@@ -50,6 +50,8 @@ crate::numbered! {
         21 ChannelClosed "channel_closed",
         /// More came for a channel before its handshake was complete than waits for that.
         22 ParkedLimit "parked_limit",
+        /// A guard does not let the sender pass: no policy grants it this place, or not any more.
+        23 PolicyDenied "policy_denied",
     }
 }
 
@@ -98,5 +100,7 @@ crate::numbered! {
         20 PortalUnanswered "portal_unanswered",
         /// A portal connection: its inlet or its outlet was removed.
         21 PortalRemoved "portal_removed",
+        /// A portal connection: a guard does not let the peer of its channel pass, or not any more.
+        22 PortalDenied "portal_denied",
     }
 }

@@ -234,7 +234,7 @@ macro_rules! records {
                 #[allow(unused_imports)]
                 use $crate::record::Field;
                 // No record with a key grows beyond this, so that no copy of one is left behind on the heap.
-                let mut out = Vec::with_capacity(2048);
+                let mut out = Vec::with_capacity(2560);
                 match self {
                     $(Self::$variant { $($field,)* } => {
                         ($number as u16).put(&mut out);

@@ -26,13 +26,13 @@ impl Attendant {
     /// A command about outlets, inlets or relays.
     pub(super) fn obey_about_portals(&mut self, command: Command, descriptor: Option<OwnedFd>) {
         let (request, done) = match command {
-            Command::SetOutlet { request, address, targets, reachable, plain, cookie } => {
+            Command::SetOutlet { request, address, targets, reachable, plain, guard: _, cookie } => {
                 (request, self.set_outlet(request, address, targets, (reachable, plain), cookie))
             }
             Command::SetRelay { request, address, way, reachable, cookie } => {
                 (request, self.set_relay(request, address, way, reachable, cookie))
             }
-            Command::AddInlet { request, inlet, cookie } => {
+            Command::AddInlet { request, inlet, guard: _, cookie } => {
                 (request, self.add_inlet(request, inlet, cookie, descriptor))
             }
             Command::RouteInlet { request, inlet, way, wait_ms } => {
@@ -202,7 +202,7 @@ impl Attendant {
             .map(|(&inlet, it)| {
                 let connections = it.connections.load(Ordering::Relaxed);
                 let (way, cookie) = (it.way.clone(), it.cookie.clone());
-                (Notice::Inlet { request, inlet, way, connections, cookie }, it.socket.try_clone().ok())
+                (Notice::Inlet { request, inlet, way, connections, guard: None, cookie }, it.socket.try_clone().ok())
             })
             .collect();
         for (notice, socket) in inlets {

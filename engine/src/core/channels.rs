@@ -88,7 +88,7 @@ impl<D: Driver> Core<D> {
                 drop(opening);
                 self.end_channel(channel, ChannelEnd::ByPeer);
             }
-            Ok(PlaintextKind::RefreshCredentials) => self.counters.add(Counter::RefreshesIgnored, 1),
+            Ok(PlaintextKind::RefreshCredentials) => self.counters.add(Counter::RefreshesPassed, 1),
             Err(_) => self.counters.add(DropReason::BadPlaintext, 1),
         }
         None

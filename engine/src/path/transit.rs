@@ -3,7 +3,7 @@
 //! The default rule admits loopback peers to loopback targets. Everything else needs a rule of the user. What is tested
 //! is always a resolved address; IPv4-mapped ones are unwrapped, unspecified ones never pass.
 
-use ockam_engine_abi::TransitRule;
+use ockam_engine_abi::{TransitFrom, TransitRule};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 /// The user's rules.
@@ -76,14 +76,14 @@ impl TransitRules {
             return true;
         }
         self.0.iter().any(|rule| {
-            within(from, rule.from) && within(to_ip, rule.to) && rule.port.is_none_or(|port| port == to.port())
+            comes_from(from, rule.from) && within(to_ip, rule.to) && rule.port.is_none_or(|port| port == to.port())
         })
     }
 
     /// Whether any rule speaks of a peer at `from`: for others not even a name is looked up.
     pub fn concern(&self, from: IpAddr) -> bool {
         let from = from.to_canonical();
-        from.is_loopback() || self.0.iter().any(|rule| within(from, rule.from))
+        from.is_loopback() || self.0.iter().any(|rule| comes_from(from, rule.from))
     }
 
     /// Whether a peer at `from` may have a TCP address dialed that another node will resolve: only if every target with
@@ -92,7 +92,7 @@ impl TransitRules {
         let from = from.to_canonical();
         let everything = |is_v4: bool| {
             self.0.iter().any(|rule| {
-                within(from, rule.from)
+                comes_from(from, rule.from)
                     && rule.to.0.is_ipv4() == is_v4
                     && rule.to.1 == 0
                     && rule.port.is_none_or(|rule_port| rule_port == port)
@@ -100,6 +100,11 @@ impl TransitRules {
         };
         everything(true) && everything(false)
     }
+}
+
+/// Whether a rule speaks of links of a peer at `ip`.
+fn comes_from(ip: IpAddr, from: TransitFrom) -> bool {
+    matches!(from, TransitFrom::Network(network) if within(ip, network))
 }
 
 /// Whether `ip` lies in the network `prefix`/`bits`.
@@ -124,7 +129,7 @@ mod tests {
             let (ip, bits) = text.split_once('/').unwrap();
             (ip.parse().unwrap(), bits.parse().unwrap())
         };
-        TransitRule { from: network(from), to: network(to), port }
+        TransitRule { from: TransitFrom::Network(network(from)), to: network(to), port }
     }
 
     #[test]

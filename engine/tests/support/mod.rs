@@ -140,7 +140,7 @@ impl Engine {
     pub fn set(&mut self, address: &str, target: Target, reachable: u64) {
         let request = self.request();
         let (address, cookie) = (address.as_bytes().to_vec().into(), vec![1, 2].into());
-        self.send(Command::SetAddress { request, address, target, reachable, cookie }, None);
+        self.send(Command::SetAddress { request, address, target, reachable, guard: None, cookie }, None);
         self.applied(request);
     }
 
