@@ -126,6 +126,7 @@ fn install(engine: &mut Engine, number: u32, way: &[&str], expires_in_ms: Option
         reachable: 1 << FLOW,
         flow_control: CHANNEL_FLOW,
         expires_in_ms,
+        grants: ockam_engine_abi::Grants::default(),
         cookie: vec![4, 4].into(),
     }
 }
