@@ -15,6 +15,9 @@
 //!   Claim, Peer        peer.rs          who is at its other end
 //!     ChangeHistory    identity.rs      who somebody is
 //!     Attestation      purpose_key.rs   which keys are theirs
+//!   Issuer             issuer.rs        who states something about others
+//!     Credential       credential.rs    what it attests
+//!     RevocationList   revocation.rs    what it has taken back
 //! ```
 //!
 //! Keys are expanded once and wiped when they are dropped; no type that holds one can be cloned or printed.
@@ -23,7 +26,11 @@
 
 mod aead;
 #[cfg(feature = "identity")]
+mod credential;
+#[cfg(feature = "identity")]
 mod identity;
+#[cfg(feature = "identity")]
+mod issuer;
 #[cfg(feature = "identity")]
 mod noise;
 #[cfg(feature = "identity")]
@@ -33,6 +40,8 @@ mod plaintext;
 mod purpose_key;
 mod record;
 mod rekey;
+#[cfg(feature = "identity")]
+mod revocation;
 mod secret;
 mod self_test;
 #[cfg(feature = "identity")]
@@ -45,22 +54,35 @@ mod x25519;
 
 pub use aead::{TAG_LEN, backend, cpu_features};
 #[cfg(feature = "identity")]
+pub use credential::{
+    ATTRIBUTE_NAME_MAX, ATTRIBUTE_VALUE_MAX, ATTRIBUTES_MAX, AttributeError, Attributes, CREDENTIAL_MAX, Credential,
+    CredentialError, PROJECT_MEMBER_SCHEMA, UnverifiedCredential,
+};
+#[cfg(feature = "identity")]
 pub use identity::{
     CHANGES_MAX, Change, ChangeError, ChangeHistory, Comparison, HistoryError, Identifier, InvalidIdentifier,
     KEY_LIFETIME_SECS, Validity,
 };
+#[cfg(feature = "identity")]
+pub use issuer::{Issuer, IssuerError};
 #[cfg(feature = "identity")]
 pub use noise::{
     Claimed, Established, ExpectMessage2, ExpectMessage3, HANDSHAKE_MESSAGE_MAX, HandshakeError, PAYLOAD_2_MAX,
     PAYLOAD_3_MAX, ReadyForMessage2, ReadyForMessage3, Rejected, accept, initiate,
 };
 #[cfg(feature = "identity")]
-pub use peer::{AuthenticationError, Claim, Credentials, MalformedClaim, Peer, encode_payload, parse_refresh};
+pub use peer::{
+    AuthenticationError, Claim, Credentials, MalformedClaim, Peer, encode_payload, encode_refresh, parse_refresh,
+};
 pub use plaintext::{CLOSE, MalformedPlaintext, NO_PADDING, OutgoingPlaintext, PAYLOAD_HEAD, Plaintext, PlaintextKind};
 #[cfg(feature = "identity")]
-pub use purpose_key::{Attestation, AttestationError, CLOCK_SKEW_SECS, PURPOSE_KEY_LIFETIME_SECS, PurposePublicKey};
+pub use purpose_key::{
+    Attestation, AttestationError, CLOCK_SKEW_SECS, PURPOSE_KEY_LIFETIME_SECS, PurposePublicKey, UnverifiedAttestation,
+};
 pub use record::{Exhausted, NONCE_LEN, OpenError, Opened, Opener, RECORD_OVERHEAD, Sealer};
 pub use rekey::REKEY_INTERVAL;
+#[cfg(feature = "identity")]
+pub use revocation::{REVOCATION_LIST_MAX, RevocationError, RevocationList};
 pub use secret::Secret;
 pub use self_test::{SelfTestFailed, self_test};
 #[cfg(feature = "identity")]

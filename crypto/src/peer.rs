@@ -10,11 +10,25 @@ pub fn encode_payload(history: &ChangeHistory, attestation: &Attestation, creden
     let mut payload = vec![0x83];
     payload.extend_from_slice(history.encoded());
     payload.extend_from_slice(attestation.encoded());
-    let mut output = Encoder::new(payload);
-    output.array(credentials.len() as u64).expect("writing into a vector does not fail");
-    let mut payload = output.into_writer();
-    credentials.iter().for_each(|credential| payload.extend_from_slice(credential));
+    append_credentials(&mut payload, credentials);
     payload
+}
+
+/// What tells a peer of this end's new credentials: the text of a record (`wire.md` E.5, E.7). [`parse_refresh`] reads it.
+pub fn encode_refresh(history: &ChangeHistory, credentials: &[&[u8]]) -> Vec<u8> {
+    // A padded message of the second kind, with one field of two elements.
+    let mut text = vec![0x82, 0x82, 0x01, 0x81, 0x82];
+    text.extend_from_slice(history.encoded());
+    append_credentials(&mut text, credentials);
+    // The padding, empty.
+    text.push(0x40);
+    text
+}
+
+fn append_credentials(encoded: &mut Vec<u8>, credentials: &[&[u8]]) {
+    let mut output = Encoder::new(&mut *encoded);
+    output.array(credentials.len() as u64).expect("writing into a vector does not fail");
+    credentials.iter().for_each(|credential| encoded.extend_from_slice(credential));
 }
 
 /// A payload that is well-formed. Nothing in it is known to be true.

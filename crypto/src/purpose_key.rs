@@ -1,7 +1,7 @@
 //! Purpose keys: what an identity signs so that its own key can stay in the vault (`wire.md` D.1, D.2).
 
 use crate::identity::{ChangeHistory, Identifier, KEY_LIFETIME_SECS};
-use crate::signature::{Blob, DataType, PublicKey, Signature, SigningKey, encode};
+use crate::signature::{Blob, DataType, PublicKey, Signed, SigningKey, encode};
 use minicbor::{Decode, Decoder, Encode};
 
 /// Five years: what a purpose key gets unless somebody says otherwise.
@@ -29,15 +29,6 @@ pub struct Attestation {
     key: PurposePublicKey,
     created_at: u64,
     expires_at: u64,
-}
-
-#[derive(Encode, Decode)]
-#[cbor(array)]
-struct EncodedAttestation<'a> {
-    #[cbor(b(0), with = "minicbor::bytes")]
-    data: &'a [u8],
-    #[n(1)]
-    signature: Signature,
 }
 
 #[derive(Encode, Decode)]
@@ -80,7 +71,7 @@ impl Attestation {
         };
         check(&data, subject, created_at)?;
         let blob = Blob::new(DataType::PurposeKeyAttestation, &data);
-        let encoded = encode(&EncodedAttestation { data: blob.bytes(), signature: identity_key.sign(&blob) });
+        let encoded = encode(&Signed { data: blob.bytes(), signature: identity_key.sign(&blob) });
         Ok(Attestation { encoded, subject: subject.identifier(), key, created_at, expires_at })
     }
 
@@ -90,20 +81,29 @@ impl Attestation {
     /// # Errors
     /// The first thing that is wrong (`wire.md` D.2).
     pub fn verify(encoded: &[u8], subject: &ChangeHistory, now: u64) -> Result<Self, AttestationError> {
-        let mut input = Decoder::new(encoded);
-        let attestation: EncodedAttestation = input.decode().map_err(|_| AttestationError::Malformed)?;
-        if input.position() != encoded.len() {
-            return Err(AttestationError::Malformed);
-        }
-        let (blob, data) = Blob::parse::<AttestationData>(DataType::PurposeKeyAttestation, attestation.data)
-            .ok_or(AttestationError::NotAnAttestation)?;
+        let (signed, blob, data) = parse(encoded)?;
         check(&data, subject, now)?;
-        if !subject.latest().key.verifies(&blob, &attestation.signature) {
+        if !subject.latest().key.verifies(&blob, &signed.signature) {
             return Err(AttestationError::BadSignature);
         }
         Ok(Attestation {
             encoded: encoded.to_vec(),
             subject: subject.identifier(),
+            key: data.public_key,
+            created_at: data.created_at,
+            expires_at: data.expires_at,
+        })
+    }
+
+    /// Reads an attestation without believing it.
+    ///
+    /// # Errors
+    /// It is not the CBOR of an attestation.
+    pub fn inspect(encoded: &[u8]) -> Result<UnverifiedAttestation, AttestationError> {
+        let (_, _, data) = parse(encoded)?;
+        Ok(UnverifiedAttestation {
+            subject: Identifier(data.subject),
+            subject_latest_change: data.subject_latest_change_hash,
             key: data.public_key,
             created_at: data.created_at,
             expires_at: data.expires_at,
@@ -134,6 +134,32 @@ impl Attestation {
     pub fn expires_at(&self) -> u64 {
         self.expires_at
     }
+}
+
+/// What an attestation says, true or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnverifiedAttestation {
+    /// Whose key it is said to be.
+    pub subject: Identifier,
+    /// The hash of the change whose key is said to have signed it.
+    pub subject_latest_change: [u8; 32],
+    /// The key.
+    pub key: PurposePublicKey,
+    /// Since when, in seconds of Unix time.
+    pub created_at: u64,
+    /// Its last second.
+    pub expires_at: u64,
+}
+
+fn parse(encoded: &[u8]) -> Result<(Signed<'_>, Blob<'_>, AttestationData), AttestationError> {
+    let mut input = Decoder::new(encoded);
+    let signed: Signed = input.decode().map_err(|_| AttestationError::Malformed)?;
+    if input.position() != encoded.len() {
+        return Err(AttestationError::Malformed);
+    }
+    let (blob, data) =
+        Blob::parse(DataType::PurposeKeyAttestation, signed.data).ok_or(AttestationError::NotAnAttestation)?;
+    Ok((signed, blob, data))
 }
 
 /// Everything but the signature.

@@ -15,9 +15,9 @@ use std::fmt;
 pub(crate) enum DataType {
     Change = 1,
     PurposeKeyAttestation = 2,
-    /// Made and read where credentials are; here for the proof that none passes for something else.
-    #[cfg(test)]
     Credential = 3,
+    /// Ours alone, and far from what others may call theirs next.
+    RevocationList = 64,
 }
 
 const VERSION: u8 = 1;
@@ -63,6 +63,16 @@ impl<'a> Blob<'a> {
     pub(crate) fn hash(&self) -> [u8; 32] {
         self.hash
     }
+}
+
+/// A blob and its signature, encoded: `wire.md` D.1 and D.3.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Signed<'a> {
+    #[cbor(b(0), with = "minicbor::bytes")]
+    pub(crate) data: &'a [u8],
+    #[n(1)]
+    pub(crate) signature: Signature,
 }
 
 pub(crate) fn encode(value: &impl Encode<()>) -> Vec<u8> {
@@ -249,7 +259,7 @@ mod tests {
     /// TOB-2: what is signed as one type is not accepted as another.
     #[test]
     fn types_are_not_exchangeable() {
-        let types = [DataType::Change, DataType::PurposeKeyAttestation, DataType::Credential];
+        let types = [DataType::Change, DataType::PurposeKeyAttestation, DataType::Credential, DataType::RevocationList];
         let key = SigningKey::new(Secret::new([7; 32]));
         for made in types {
             let blob = Blob::new(made, &"data");

@@ -66,7 +66,7 @@ const KEY: PurposePublicKey = PurposePublicKey::SecureChannel([5; 32]);
 /// Signs anything, as a careless or hostile identity would.
 fn signed(key: &SigningKey, data: AttestationData, data_type: DataType) -> Vec<u8> {
     let blob = Blob::new(data_type, &data);
-    encode(&EncodedAttestation { data: blob.bytes(), signature: key.sign(&blob) })
+    encode(&Signed { data: blob.bytes(), signature: key.sign(&blob) })
 }
 
 #[test]
