@@ -52,7 +52,7 @@ struct Arguments {
     /// Interleaved repetitions
     #[arg(short, long, global = true, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repetitions: u16,
-    /// Runs of each command, for `commands`
+    /// Runs of each command, for `commands`, and kills, for `lifecycle`
     #[arg(long, global = true, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
     /// JSON on stdout instead of tables
@@ -77,6 +77,8 @@ enum Subject {
     Calibrate,
     /// Wall time of every local command
     Commands,
+    /// What the death of control, of the engine, or of both costs (not part of `all`)
+    Lifecycle,
     /// Routed 64 B messages, pipelined: 4,096 and 64 in flight
     Messages,
     /// Round trips of 64 B, one at a time, on one CPU
@@ -192,6 +194,9 @@ fn measure(arguments: &Arguments, setup: &Setup, sections: &mut Vec<Section>) ->
     }
     if wanted(&Subject::Commands) {
         say("commands", &mut || run::commands::run(setup, runs))?;
+    }
+    if matches!(arguments.subject, Subject::Lifecycle) {
+        say("lifecycle", &mut || run::lifecycle::run(setup, runs))?;
     }
     if wanted(&Subject::Messages) {
         say("messages", &mut || run::messages::run(setup))?;

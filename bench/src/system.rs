@@ -217,7 +217,7 @@ impl System {
 }
 
 /// The name of the node under test.
-const NAME: &str = "bench";
+pub const NAME: &str = "bench";
 
 /// A home of the binary under test, in a temporary directory.
 pub struct Home {

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod hops;
 pub mod hostile;
 pub mod idle;
+pub mod lifecycle;
 pub mod mechanics;
 pub mod messages;
 pub mod portals;
