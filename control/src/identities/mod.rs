@@ -9,11 +9,11 @@
 use crate::error::Error;
 use crate::home::{Home, NodeName};
 use crate::store::SharedStore;
-use crate::store::identity::{PurposeKeyRow, Tables};
+use crate::store::identity::{Purpose, PurposeKeyRow, Tables};
 use crate::store::vault::{self, Place, Vault};
 use ockam_crypto::{
-    Attestation, ChangeHistory, Comparison, Identifier, KEY_LIFETIME_SECS, PURPOSE_KEY_LIFETIME_SECS, PublicKey,
-    PurposePublicKey, Validity, X25519Key,
+    Attestation, ChangeHistory, Comparison, Identifier, Issuer, KEY_LIFETIME_SECS, PURPOSE_KEY_LIFETIME_SECS,
+    PublicKey, PurposePublicKey, SigningKey, Validity, X25519Key,
 };
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,12 @@ pub use crate::store::identity::{KnownIdentity, VaultRow};
 /// The name of the vault that is made when one is needed and there is none.
 pub const DEFAULT_VAULT: &str = "default";
 
-/// How long before its end a purpose key is replaced, in seconds: thirty days.
+/// How long before its end a key for channels is replaced, in seconds: thirty days.
 const RENEW_BEFORE_SECS: u64 = 30 * 86_400;
+
+/// How long before its end a key for credentials is replaced, in seconds: a year, because no credential may outlive the
+/// key that signed it.
+const RENEW_ISSUING_BEFORE_SECS: u64 = 365 * 86_400;
 
 /// The vaults and identities of a home.
 #[derive(Debug)]
@@ -57,6 +61,17 @@ pub struct ChannelKeys {
     /// The static key of the handshake.
     pub static_key: X25519Key,
     /// The last second for which the attestation holds, in Unix time.
+    pub expires_at: u64,
+}
+
+/// What an identity of ours needs to issue credentials.
+#[derive(Debug)]
+pub struct IssuingKeys {
+    /// The identity.
+    pub history: ChangeHistory,
+    /// The key, with the identity's word for it.
+    pub issuer: Issuer,
+    /// The last second for which the attestation holds, in Unix time, and so the last one of what is issued now.
     pub expires_at: u64,
 }
 
@@ -296,8 +311,8 @@ impl Identities {
         })
     }
 
-    /// Gives an identity of ours a new key, signed by the old one, which is forgotten. Its purpose key ends with it:
-    /// the next channel makes another.
+    /// Gives an identity of ours a new key, signed by the old one, which is forgotten. Its purpose keys end with it and
+    /// are made anew: what it issued with the old one is refused by whoever knows its new key.
     ///
     /// # Errors
     /// As [`Identities::named`]; [`Error::IdentityUnusable`] when the old key is gone or may no longer sign.
@@ -316,7 +331,11 @@ impl Identities {
                 old.rotate(&old_key, &new_key, validity(now)).map_err(|error| unusable(&row, error))
             })?;
             tables.put_history(&new)?;
+            // What the old key vouched for is worth nothing to those who know the new one.
             make_channel_keys(tables, &row, &new, &place, now)?;
+            if tables.purpose_key(&row.identifier, Purpose::Issuing)?.is_some() {
+                make_issuing_keys(tables, &row, &new, &place, now)?;
+            }
             Ok((old, new))
         })?;
         let olds: Vec<_> = old.changes().iter().filter_map(|change| bytes(&change.key)).collect();
@@ -351,8 +370,10 @@ impl Identities {
                 return Err(Error::InUse { what: "identity", name, by: format!("the node {node:?}") });
             }
             if let Some(vault_name) = &found.vault {
-                let mut publics: Vec<[u8; 32]> =
-                    tables.purpose_key(&found.identifier)?.iter().map(|key| key.public).collect();
+                let mut publics = Vec::new();
+                for purpose in Purpose::ALL {
+                    publics.extend(tables.purpose_key(&found.identifier, purpose)?.map(|key| key.public));
+                }
                 let history = tables.history(&found.identifier)?;
                 publics.extend(history.iter().flat_map(ChangeHistory::changes).filter_map(|change| bytes(&change.key)));
                 let place = find_vault(tables, Some(vault_name))?.place;
@@ -401,16 +422,36 @@ impl Identities {
     /// As [`Identities::named`] and [`Vault::open`]; [`Error::IdentityUnusable`] when the identity's key is gone,
     /// expired, or not valid yet.
     pub fn channel_keys(&mut self, identifier: &Identifier, now: u64) -> Result<ChannelKeys, Error> {
+        self.purpose_keys(identifier, now, stored_channel_keys, make_channel_keys)
+    }
+
+    /// The key with which an identity of ours signs credentials and revocation lists, and what proves it. It is made on
+    /// first use, and anew when the identity's key has changed or a year before its end: what an older one signed stays
+    /// valid, since it carries its own proof. `now` is in seconds of Unix time.
+    ///
+    /// # Errors
+    /// As [`Identities::channel_keys`].
+    pub fn issuing_keys(&mut self, identifier: &Identifier, now: u64) -> Result<IssuingKeys, Error> {
+        self.purpose_keys(identifier, now, stored_issuing_keys, make_issuing_keys)
+    }
+
+    fn purpose_keys<T>(
+        &mut self,
+        identifier: &Identifier,
+        now: u64,
+        stored: impl Fn(&Tables, &IdentityRow, u64) -> Result<Option<T>, Error>,
+        make: impl FnOnce(&Tables, &IdentityRow, &ChangeHistory, &Place, u64) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let row = self.named(Some(&identifier.to_string()))?;
-        if let Some(keys) = stored_channel_keys(&self.store.identities(), &row, now)? {
+        if let Some(keys) = stored(&self.store.identities(), &row, now)? {
             return Ok(keys);
         }
-        self.store.change_identities(|tables| match stored_channel_keys(tables, &row, now)? {
+        self.store.change_identities(|tables| match stored(tables, &row, now)? {
             // Another process was faster.
             Some(keys) => Ok(keys),
             None => {
                 let place = find_vault(tables, Some(&row.vault))?.place;
-                make_channel_keys(tables, &row, &own_history(tables, &row)?, &place, now)
+                make(tables, &row, &own_history(tables, &row)?, &place, now)
             }
         })
     }
@@ -538,22 +579,40 @@ fn own_history(tables: &Tables, row: &IdentityRow) -> Result<ChangeHistory, Erro
     tables.history(&row.identifier)?.ok_or_else(|| no_such_identity(tables, &row.name))
 }
 
-/// The purpose key that is stored, if it will do.
-fn stored_channel_keys(tables: &Tables, row: &IdentityRow, now: u64) -> Result<Option<ChannelKeys>, Error> {
-    let Some(stored) = tables.purpose_key(&row.identifier)? else { return Ok(None) };
+/// What is stored of a purpose key, unless it ends in less than `renew_before` seconds or no longer verifies.
+fn stored_attestation(
+    tables: &Tables,
+    row: &IdentityRow,
+    purpose: Purpose,
+    renew_before: u64,
+    now: u64,
+) -> Result<Option<(ChangeHistory, Attestation)>, Error> {
+    let Some(stored) = tables.purpose_key(&row.identifier, purpose)? else { return Ok(None) };
     let history = own_history(tables, row)?;
     let Ok(attestation) = Attestation::verify(&stored.attestation, &history, now) else { return Ok(None) };
-    let expires_at = attestation.expires_at();
     // A new one would end with the identity's key, too.
-    let can_be_longer = expires_at < history.latest().validity.until;
-    if *attestation.key() != PurposePublicKey::SecureChannel(stored.public)
-        || (expires_at < now.saturating_add(RENEW_BEFORE_SECS) && can_be_longer)
-    {
-        return Ok(None);
-    }
+    let can_be_longer = attestation.expires_at() < history.latest().validity.until;
+    let ends_soon = attestation.expires_at() < now.saturating_add(renew_before) && can_be_longer;
+    Ok((!ends_soon).then_some((history, attestation)))
+}
+
+fn stored_channel_keys(tables: &Tables, row: &IdentityRow, now: u64) -> Result<Option<ChannelKeys>, Error> {
+    let stored = stored_attestation(tables, row, Purpose::Channels, RENEW_BEFORE_SECS, now)?;
+    let Some((history, attestation)) = stored else { return Ok(None) };
+    let PurposePublicKey::SecureChannel(public) = attestation.key() else { return Ok(None) };
     let vault = Vault::open(&find_vault(tables, Some(&row.vault))?.place)?;
-    let keys = vault.channel_key(&stored.public);
+    let keys = vault.channel_key(public);
+    let expires_at = attestation.expires_at();
     Ok(keys.map(|static_key| ChannelKeys { history, attestation, static_key, expires_at }))
+}
+
+fn stored_issuing_keys(tables: &Tables, row: &IdentityRow, now: u64) -> Result<Option<IssuingKeys>, Error> {
+    let stored = stored_attestation(tables, row, Purpose::Issuing, RENEW_ISSUING_BEFORE_SECS, now)?;
+    let Some((history, attestation)) = stored else { return Ok(None) };
+    let PurposePublicKey::CredentialSigning(public) = attestation.key() else { return Ok(None) };
+    let vault = Vault::open(&find_vault(tables, Some(&row.vault))?.place)?;
+    let Some(key) = vault.signing_key(public) else { return Ok(None) };
+    issuing_keys(row, history, attestation, key).map(Some)
 }
 
 fn make_channel_keys(
@@ -563,20 +622,63 @@ fn make_channel_keys(
     place: &Place,
     now: u64,
 ) -> Result<ChannelKeys, Error> {
-    let expires_at = now.saturating_add(PURPOSE_KEY_LIFETIME_SECS).min(history.latest().validity.until);
-    let old = tables.purpose_key(&row.identifier)?;
-    let (attestation, static_key) = Vault::update(place, |vault| {
-        let key = vault.signing_key(&history.latest().key).ok_or_else(|| key_is_gone(row))?;
-        let static_key = vault.make_channel_key(&place.path)?;
-        let purpose = PurposePublicKey::SecureChannel(*static_key.public());
-        let attestation =
-            Attestation::create(history, &key, purpose, now, expires_at).map_err(|error| unusable(row, error))?;
-        vault.remove(&old.iter().map(|old| old.public).collect::<Vec<_>>());
-        Ok((attestation, static_key))
+    let (attestation, static_key) = make_purpose_key(tables, row, history, place, now, Purpose::Channels, |vault| {
+        let key = vault.make_channel_key(&place.path)?;
+        Ok((*key.public(), PurposePublicKey::SecureChannel(*key.public()), key))
     })?;
-    let row = PurposeKeyRow { public: *static_key.public(), attestation: attestation.encoded().to_vec() };
-    tables.put_purpose_key(&history.identifier(), &row)?;
-    Ok(ChannelKeys { history: history.clone(), attestation, static_key, expires_at })
+    Ok(ChannelKeys { history: history.clone(), expires_at: attestation.expires_at(), attestation, static_key })
+}
+
+fn make_issuing_keys(
+    tables: &Tables,
+    row: &IdentityRow,
+    history: &ChangeHistory,
+    place: &Place,
+    now: u64,
+) -> Result<IssuingKeys, Error> {
+    let (attestation, key) = make_purpose_key(tables, row, history, place, now, Purpose::Issuing, |vault| {
+        let key = vault.make_signing_key(&place.path)?;
+        let public = bytes(&key.public()).ok_or_else(|| Error::internal("a key of another kind was made"))?;
+        Ok((public, PurposePublicKey::CredentialSigning(key.public()), key))
+    })?;
+    issuing_keys(row, history.clone(), attestation, key)
+}
+
+fn issuing_keys(
+    row: &IdentityRow,
+    history: ChangeHistory,
+    attestation: Attestation,
+    key: SigningKey,
+) -> Result<IssuingKeys, Error> {
+    let expires_at = attestation.expires_at();
+    let issuer = Issuer::new(&history, attestation, key).map_err(|error| unusable(row, error))?;
+    Ok(IssuingKeys { history, issuer, expires_at })
+}
+
+/// Makes a purpose key, with what `make` gives: its public half, the same as the identity signs it, and the key. It takes
+/// the place of the one before, which is forgotten.
+fn make_purpose_key<K>(
+    tables: &Tables,
+    row: &IdentityRow,
+    history: &ChangeHistory,
+    place: &Place,
+    now: u64,
+    purpose: Purpose,
+    make: impl FnOnce(&mut Vault) -> Result<([u8; 32], PurposePublicKey, K), Error>,
+) -> Result<(Attestation, K), Error> {
+    let expires_at = now.saturating_add(PURPOSE_KEY_LIFETIME_SECS).min(history.latest().validity.until);
+    let old = tables.purpose_key(&row.identifier, purpose)?;
+    let (public, attestation, key) = Vault::update(place, |vault| {
+        let identity_key = vault.signing_key(&history.latest().key).ok_or_else(|| key_is_gone(row))?;
+        let (public, purpose_public, key) = make(vault)?;
+        let attestation = Attestation::create(history, &identity_key, purpose_public, now, expires_at)
+            .map_err(|error| unusable(row, error))?;
+        vault.remove(&old.iter().map(|old| old.public).collect::<Vec<_>>());
+        Ok((public, attestation, key))
+    })?;
+    let made = PurposeKeyRow { public, attestation: attestation.encoded().to_vec() };
+    tables.put_purpose_key(&history.identifier(), purpose, &made)?;
+    Ok((attestation, key))
 }
 
 fn unusable(row: &IdentityRow, why: impl std::fmt::Display) -> Error {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::home::NodeName;
-use ockam_crypto::{AuthenticationError, Claim, Secret, SigningKey, encode_payload};
+use ockam_crypto::{Attributes, AuthenticationError, Claim, Credential, Secret, SigningKey, encode_payload};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -186,6 +186,85 @@ fn a_purpose_key_is_replaced_near_its_end_but_not_past_that_of_its_identity() {
     // A clock that is years behind.
     let behind = identities.channel_keys(&row.identifier, NOW - 1).unwrap_err();
     assert!(matches!(behind, Error::IdentityUnusable { .. }), "{behind}");
+}
+
+/// Issued at a time for ten minutes; nobody in particular is its subject.
+fn issued(keys: &IssuingKeys, now: u64) -> Credential {
+    let subject = stranger(1).identifier();
+    Credential::issue(&keys.issuer, subject, None, 1, &Attributes::new(), now, now + 600).unwrap()
+}
+
+fn verifies(credential: &Credential, issuer: &ChangeHistory, now: u64) -> bool {
+    Credential::verify(credential.encoded(), &stranger(1).identifier(), [issuer], now).is_ok()
+}
+
+#[test]
+fn a_key_for_credentials_is_made_once_and_belongs_to_nobody_else() {
+    let fixture = fixture();
+    let mut identities = fixture.open();
+    let row = made_at(&mut identities, "alice", NOW);
+    let first = identities.issuing_keys(&row.identifier, NOW).unwrap();
+    assert_eq!((first.history.identifier(), first.issuer.identifier()), (row.identifier, row.identifier));
+    assert_eq!(first.expires_at, NOW + PURPOSE_KEY_LIFETIME_SECS);
+    // Another process, later.
+    let later = first.expires_at - RENEW_ISSUING_BEFORE_SECS;
+    let second = fixture.open().issuing_keys(&row.identifier, later).unwrap();
+    assert_eq!(second.issuer.attestation(), first.issuer.attestation());
+    assert!(verifies(&issued(&second, later), &first.history, later));
+    // Neither key stands for the other.
+    let channel = identities.channel_keys(&row.identifier, NOW).unwrap();
+    assert_eq!(identities.channel_keys(&row.identifier, NOW).unwrap().attestation, channel.attestation);
+    assert_eq!(Vault::open(&identities.vault(None).unwrap().place).unwrap().len(), 3);
+    let stranger = stranger(1);
+    identities.remember(&stranger).unwrap();
+    assert!(matches!(identities.issuing_keys(&stranger.identifier(), NOW), Err(Error::NoSuchIdentity { .. })));
+    // With the identity all its keys go.
+    identities.delete(Some("alice")).unwrap();
+    assert!(Vault::open(&identities.vault(None).unwrap().place).unwrap().is_empty());
+}
+
+/// What the key before signed stays valid until its own end, which no one who verifies needs to be told.
+#[test]
+fn a_key_for_credentials_is_replaced_a_year_before_its_end() {
+    let fixture = fixture();
+    let mut identities = fixture.open();
+    let row = made_at(&mut identities, "alice", NOW);
+    let first = identities.issuing_keys(&row.identifier, NOW).unwrap();
+    let near = first.expires_at - RENEW_ISSUING_BEFORE_SECS + 1;
+    let old = issued(&first, near - 300);
+    let second = fixture.open().issuing_keys(&row.identifier, near).unwrap();
+    assert_ne!(second.issuer.attestation(), first.issuer.attestation());
+    assert!(verifies(&old, &second.history, near) && verifies(&issued(&second, near), &first.history, near));
+    // Its secret is not kept.
+    let vault = Vault::open(&identities.vault(None).unwrap().place).unwrap();
+    let PurposePublicKey::CredentialSigning(gone) = first.issuer.attestation().key() else { panic!("of another kind") };
+    assert!(vault.signing_key(gone).is_none() && vault.len() == 2);
+    // The last one ends with the identity's key and is not replaced.
+    let end = NOW + KEY_LIFETIME_SECS;
+    let last = fixture.open().issuing_keys(&row.identifier, end - 10 * 86_400).unwrap();
+    assert_eq!(last.expires_at, end);
+    let same = fixture.open().issuing_keys(&row.identifier, end).unwrap();
+    assert_eq!(same.issuer.attestation(), last.issuer.attestation());
+    assert!(matches!(identities.issuing_keys(&row.identifier, end + 1), Err(Error::IdentityUnusable { .. })));
+}
+
+/// Who still knows the old history refuses what the new key vouches for, and the other way round: `wire.md` D.2.
+#[test]
+fn a_rotated_issuer_issues_with_a_new_key() {
+    let fixture = fixture();
+    let mut identities = fixture.open();
+    let row = made_at(&mut identities, "alice", NOW);
+    let before = identities.issuing_keys(&row.identifier, NOW).unwrap();
+    let old = issued(&before, NOW);
+    let (_, history) = identities.rotate_at(None, NOW + 100).unwrap();
+    // Made in the same transaction as the rotation.
+    let stored = stored_issuing_keys(&identities.store.identities(), &row, NOW + 100).unwrap().unwrap();
+    let after = identities.issuing_keys(&row.identifier, NOW + 100).unwrap();
+    assert_eq!(stored.issuer.attestation(), after.issuer.attestation());
+    let new = issued(&after, NOW + 100);
+    assert!(verifies(&new, &history, NOW + 100) && !verifies(&new, &before.history, NOW + 100));
+    assert!(verifies(&old, &before.history, NOW + 100) && !verifies(&old, &history, NOW + 100));
+    assert_eq!(Vault::open(&identities.vault(None).unwrap().place).unwrap().len(), 3);
 }
 
 /// A peer that knows the old history accepts the new one, and then no longer the old one.
@@ -433,7 +512,7 @@ fn a_database_of_the_version_before_is_migrated() {
     let path = fixture.home.database();
     let old = rusqlite::Connection::open(&path).unwrap();
     old.execute_batch(
-        "DROP TABLE purpose_key; DROP TABLE node; DROP TABLE identity; DROP TABLE vault;
+        "DROP TABLE issuing_key; DROP TABLE purpose_key; DROP TABLE node; DROP TABLE identity; DROP TABLE vault;
          CREATE TABLE node (name TEXT NOT NULL PRIMARY KEY, created_ms INTEGER NOT NULL,
             is_default INTEGER NOT NULL CHECK (is_default IN (0, 1))) STRICT, WITHOUT ROWID;
          CREATE UNIQUE INDEX one_default ON node (is_default) WHERE is_default = 1;

@@ -47,6 +47,15 @@ pub(super) const MIGRATION: &str = "
     CREATE INDEX identity_of_node ON node (identity) WHERE identity IS NOT NULL;
 ";
 
+/// The keys with which identities of ours sign credentials, beside those for channels in `purpose_key`.
+pub(super) const ISSUING_KEYS: &str = "
+    CREATE TABLE issuing_key (
+        identifier  BLOB NOT NULL PRIMARY KEY REFERENCES identity (identifier) ON DELETE CASCADE,
+        public      BLOB NOT NULL CHECK (length(public) = 32),
+        attestation BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
 /// How many identities without a name are kept: anybody who may begin a handshake can show another one each time.
 const STRANGERS_MAX: u32 = 10_000;
 
@@ -78,7 +87,27 @@ pub struct KnownIdentity {
     pub is_default: bool,
 }
 
-/// The purpose key of an identity of ours.
+/// What an identity of ours has a purpose key for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Secure channels: the static key of handshakes.
+    Channels,
+    /// Credentials and revocation lists: the key that signs them.
+    Issuing,
+}
+
+impl Purpose {
+    pub(crate) const ALL: [Purpose; 2] = [Purpose::Channels, Purpose::Issuing];
+
+    fn table(self) -> &'static str {
+        match self {
+            Purpose::Channels => "purpose_key",
+            Purpose::Issuing => "issuing_key",
+        }
+    }
+}
+
+/// A purpose key of an identity of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PurposeKeyRow {
     /// Its public half.
@@ -235,14 +264,23 @@ impl<'a> Tables<'a> {
 
     // ---- purpose keys
 
-    pub(crate) fn purpose_key(&self, identifier: &Identifier) -> Result<Option<PurposeKeyRow>, Error> {
-        let sql = "SELECT public, attestation FROM purpose_key WHERE identifier = ?1";
-        self.one(sql, &[&identifier.0], |row| Ok(PurposeKeyRow { public: row.get(0)?, attestation: row.get(1)? }))
+    pub(crate) fn purpose_key(
+        &self,
+        identifier: &Identifier,
+        purpose: Purpose,
+    ) -> Result<Option<PurposeKeyRow>, Error> {
+        let sql = format!("SELECT public, attestation FROM {} WHERE identifier = ?1", purpose.table());
+        self.one(&sql, &[&identifier.0], |row| Ok(PurposeKeyRow { public: row.get(0)?, attestation: row.get(1)? }))
     }
 
-    pub(crate) fn put_purpose_key(&self, identifier: &Identifier, key: &PurposeKeyRow) -> Result<(), Error> {
-        let sql = "INSERT OR REPLACE INTO purpose_key VALUES (?1, ?2, ?3)";
-        self.run(sql, &[&identifier.0, &key.public, &key.attestation]).map(drop)
+    pub(crate) fn put_purpose_key(
+        &self,
+        identifier: &Identifier,
+        purpose: Purpose,
+        key: &PurposeKeyRow,
+    ) -> Result<(), Error> {
+        let sql = format!("INSERT OR REPLACE INTO {} VALUES (?1, ?2, ?3)", purpose.table());
+        self.run(&sql, &[&identifier.0, &key.public, &key.attestation]).map(drop)
     }
 
     // ---- all of them

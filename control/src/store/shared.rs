@@ -22,6 +22,7 @@ const FORMAT: Format = Format {
         CREATE UNIQUE INDEX one_default ON node (is_default) WHERE is_default = 1;
     ",
         identity::MIGRATION,
+        identity::ISSUING_KEYS,
     ],
 };
 
