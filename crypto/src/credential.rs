@@ -274,7 +274,8 @@ impl Credential {
         })
     }
 
-    /// CBOR, with the attestation of the issuer's key, as it was received or made: for a peer, a file or a database.
+    /// CBOR, with the attestation of the issuer's key, as it was received or made: for a peer, a file or a database. No
+    /// name for the credential: others may write the same one in other bytes.
     pub fn encoded(&self) -> &[u8] {
         &self.encoded
     }

@@ -223,3 +223,6 @@ pub enum RevocationError {
     #[error("the revocation list was created in the future; are the clocks right?")]
     FromTheFuture,
 }
+
+#[cfg(test)]
+mod tests;

@@ -274,6 +274,78 @@ mod tests {
         }
     }
 
+    /// The whole of TOB-2: a careless identity has one key for everything, and signs as each type what would be right as
+    /// each other type. Everybody who reads takes only his own.
+    #[test]
+    fn objects_are_not_exchangeable() {
+        use crate::credential::{Attributes, Credential};
+        use crate::identity::{ChangeHistory, Identifier, Validity};
+        use crate::issuer::Issuer;
+        use crate::purpose_key::{Attestation, PurposePublicKey};
+        use crate::revocation::RevocationList;
+
+        let key = || SigningKey::new(Secret::new([7; 32]));
+        let history = ChangeHistory::create(&key(), Validity { from: 1000, until: 9000 }).unwrap();
+        let purpose = PurposePublicKey::CredentialSigning(key().public());
+        let attestation = Attestation::create(&history, &key(), purpose, 2000, 8000).unwrap();
+        let issuer = Issuer::new(&history, attestation.clone(), key()).unwrap();
+        let subject = Identifier([5; 32]);
+        let credential = Credential::issue(&issuer, subject, None, 1, &Attributes::new(), 3000, 4000).unwrap();
+        let list = RevocationList::sign(&issuer, 1, 3000, [(subject, 2500)]).unwrap();
+
+        struct Object<'a> {
+            right: DataType,
+            encoded: &'a [u8],
+            /// The bytes around what is signed.
+            before: &'a [u8],
+            behind: &'a [u8],
+            accepts: &'a dyn Fn(&[u8]) -> bool,
+        }
+        let objects = [
+            Object {
+                right: DataType::Change,
+                encoded: history.encoded(),
+                before: &[0x81],
+                behind: &[],
+                accepts: &|bytes| ChangeHistory::verify(bytes).is_ok(),
+            },
+            Object {
+                right: DataType::PurposeKeyAttestation,
+                encoded: attestation.encoded(),
+                before: &[],
+                behind: &[],
+                accepts: &|bytes| Attestation::verify(bytes, &history, 3500).is_ok(),
+            },
+            Object {
+                right: DataType::Credential,
+                encoded: credential.encoded(),
+                before: &[0x82],
+                behind: attestation.encoded(),
+                accepts: &|bytes| Credential::verify(bytes, &subject, [&history], 3500).is_ok(),
+            },
+            Object {
+                right: DataType::RevocationList,
+                encoded: list.encoded(),
+                before: &[0x82],
+                behind: attestation.encoded(),
+                accepts: &|bytes| RevocationList::verify(bytes, &history, 3500).is_ok(),
+            },
+        ];
+        for Object { right, encoded, before, behind, accepts } in &objects {
+            let signed: Signed = minicbor::decode(&encoded[before.len()..]).unwrap();
+            let data = minicbor::decode::<VersionedData>(signed.data).unwrap().data;
+            for other in &objects {
+                assert_eq!(accepts(other.encoded), other.right == *right, "a {:?} as a {right:?}", other.right);
+                let bytes = encode(&VersionedData { version: VERSION, data_type: other.right as u8, data });
+                let blob = Blob { hash: hash(&bytes), bytes: Cow::Owned(bytes) };
+                let signed = encode(&Signed { data: blob.bytes(), signature: key().sign(&blob) });
+                let object = [before, &signed[..], behind].concat();
+                assert_eq!(accepts(&object), other.right == *right, "{right:?} signed as {:?}", other.right);
+                assert!(other.right != *right || object == *encoded);
+            }
+        }
+    }
+
     #[test]
     fn debug_shows_nothing() {
         assert_eq!(format!("{:?}", SigningKey::new(Secret::new([0x41; 32]))), "[redacted]");
