@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Runs a command.
 ///
@@ -160,12 +161,33 @@ fn start(argument: NodeArg, session: &mut Session) -> Result<(), Error> {
     let name = session.existing(argument.node)?;
     let dir = session.required(&name)?;
     if let Some(mut control) = Control::connect(&dir)? {
-        session.terminal.note(format_args!("The node {name} is running already."));
-        let info: NodeInfo = control.get(path::NODE)?;
-        return print_created(session, &info, "There is");
+        match control.get::<NodeInfo>(path::NODE) {
+            Ok(info) => {
+                session.terminal.note(format_args!("The node {name} is running already."));
+                return print_created(session, &info, "There is");
+            }
+            // It was killed a moment ago, and took the connection down with it.
+            Err(Error::ControlSilent { .. }) if ends_within(&dir, DYING_LIMIT)? => {}
+            Err(error) => return Err(error),
+        }
     }
     let info = session.start(&name)?;
     print_created(session, &info, "Started")
+}
+
+/// How long the end of a control that was killed may take.
+const DYING_LIMIT: Duration = Duration::from_secs(2);
+
+/// Whether the control of a node is gone, or is within `limit`.
+fn ends_within(dir: &NodeDir, limit: Duration) -> Result<bool, Error> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match dir.status()? {
+            NodeStatus::Running if Instant::now() >= deadline => return Ok(false),
+            NodeStatus::Running => std::thread::sleep(Duration::from_millis(5)),
+            _ => return Ok(true),
+        }
+    }
 }
 
 fn print_created(session: &mut Session, info: &NodeInfo, done: &str) -> Result<(), Error> {
