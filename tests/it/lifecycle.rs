@@ -103,6 +103,28 @@ fn create_starts_a_stopped_node_with_what_is_given() {
     assert_eq!(home.show("n1"), again);
 }
 
+#[test]
+fn a_node_is_started_while_its_control_dies() {
+    let home = Home::new();
+    let node = home.node("n1", &[]);
+    // It accepts, and does not answer.
+    node.control.signal(Signal::STOP);
+    let mut command = home.command(&["node", "start", "n1"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let descriptors = format!("/proc/{}/fd", child.id());
+    let connected = || {
+        let links = fs::read_dir(&descriptors).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count() > 0
+    };
+    wait_until(connected, || "the command asks nobody".into());
+    node.control.kill();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let started = home.show("n1");
+    assert!(started.control != node.control && started.engine == node.engine);
+    assert_eq!(home.send("hello", "/node/n1/service/uppercase", &["--from", "n1"]), "HELLO");
+}
+
 on_both_drivers! {
     control_dies_and_flows_go_on(driver) {
         let home = Home::new();
