@@ -54,6 +54,17 @@ proptest! {
     }
 
     #[test]
+    fn credential(chosen in 0u8..6, moment: u8, input in prop::collection::vec(any::<u8>(), 0..200)) {
+        oracle::credential(&[&[chosen, moment], &input[..]].concat());
+    }
+
+    /// Genuine ones at every time that the oracle knows.
+    #[test]
+    fn credential_untouched(chosen in 0u8..4, moment: u8) {
+        oracle::credential(&[chosen, moment, 0]);
+    }
+
+    #[test]
     fn channel_plaintext(chosen: u8, input in prop::collection::vec(any::<u8>(), 0..60)) {
         oracle::channel_plaintext(&[&[chosen], &input[..]].concat());
     }
@@ -86,6 +97,24 @@ fn cbor_identity_cases() {
     for (sentence, input) in CBOR_IDENTITY {
         println!("{sentence}");
         oracle::cbor_identity(input);
+    }
+}
+
+const CREDENTIAL: &[Case] = &[
+    ("an array around it in two bytes instead of one", b"\x00\x90\x01\x00\x00\x01\x02\x98\x02"),
+    ("an array around it without an end", b"\x01\x30\x01\x00\x00\x01\x01\x9f"),
+    ("a list of three instead of two", b"\x02\x90\x01\x00\x00\x01\x01\x83"),
+    ("attributes of reserved names", b"\x05\x00\xfe\x01x\xff\x01x\x01a\xfe"),
+    ("two attributes of the same name", b"\x05\x00\x01x\x01y\x01x\x00"),
+    ("a map that no memory can hold", b"\x04\x80\x82\x82\x4e\x83\x01\x03\x4a\x85\xf6\xf6\x82\x01\xbb\xff\xff\xff\xff"),
+    ("nothing", b"\x04"),
+];
+
+#[test]
+fn credential_cases() {
+    for (sentence, input) in CREDENTIAL {
+        println!("{sentence}");
+        oracle::credential(input);
     }
 }
 

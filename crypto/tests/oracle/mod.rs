@@ -298,6 +298,180 @@ pub fn attestation(input: &[u8]) {
     }
 }
 
+/// What is published by an issuer and what one of ours issued, with the histories that they are by.
+struct Statements {
+    issuer: Issuer,
+    issuer_history: ChangeHistory,
+    published_issuer: ChangeHistory,
+    published: Credential,
+    published_list: RevocationList,
+    ours: Credential,
+    our_list: RevocationList,
+}
+
+static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| {
+    let published_issuer = ChangeHistory::from_hex(vectors::K1_HISTORIES[4].1).expect("a published history");
+    let client = ChangeHistory::from_hex(vectors::C5_HISTORY).expect("a published history").identifier();
+    let published = Credential::verify(&unhex(vectors::D6_CREDENTIAL), &client, [&published_issuer], 1_750_000_000);
+    let published_list = RevocationList::verify(&unhex(vectors::REVOCATION_LIST), &published_issuer, 1_750_000_200);
+
+    let key = |seed| SigningKey::new(Secret::new([seed; 32]));
+    let history = ChangeHistory::create(&key(11), Validity { from: 1000, until: 90_000 }).expect("a first change");
+    let purpose = PurposePublicKey::CredentialSigning(key(12).public());
+    let attestation = Attestation::create(&history, &key(11), purpose, 2000, 8000).expect("an attestation");
+    let issuer = Issuer::new(&history, attestation, key(12)).expect("an issuer");
+    let mut attributes = Attributes::new();
+    for (name, value) in [("ockam-role", "enroller"), ("b", ""), ("aa", "\u{1b}[2J"), ("ockam-relay", "*")] {
+        attributes.insert(name, value).expect("an attribute that may be");
+    }
+    attributes.insert(*b"\xff", *b"\xc3\x28").expect("bytes may be attributes");
+    let latest = Some(SOMEONE.history.latest().hash);
+    let subject = SOMEONE.history.identifier();
+    let ours = Credential::issue(&issuer, subject, latest, 7, &attributes, 3000, 7000);
+    let our_list = RevocationList::sign(&issuer, 9, 3000, (0..6).map(|number| (Identifier([number; 32]), 2998)));
+    Statements {
+        issuer,
+        issuer_history: history,
+        published_issuer,
+        published: published.expect("a published credential"),
+        published_list: published_list.expect("a frozen list"),
+        ours: ours.expect("a credential"),
+        our_list: our_list.expect("a list"),
+    }
+});
+
+/// Any bytes, and any edit of genuine credentials and revocation lists, read at any time, for any subject and by any
+/// authority; and any attributes, issued. What is accepted is by that authority, about that subject, says what was signed
+/// in the very bytes that came, and is valid at that time.
+pub fn credential(input: &[u8]) {
+    let mut input = Input(input);
+    let (chosen, moment) = (input.byte() % 6, u64::from(input.byte()));
+    let all = &*STATEMENTS;
+    if chosen == 5 {
+        return issued(&mut input);
+    }
+    // Around both ends of the credentials' times and of the keys'.
+    let near = [2000, 3000, 7000, 8000, 1_750_000_000, 1_752_592_000, 1_907_680_000][moment as usize / 32 % 7];
+    let now = match moment {
+        0..224 => match moment % 32 {
+            step @ 0..11 => near - CLOCK_SKEW_SECS - 5 + step,
+            step @ 11..22 => near - 16 + step,
+            step => near + (step - 22) * 100,
+        },
+        224..255 => moment << (moment - 200),
+        _ => u64::MAX,
+    };
+    let genuine = match chosen {
+        0 => all.published.encoded(),
+        1 => all.ours.encoded(),
+        2 => all.published_list.encoded(),
+        3 => all.our_list.encoded(),
+        _ => &[],
+    };
+    let bytes = if chosen == 4 { input.0.to_vec() } else { input.edit(genuine.to_vec()) };
+
+    let authorities = [&all.published_issuer, &all.issuer_history];
+    let shown = Credential::inspect(&bytes);
+    for subject in [all.published.subject(), all.ours.subject(), all.published.issuer(), Identifier([0; 32])] {
+        // Each authority alone, both, none.
+        for authorities in [&authorities[..], &authorities[..1], &authorities[1..], &[]] {
+            let verify = |bytes: &[u8]| Credential::verify(bytes, &subject, authorities.iter().copied(), now);
+            let verified = verify(&bytes);
+            let original = [&all.published, &all.ours].into_iter().find(|original| {
+                let key_until = if original.issuer() == all.issuer.identifier() { 8000 } else { 1_907_680_000 };
+                let key_from = if key_until == 8000 { 2000 } else { 1_750_000_000 };
+                original.subject() == subject
+                    && authorities.iter().any(|authority| authority.identifier() == original.issuer())
+                    && now.saturating_add(CLOCK_SKEW_SECS) >= original.created_at().max(key_from)
+                    && now <= original.expires_at().min(key_until)
+            });
+            match (&verified, original) {
+                (Ok(accepted), Some(original)) => {
+                    assert_eq!(accepted.encoded(), bytes);
+                    assert_eq!((accepted.issuer(), accepted.subject()), (original.issuer(), original.subject()));
+                    assert_eq!((accepted.schema(), accepted.attributes()), (original.schema(), original.attributes()));
+                    let times = (accepted.created_at(), accepted.expires_at());
+                    assert_eq!(times, (original.created_at(), original.expires_at()));
+                    assert_eq!(verify(accepted.encoded()).as_ref(), Ok(accepted));
+                    let shown = shown.as_ref().expect("what is accepted can be shown");
+                    assert_eq!((shown.subject, shown.attestation.subject), (Some(subject), accepted.issuer()));
+                    let attributes = shown.attributes.iter().map(|(name, value)| (&name[..], &value[..]));
+                    assert!(accepted.attributes().iter().eq(attributes));
+                }
+                (Ok(accepted), None) => panic!("a credential that nobody issued, or at {now}: {accepted:?}"),
+                (Err(error), Some(original)) => assert_ne!(original.encoded(), bytes, "{error} at {now}"),
+                (Err(_), None) => {}
+            }
+        }
+    }
+
+    for (authority, original, key_from, key_until) in [
+        (&all.published_issuer, &all.published_list, 1_750_000_000, 1_907_680_000),
+        (&all.issuer_history, &all.our_list, 2000, 8000),
+    ] {
+        let result = RevocationList::verify(&bytes, authority, now);
+        let in_time = now.saturating_add(CLOCK_SKEW_SECS) >= original.created_at().max(key_from) && now <= key_until;
+        if bytes == original.encoded() {
+            assert_eq!(result.is_ok(), in_time, "{result:?} at {now}");
+        }
+        if let Ok(accepted) = result {
+            assert!(in_time && accepted.encoded() == bytes);
+            assert_eq!((accepted.issuer(), accepted.number()), (original.issuer(), original.number()));
+            assert_eq!((accepted.created_at(), accepted.entries()), (original.created_at(), original.entries()));
+            assert_eq!(RevocationList::verify(accepted.encoded(), authority, now).as_ref(), Ok(&accepted));
+            assert!(shown.is_err(), "a list is no credential");
+        }
+    }
+}
+
+/// Attributes from the input: refused by the rules, or issued, read again the same, and void when a list says so.
+fn issued(input: &mut Input) {
+    let all = &*STATEMENTS;
+    let mut expected = std::collections::BTreeMap::new();
+    let mut attributes = Attributes::new();
+    while !input.0.is_empty() {
+        let mut take = |scale: usize| {
+            let head = input.byte();
+            let count = (usize::from(head) % 64).min(input.0.len());
+            let (taken, rest) = input.0.split_at(count);
+            input.0 = rest;
+            match head {
+                254 => b"identifier".to_vec(),
+                255 => b"has_credential".to_vec(),
+                _ => taken.repeat(scale),
+            }
+        };
+        let (name, value) = (take(3), take(70));
+        let allowed = (1..=ATTRIBUTE_NAME_MAX).contains(&name.len())
+            && value.len() <= ATTRIBUTE_VALUE_MAX
+            && name != b"identifier"
+            && name != b"has_credential"
+            && !expected.contains_key(&name)
+            && expected.len() < ATTRIBUTES_MAX;
+        assert_eq!(attributes.insert(&name[..], &value[..]).is_ok(), allowed);
+        if allowed {
+            expected.insert(name, value);
+        }
+    }
+    assert!(attributes.iter().eq(expected.iter().map(|(name, value)| (&name[..], &value[..]))));
+    let subject = Identifier([expected.len() as u8; 32]);
+    let result = Credential::issue(&all.issuer, subject, None, 1, &attributes, 3000, 7000);
+    let said: usize = expected.iter().map(|(name, value)| name.len() + value.len()).sum();
+    match result {
+        // The heads of the parts, two signatures and the attestation are far less than 1 KiB and 6 per attribute.
+        Err(error) => assert!(error == CredentialError::TooLarge && said + 1024 + 6 * expected.len() > CREDENTIAL_MAX),
+        Ok(credential) => {
+            assert!(said < credential.encoded().len() && credential.encoded().len() <= CREDENTIAL_MAX);
+            let read = Credential::verify(credential.encoded(), &subject, [&all.issuer_history], 7000);
+            assert_eq!(read.as_ref(), Ok(&credential));
+            for (revoked_at, expected) in [(2999, false), (3000, true)] {
+                let list = RevocationList::sign(&all.issuer, 1, 3000, [(subject, revoked_at)]).expect("a list");
+                assert_eq!(list.revokes(&credential), expected);
+            }
+        }
+    }
+}
+
 /// What records say: published texts and one of ours.
 static TEXTS: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
     let message = |payload_len, tracing| {
