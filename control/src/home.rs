@@ -8,6 +8,7 @@
 //!   nodes/                0700
 //!     NAME/               0700
 //!       node.db           0600   what the node shall be (written by its control only)
+//!       authority.db      0600   the members of an authority (written by its control only)
 //!       control.sock      0600   HTTP/JSON          control.lock   held by a living control
 //!       engine.sock       0600   SOCK_SEQPACKET     engine.lock    held by a living engine
 //!       control.log       0600                      engine.log     0600
@@ -306,6 +307,11 @@ impl NodeDir {
     /// The node's own database.
     pub fn database(&self) -> PathBuf {
         self.path.join("node.db")
+    }
+
+    /// `authority.db`.
+    pub fn authority_database(&self) -> PathBuf {
+        self.path.join("authority.db")
     }
 
     /// The log of control.

@@ -321,8 +321,11 @@ async fn begin_locked(
 
 /// A directory without a name in the shared database is what a create that was killed, or a delete, left.
 fn forget_what_was_left(dir: &NodeDir) -> Result<(), Error> {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut path = dir.database().into_os_string();
+    for (database, suffix) in [dir.database(), dir.authority_database()]
+        .iter()
+        .flat_map(|database| ["", "-wal", "-shm"].map(|suffix| (database, suffix)))
+    {
+        let mut path = database.clone().into_os_string();
         path.push(suffix);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -351,6 +354,9 @@ fn apply_options(
     store.set_settings(&settings)?;
     if let Some(rules) = rules {
         store.set_transit_rules(&rules)?;
+    }
+    if let Some(authority) = &options.authority {
+        store.set_authority_settings(authority)?;
     }
     let Some((socket, address)) = bound else { return Ok(None) };
     let bit = match store.listeners()?.first() {

@@ -7,6 +7,7 @@ pub(crate) mod systemd;
 pub mod undumpable;
 
 use crate::api::NodeInfo;
+use crate::authority::AuthoritySettings;
 use crate::error::Error;
 use ockam_engine_abi::TransitRule;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct NodeOptions {
     pub identity: Option<String>,
     /// Transit rules as typed ([`crate::transit`]), all of them; none.
     pub allow_transit: Option<Vec<String>>,
+    /// What makes it an authority; an ordinary node.
+    #[serde(default)]
+    pub authority: Option<AuthoritySettings>,
 }
 
 /// How a log is written.
@@ -93,6 +97,9 @@ impl NodeOptions {
                 why: "is more than there can be".into(),
                 fix: "Use a number of bytes, such as 256M.".into(),
             });
+        }
+        if let Some(authority) = &self.authority {
+            authority.check()?;
         }
         let Some(rules) = &self.allow_transit else { return Ok(None) };
         if rules.len() > crate::store::node::TRANSIT_RULES_MAX {

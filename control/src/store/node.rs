@@ -5,6 +5,7 @@
 
 use super::database::{self, Format, from_sqlite};
 use crate::api::Service;
+use crate::authority::AuthoritySettings;
 use crate::error::Error;
 use crate::home::NodeDir;
 use ockam_crypto::Identifier;
@@ -144,6 +145,12 @@ const FORMAT: Format = Format {
     ",
         "
         ALTER TABLE setting ADD COLUMN portal_memory INTEGER CHECK (portal_memory >= 0);
+    ",
+        "
+        CREATE TABLE authority_node (
+            one      INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+            settings TEXT    NOT NULL
+        ) STRICT;
     ",
     ],
 };
@@ -355,6 +362,19 @@ impl NodeStore {
         let sql = "UPDATE setting SET driver = ?1, threads = ?2, pin = ?3, portal_memory = ?4";
         let portal_memory = settings.portal_memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         self.execute(sql, params![settings.driver, settings.threads, settings.pin, portal_memory])
+    }
+
+    /// What makes the node an authority, if it is one.
+    pub fn authority_settings(&self) -> Result<Option<AuthoritySettings>, Error> {
+        let rows = self.rows("SELECT settings FROM authority_node", |row| row.get::<_, String>(0))?;
+        let damaged = |_| self.damaged("the settings of the authority are none");
+        rows.first().map(|text| serde_json::from_str(text).map_err(damaged)).transpose()
+    }
+
+    /// Makes the node an authority, or one with other settings.
+    pub fn set_authority_settings(&mut self, settings: &AuthoritySettings) -> Result<(), Error> {
+        let text = serde_json::to_string(settings).map_err(|error| Error::internal(error.to_string()))?;
+        self.execute("INSERT OR REPLACE INTO authority_node VALUES (1, ?1)", [text])
     }
 
     /// The key that authenticates cookies.

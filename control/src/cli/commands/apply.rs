@@ -259,6 +259,7 @@ pub fn options(arguments: &NodeCreate) -> NodeOptions {
         identity: arguments.identity.clone(),
         allow_transit: (!arguments.allow_transit.is_empty())
             .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
+        authority: None,
     }
 }
 

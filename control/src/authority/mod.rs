@@ -1,0 +1,8 @@
+//! Authority nodes: who is a member, with which attributes, and the credentials that say so (`wire.md` D.5, I.1).
+
+mod settings;
+
+pub use settings::{
+    AuthoritySettings, CREDENTIAL_TTL_SECS, CREDENTIAL_TTL_SECS_MAX, ENROLLER, ROLE, TRUST_CONTEXT_ID, TRUSTED_MAX,
+    is_enroller,
+};
