@@ -4,6 +4,7 @@
 //! line; [`Error::code`] is a name that programs can rely on.
 
 use crate::api::{ErrorBody, ErrorReport};
+use ockam_crypto::{AttestationError, CredentialError, IssuerError};
 use ockam_engine_abi::DropReason;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -116,6 +117,14 @@ pub enum Error {
     /// There is no identity at all.
     #[error("there is no identity yet")]
     NoIdentities,
+    /// Of an identity nothing but its identifier is known.
+    #[error("the history of the identity {identifier} is not known here")]
+    NoSuchHistory {
+        /// Whose.
+        identifier: String,
+        /// The argument that needs it.
+        argument: String,
+    },
     /// No vault has this name.
     #[error("there is no vault named {name:?}")]
     NoSuchVault {
@@ -321,6 +330,10 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
+
+    /// A credential is not valid, or cannot be issued.
+    #[error("{0}")]
+    Credential(CredentialError),
 
     // ---- sockets
     /// Another process listens there.
@@ -630,6 +643,7 @@ impl Error {
             Error::NoListenerOfNode { .. } => "E_NO_LISTENER_OF_NODE",
             Error::NoSuchIdentity { .. } => "E_NO_SUCH_IDENTITY",
             Error::NoIdentities => "E_NO_IDENTITIES",
+            Error::NoSuchHistory { .. } => "E_NO_SUCH_HISTORY",
             Error::NoSuchVault { .. } => "E_NO_SUCH_VAULT",
             Error::NameTaken { .. } => "E_NAME_TAKEN",
             Error::InUse { .. } => "E_IN_USE",
@@ -637,6 +651,7 @@ impl Error {
             Error::WrongPassphrase { .. } => "E_WRONG_PASSPHRASE",
             Error::IdentityUnusable { .. } => "E_IDENTITY_UNUSABLE",
             Error::HistoryRefused { .. } => "E_HISTORY_REFUSED",
+            Error::Credential(_) => "E_CREDENTIAL",
             Error::NodeRunning { .. } => "E_NODE_RUNNING",
             Error::NodeStopped { .. } => "E_NODE_STOPPED",
             Error::NodeBusy { .. } => "E_NODE_BUSY",
@@ -696,12 +711,14 @@ impl Error {
         match self {
             Error::BadArgument { .. } => exit::USAGE,
             Error::BadData { .. } => exit::DATA,
+            Error::Credential(why) => credential_exit(why),
             Error::InputMissing { .. } => exit::NO_INPUT,
             Error::NoSuchNode { .. }
             | Error::NoNodes
             | Error::NoListenerOfNode { .. }
             | Error::NoSuchIdentity { .. }
             | Error::NoIdentities
+            | Error::NoSuchHistory { .. }
             | Error::NoSuchVault { .. }
             | Error::NoSuchThing { .. }
             | Error::Unresolved { .. } => exit::UNKNOWN,
@@ -778,6 +795,10 @@ impl Error {
             Error::NoSuchIdentity { near, .. } => {
                 format!("Did you mean {}? See `ockam identity list`.", near.join(" or "))
             }
+            Error::NoSuchHistory { argument, .. } => format!(
+                "Give the history itself to {argument}, or import it first: `ockam identity export` prints it where the \
+                 identity is, and `ockam identity import` stores it here."
+            ),
             Error::NoIdentities => "Make one with `ockam identity create`.".into(),
             Error::NoSuchVault { near, .. } if near.is_empty() => {
                 "See all with `ockam vault list`, or make one with `ockam vault create NAME`.".into()
@@ -799,6 +820,7 @@ impl Error {
             Error::HistoryRefused { .. } => {
                 "Ask its owner for the latest history; an older or another one can come from a stolen key.".into()
             }
+            Error::Credential(why) => credential_hint(why).into(),
             Error::NoListenerOfNode { name } => {
                 format!("Give it one with `ockam tcp-listener create 127.0.0.1:0 --at {name}`.")
             }
@@ -942,6 +964,45 @@ fn storage_hint(errno: i32) -> &'static str {
         Errno::ACCESS | Errno::PERM => "Set OCKAM_HOME to a directory of yours.",
         Errno::MFILE | Errno::NFILE => "Raise the limit of open files (`ulimit -n`).",
         _ => "Check the directory, or set OCKAM_HOME to another one.",
+    }
+}
+
+/// What is no credential at all is bad data; what must not be believed is denied.
+fn credential_exit(why: &CredentialError) -> u8 {
+    match why {
+        CredentialError::TooLarge
+        | CredentialError::Malformed
+        | CredentialError::NotACredential
+        | CredentialError::NoSubject
+        | CredentialError::Attribute(_)
+        | CredentialError::Issuer(IssuerError::Attestation(
+            AttestationError::Malformed | AttestationError::NotAnAttestation,
+        )) => exit::DATA,
+        CredentialError::UnknownIssuer(_)
+        | CredentialError::Issuer(_)
+        | CredentialError::AnotherSubject(_)
+        | CredentialError::OlderThanItsKey
+        | CredentialError::OutlivesItsKey
+        | CredentialError::FromTheFuture
+        | CredentialError::Expired => exit::DENIED,
+    }
+}
+
+fn credential_hint(why: &CredentialError) -> &'static str {
+    match why {
+        CredentialError::Expired | CredentialError::AnotherSubject(_) => "Ask its issuer for another one.",
+        CredentialError::UnknownIssuer(_) => "Check who is to be believed: `ockam inspect` shows who issued it.",
+        CredentialError::FromTheFuture => "Check the clocks of this machine and of the issuer's.",
+        CredentialError::Issuer(IssuerError::Attestation(AttestationError::NotByTheLatestKey)) => {
+            "Its issuer changed its key: ask it for another one, or import its latest history with `ockam identity import`."
+        }
+        CredentialError::OutlivesItsKey => "Ask for a shorter time.",
+        CredentialError::Attribute(_) => "Leave that attribute out.",
+        CredentialError::TooLarge
+        | CredentialError::Malformed
+        | CredentialError::NotACredential
+        | CredentialError::NoSubject => "A credential is what `ockam credential issue` prints, whole.",
+        CredentialError::Issuer(_) | CredentialError::OlderThanItsKey => "Do not believe it; ask its issuer for one.",
     }
 }
 

@@ -127,6 +127,9 @@ pub enum Command {
     /// Who nodes are to each other: identities, their keys and histories
     #[command(subcommand)]
     Identity(IdentityCommand),
+    /// What an identity attests about another one
+    #[command(subcommand)]
+    Credential(CredentialCommand),
     /// Files with secret keys
     #[command(subcommand)]
     Vault(VaultCommand),
@@ -1010,6 +1013,88 @@ pub struct IdentityDelete {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// `ockam credential ...`
+#[derive(Subcommand, Debug)]
+pub enum CredentialCommand {
+    /// Attest attributes of an identity, and print the credential
+    #[command(after_help = "Examples:\n  \
+        ockam credential issue --as issuer --for I84502ce0d9a0a91bae29026b84e19be69fb4203a6bdd1424c85a43c812772a00\n  \
+        ockam credential issue --as issuer --for bob -a cluster=production -a role=reader --ttl 8h > bob.credential")]
+    Issue(CredentialIssue),
+    /// Say whether a credential is valid now, and if not, why; the exit code says it, too
+    #[command(after_help = "Examples:\n  \
+        ockam credential verify --issuer issuer --credential-path bob.credential\n  \
+        ockam credential issue --as issuer --for bob | ockam credential verify --issuer issuer --for bob --credential-path -\n\n\
+        It ends with 0 for a valid credential, 65 for something that is none, 77 for one that must not be believed.")]
+    Verify(CredentialVerify),
+}
+
+/// Arguments of `credential issue`.
+#[derive(Args, Debug)]
+pub struct CredentialIssue {
+    /// The identity of ours that attests: its name or identifier; the default one when left out
+    #[arg(long = "as", value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub issuer: Option<String>,
+    /// About whom: an identifier, or the name of an identity that this home knows
+    #[arg(long = "for", value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub subject: String,
+    /// What is attested; may be repeated
+    #[arg(short, long = "attribute", value_name = "NAME=VALUE", value_parser = values::attribute)]
+    pub attributes: Vec<values::Attribute>,
+    /// The vault that has the issuer's key; checked, since its identity says where it is
+    #[arg(long, value_name = "VAULT", value_parser = values::name)]
+    pub vault: Option<String>,
+    /// How long it is valid: a number with s, m, h or d
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = values::lifetime)]
+    pub ttl: Duration,
+    /// How the credential is shown on a terminal; in a pipe it is always hexadecimal
+    #[arg(long, value_enum, default_value_t = CredentialEncoding::Plain)]
+    pub encoding: CredentialEncoding,
+}
+
+/// How a credential is shown.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialEncoding {
+    /// What it says
+    Plain,
+    /// As `credential verify` and `credential store` take it
+    Hex,
+}
+
+/// A credential, and who issued it.
+#[derive(Args, Debug)]
+pub struct CredentialBy {
+    /// Who issued it: the name or identifier of an identity that this home knows, or the history of one
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_or_history)]
+    pub issuer: values::IdentityOrHistory,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub credential: CredentialSource,
+}
+
+/// Where a credential is.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct CredentialSource {
+    /// The credential, in hexadecimal
+    #[arg(long, value_name = "HEX")]
+    pub credential: Option<String>,
+    /// The file that holds it, in hexadecimal; `-` stands for stdin
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub credential_path: Option<PathBuf>,
+}
+
+/// Arguments of `credential verify`.
+#[derive(Args, Debug)]
+pub struct CredentialVerify {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub credential: CredentialBy,
+    /// About whom it must be: an identifier, or the name of an identity that this home knows; whoever it names when left out
+    #[arg(long = "for", value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub subject: Option<String>,
 }
 
 /// `ockam vault ...`

@@ -1,9 +1,10 @@
-//! The `ockam` command: what was typed ([`args`], [`values`], [`stdin`]), what it means ([`plan`]), who does it
+//! The `ockam` command: what was typed ([`args`], [`values`], [`stdin`], [`input`]), what it means ([`plan`]), who does it
 //! ([`client`], [`commands`]), and what is shown ([`show`]).
 
 pub mod args;
 pub mod client;
 pub mod commands;
+pub mod input;
 pub mod plan;
 pub mod show;
 pub mod stdin;
@@ -69,6 +70,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<(), Error> {
         Command::Worker(command) => commands::service::run_worker(command, session),
         Command::FlowControl(command) => commands::service::run_flow_control(command, session),
         Command::Identity(command) => commands::identity::run(command, session),
+        Command::Credential(command) => commands::credential::run(command, session),
         Command::Vault(command) => commands::vault::run(command, session),
         Command::Engine(command) => commands::engine::run(command, session),
         Command::Health(arguments) => commands::health::run(arguments, session),

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::home::NodeName;
 use crate::text::is_hex_id;
 use crate::transit;
-use ockam_crypto::{ChangeHistory, Identifier};
+use ockam_crypto::{Attributes, ChangeHistory, Identifier};
 use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
 use ockam_wire::MultiAddr;
@@ -95,6 +95,48 @@ pub fn history(text: &str) -> Result<HistoryArg, String> {
     history.map(HistoryArg::Given).map_err(|error| format!("{error}; `ockam identity export` prints one"))
 }
 
+/// An identity as it was typed, whose history is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityOrHistory {
+    /// Its name or identifier: its history must be known here.
+    Known(String),
+    /// Its history.
+    Given(ChangeHistory),
+}
+
+/// Parses the name, the identifier or the exported history of an identity.
+///
+/// # Errors
+/// The text is none of these.
+pub fn identity_or_history(text: &str) -> Result<IdentityOrHistory, String> {
+    match identity_ref(text) {
+        Ok(known) => Ok(IdentityOrHistory::Known(known)),
+        Err(why) => ChangeHistory::from_hex(text).map(IdentityOrHistory::Given).map_err(|error| match error {
+            ockam_crypto::HistoryError::NotHexadecimal => why,
+            error => error.to_string(),
+        }),
+    }
+}
+
+/// What a credential or a ticket says of somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Parses `NAME=VALUE`. The name ends at the first `=`.
+///
+/// # Errors
+/// The text is something else, or credentials cannot have such an attribute.
+pub fn attribute(text: &str) -> Result<Attribute, String> {
+    let (name, value) = text.split_once('=').ok_or("an attribute is NAME=VALUE; for example cluster=production")?;
+    Attributes::new().insert(name, value).map_err(|error| error.to_string())?;
+    Ok(Attribute { name: name.to_owned(), value: value.to_owned() })
+}
+
 /// An error of a parser as clap shows it, behind the argument and its value.
 fn sentence(error: Error) -> String {
     match error {
@@ -181,6 +223,27 @@ fn is_label(label: &str) -> bool {
 /// # Errors
 /// The text is none of these.
 pub fn timeout(text: &str) -> Result<Duration, String> {
+    let day = Duration::from_secs(86_400);
+    match duration(text) {
+        Some(duration) if !duration.is_zero() && duration <= day => Ok(duration),
+        _ => Err("a time to wait is a number with ms, s, m, h or d, from 1ms to 1d; for example 10s".to_owned()),
+    }
+}
+
+/// Parses how long something is valid, as [`timeout`] does: whole seconds, up to ten years.
+///
+/// # Errors
+/// The text is none of these.
+pub fn lifetime(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Some(duration) if duration.subsec_millis() == 0 && (1..=3650 * 86_400).contains(&duration.as_secs()) => {
+            Ok(duration)
+        }
+        _ => Err("how long it is valid is a number with s, m, h or d, from 1s to 3650d; for example 30m".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let milliseconds: u64 = match unit {
@@ -189,13 +252,9 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
         "m" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
-        _ => 0,
+        _ => return None,
     };
-    let day = Duration::from_secs(86_400);
-    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds)).map(Duration::from_millis) {
-        Some(duration) if !duration.is_zero() && duration <= day => Ok(duration),
-        _ => Err("a time to wait is a number with ms, s, m, h or d, from 1ms to 1d; for example 10s".to_owned()),
-    }
+    number.parse::<u64>().ok()?.checked_mul(milliseconds).map(Duration::from_millis)
 }
 
 /// Parses a number of bytes: a number with K, M or G for powers of 1024.

@@ -307,6 +307,12 @@ fn date(seconds: u64) -> String {
     format!("{:04}-{month:02}-{day:02}", era * 400 + year)
 }
 
+/// The second in UTC, as `2026-11-22 09:30:05 UTC`.
+pub(super) fn date_time(seconds: u64) -> String {
+    let second = seconds % 86_400;
+    format!("{} {:02}:{:02}:{:02} UTC", date(seconds), second / 3600, second / 60 % 60, second % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,6 +330,9 @@ mod tests {
         ] {
             assert_eq!(date(seconds), want);
         }
+        assert_eq!(date_time(1_750_000_000), "2025-06-15 15:06:40 UTC");
+        // A time from a stranger may be any.
+        assert!(date_time(u64::MAX).ends_with("UTC"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod completion;
+pub mod credential;
 pub mod engine;
 pub mod environment;
 pub mod health;
