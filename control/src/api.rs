@@ -43,6 +43,14 @@
 //! | `GET /relays/{name}` | | [`RelayInfo`] |
 //! | `DELETE /relays/{name}` | | [`RelayInfo`] as it was |
 //! | `GET /relay-services` | | array of [`RelayServiceInfo`]: what others registered here |
+//! | `GET /policies[?resource=..][&resource_type=..]` | | array of [`PolicyInfo`]: the user's and those built in |
+//! | `POST /policies` | [`CreatePolicy`] | [`PolicyInfo`], as now in force |
+//! | `DELETE /policies?resource=..&resource_type=..` | | [`PolicyInfo`] as it was |
+//! | `POST /policies/check` | [`CheckPolicy`] | [`PolicyDecision`] |
+//! | `GET /credentials` | | array of [`CredentialInfo`]: the node's and those that peers showed |
+//! | `POST /credentials` | [`StoreCredential`] | [`CredentialInfo`] |
+//! | `DELETE /credentials?scope=..&subject=..` | | array of [`CredentialInfo`]: what was forgotten |
+//! | `GET /authority` | | [`AuthorityInfo`]; 404 when the node has none |
 //! | `POST /messages` | [`SendMessage`] | [`MessageReply`] |
 //! | `GET /engine` | | [`EngineInfo`] |
 //! | `GET /engine/stats` | | [`EngineStats`] |
@@ -92,6 +100,14 @@ pub mod path {
     pub const RELAYS: &str = "/relays";
     /// Relays that others have registered here.
     pub const RELAY_SERVICES: &str = "/relay-services";
+    /// Who may pass where.
+    pub const POLICIES: &str = "/policies";
+    /// Who would pass, and why.
+    pub const POLICIES_CHECK: &str = "/policies/check";
+    /// What was attested of this node and of its peers.
+    pub const CREDENTIALS: &str = "/credentials";
+    /// Whose credentials the node believes.
+    pub const AUTHORITY: &str = "/authority";
     /// Send a message, wait for the reply.
     pub const MESSAGES: &str = "/messages";
     /// The engine.
@@ -166,6 +182,9 @@ pub struct NodeInfo {
     pub relays: Vec<RelayInfo>,
     /// Transit rules beside the default, as `FROM=TO[:PORT]`.
     pub transit_rules: Vec<String>,
+    /// Whose credentials it believes; absent when nobody's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub authority: Option<AuthorityInfo>,
     /// Log of control.
     pub control_log: String,
     /// Log of the engine.
@@ -226,6 +245,9 @@ pub struct HealthInfo {
     pub outlets: Vec<TcpOutletInfo>,
     /// Relays by which it is reached.
     pub relays: Vec<RelayInfo>,
+    /// Whose credentials it believes; absent when nobody's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub authority: Option<AuthorityInfo>,
     /// What is wrong, as sentences without a full stop; empty when it is ready.
     pub problems: Vec<String>,
 }
@@ -656,6 +678,204 @@ pub fn connection_wait_ms() -> u64 {
 /// What [`CreateTcpInlet::retry_wait_ms`] is when absent.
 pub fn retry_wait_ms() -> u64 {
     20_000
+}
+
+/// What a policy can be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResourceType {
+    /// Inlets, by alias: whose outlets are connected to.
+    TcpInlet,
+    /// Outlets, by address.
+    TcpOutlet,
+    /// The service that makes relays for others, `forwarding_service`.
+    Relay,
+    /// Echo services, by address.
+    Echoer,
+    /// TCP addresses that peers have dialed, by `NETWORK[:PORT]`. A policy for one is the rule that opens it, for whom it permits.
+    Transit,
+    /// Other services, by address.
+    Service,
+}
+
+impl ResourceType {
+    /// All of them.
+    pub const ALL: [ResourceType; 6] = [
+        ResourceType::TcpInlet,
+        ResourceType::TcpOutlet,
+        ResourceType::Relay,
+        ResourceType::Echoer,
+        ResourceType::Transit,
+        ResourceType::Service,
+    ];
+
+    /// The name that people and JSON see.
+    pub fn name(self) -> &'static str {
+        match self {
+            ResourceType::TcpInlet => "tcp-inlet",
+            ResourceType::TcpOutlet => "tcp-outlet",
+            ResourceType::Relay => "relay",
+            ResourceType::Echoer => "echoer",
+            ResourceType::Transit => "transit",
+            ResourceType::Service => "service",
+        }
+    }
+
+    /// The type of this name.
+    pub fn from_name(name: &str) -> Option<ResourceType> {
+        ResourceType::ALL.into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// Where a policy comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicySource {
+    /// Somebody made it.
+    User,
+    /// It holds where nobody made one, because the node has an authority.
+    BuiltIn,
+}
+
+impl PolicySource {
+    /// The name that people and JSON see.
+    pub fn name(self) -> &'static str {
+        match self {
+            PolicySource::User => "user",
+            PolicySource::BuiltIn => "built-in",
+        }
+    }
+}
+
+/// Who may pass where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyInfo {
+    /// The type of the resources that it is for; any that has the name when absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resource_type: Option<ResourceType>,
+    /// The name of the resource that it is for; all of the type when absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resource: Option<String>,
+    /// What it permits: always `handle_message`.
+    pub action: String,
+    /// Whom.
+    pub expression: String,
+    /// Where it comes from.
+    pub source: PolicySource,
+}
+
+/// Makes a policy, or replaces the one for the same resources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePolicy {
+    /// The type of the resources that it is for. Needed where there is no name, and for one transit target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_type: Option<ResourceType>,
+    /// The name of the resource that it is for, which need not be there yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Whom it permits, in either form (`wire.md` H.4).
+    pub expression: String,
+}
+
+/// Asks who would pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckPolicy {
+    /// The name of the resource.
+    pub resource: String,
+    /// Its type; that of the resource that has the name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_type: Option<ResourceType>,
+    /// Who comes, by identifier, with the attributes that the node knows of it. Somebody without an identity when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The attributes of a credential that it is supposed to have, instead of those that the node knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<BTreeMap<String, String>>,
+}
+
+/// Whether somebody would pass, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyDecision {
+    /// Whether.
+    pub allowed: bool,
+    /// What decides; nothing where everybody passes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policy: Option<PolicyInfo>,
+    /// Why, as lines.
+    pub why: Vec<String>,
+    /// What the policy knows of who comes.
+    pub attributes: BTreeMap<String, String>,
+    /// How many secure channels are granted the resource now.
+    pub channels: u64,
+}
+
+/// What an authority attests of somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialInfo {
+    /// Of whom, an identifier.
+    pub subject: String,
+    /// Who says so, an identifier.
+    pub issuer: String,
+    /// What it is filed under.
+    pub scope: String,
+    /// What; bytes that are not printable text are shown as `\xNN`.
+    pub attributes: BTreeMap<String, String>,
+    /// Since when, in seconds of Unix time.
+    pub created_at: u64,
+    /// Its last second.
+    pub expires_at: u64,
+    /// Whether it is one that this node shows, and not one that a peer showed.
+    pub own: bool,
+    /// Whether the authority has revoked it.
+    pub revoked: bool,
+}
+
+/// Stores a credential of one of this home's identities at the node, which shows it from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreCredential {
+    /// The issuer's change history in hexadecimal digits; the node's authority when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// What to file it under.
+    pub scope: String,
+    /// The credential with the attestation of the key that signed it, in hexadecimal digits.
+    pub credential: String,
+}
+
+/// Whose credentials a node believes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityInfo {
+    /// Its identifier.
+    pub identifier: String,
+    /// The route to its node.
+    pub route: String,
+    /// What its credentials are filed under.
+    pub scope: String,
+    /// Whether its node answers.
+    pub reachable: bool,
+    /// The list of those whose credentials it has revoked, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revocations: Option<RevocationsInfo>,
+    /// The last second of the credential that the node shows, in Unix time; absent while it has none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub credential_expires_at: Option<u64>,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// What a node knows of an authority's revocations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationsInfo {
+    /// Which list it is; 0 as long as there is none.
+    pub number: u64,
+    /// Whose credentials it revokes: how many.
+    pub revoked: u64,
+    /// When the authority last said that there is no later one, in seconds of Unix time.
+    pub checked_at: u64,
 }
 
 /// A relay by which this node is reached.

@@ -291,6 +291,7 @@ pub(crate) async fn node_info(supervisor: &Supervisor) -> Result<NodeInfo, Error
         inlets: inlets::infos(node, &dump).into_iter().map(|(_, info)| info).collect(),
         relays: relays::infos(node),
         transit_rules: desired.transit.iter().map(crate::transit::text).collect(),
+        authority: None,
         control_log: node.dir.control_log().display().to_string(),
         engine_log: node.dir.engine_log().display().to_string(),
     })

@@ -358,6 +358,9 @@ fn apply_options(
     if let Some(authority) = &options.authority {
         store.set_authority_settings(authority)?;
     }
+    if let Some(trust) = &options.trust {
+        store.set_trusted_authority(&crate::trust::check(trust)?, &trust.route, &trust.scope)?;
+    }
     let Some((socket, address)) = bound else { return Ok(None) };
     let bit = match store.listeners()?.first() {
         Some(first) => {

@@ -44,6 +44,21 @@ pub struct NodeOptions {
     /// What makes it an authority; an ordinary node.
     #[serde(default)]
     pub authority: Option<AuthoritySettings>,
+    /// Whose credentials it believes; nobody's.
+    #[serde(default)]
+    pub trust: Option<TrustOptions>,
+}
+
+/// Whose credentials a node believes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustOptions {
+    /// The authority's change history in hexadecimal digits.
+    pub history: String,
+    /// The route to its node, a MultiAddr that ends with the listener for secure channels: `/secure/api`.
+    pub route: String,
+    /// What its credentials are filed under: the project's id.
+    pub scope: String,
 }
 
 /// How a log is written.
@@ -100,6 +115,9 @@ impl NodeOptions {
         }
         if let Some(authority) = &self.authority {
             authority.check()?;
+        }
+        if let Some(trust) = &self.trust {
+            crate::trust::check(trust)?;
         }
         let Some(rules) = &self.allow_transit else { return Ok(None) };
         if rules.len() > crate::store::node::TRANSIT_RULES_MAX {

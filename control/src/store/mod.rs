@@ -5,12 +5,15 @@
 //! * [`identity`]: its tables of vaults and identities.
 //! * [`vault`]: files with secret keys, which no database has.
 //! * [`node`]: `node.db`. Written by the node's control only.
+//! * [`trust`]: its part about authority, policies and credentials.
 
 pub mod database;
 pub mod identity;
 pub mod node;
 pub mod shared;
+pub mod trust;
 pub mod vault;
 
 pub use node::{ChannelListenerRow, ChannelRow, InletRow, ListenerRow, NodeStore, OutletRow, RelayRow, Settings};
 pub use shared::{NodeRow, SharedStore};
+pub use trust::{AuthorityRow, GuardRow, OwnCredentialRow, PolicyRow};

@@ -152,6 +152,7 @@ const FORMAT: Format = Format {
             settings TEXT    NOT NULL
         ) STRICT;
     ",
+        super::trust::MIGRATION,
     ],
 };
 
@@ -302,7 +303,7 @@ impl NodeStore {
     pub fn open(dir: &NodeDir) -> Result<NodeStore, Error> {
         let path = dir.database();
         let connection = database::open_or_make(&path, &FORMAT, |connection| {
-            let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0, ?3, 32, NULL)";
+            let sql = "INSERT INTO setting VALUES (1, 'auto', NULL, 0, ?1, ?2, 0, ?3, 32, NULL, 0)";
             let [dialed, initiated] = [crate::random::hex_id(), crate::random::hex_id()];
             connection.execute(sql, params![crate::random::bytes::<32>(), dialed, initiated])?;
             for service in [Service::Echo, Service::Uppercase] {
@@ -721,15 +722,19 @@ impl NodeStore {
         Ok(())
     }
 
-    fn batch(&self, sql: &str) -> Result<(), Error> {
+    pub(super) fn batch(&self, sql: &str) -> Result<(), Error> {
         self.sqlite(self.connection.execute_batch(sql))
     }
 
-    fn execute(&mut self, sql: &str, values: impl rusqlite::Params) -> Result<(), Error> {
+    pub(super) fn execute(&mut self, sql: &str, values: impl rusqlite::Params) -> Result<(), Error> {
         self.sqlite(self.connection.execute(sql, values).map(drop))
     }
 
-    fn rows<T>(&self, sql: &str, read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Error> {
+    pub(super) fn rows<T>(
+        &self,
+        sql: &str,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
         let mut statement = self.sqlite(self.connection.prepare(sql))?;
         let rows = self.sqlite(statement.query_map([], read))?;
         self.sqlite(rows.collect())
@@ -739,7 +744,7 @@ impl NodeStore {
         result.map_err(|error| from_sqlite(&self.path, &error))
     }
 
-    fn damaged(&self, why: &str) -> Error {
+    pub(super) fn damaged(&self, why: &str) -> Error {
         Error::Database { path: self.path.clone(), why: why.into() }
     }
 }

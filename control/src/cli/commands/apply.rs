@@ -260,6 +260,7 @@ pub fn options(arguments: &NodeCreate) -> NodeOptions {
         allow_transit: (!arguments.allow_transit.is_empty())
             .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
         authority: None,
+        trust: None,
     }
 }
 

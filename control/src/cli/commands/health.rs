@@ -61,6 +61,7 @@ fn nobody(name: &NodeName, status: HealthStatus, problem: String) -> HealthInfo 
         inlets: Vec::new(),
         outlets: Vec::new(),
         relays: Vec::new(),
+        authority: None,
         problems: vec![problem],
     }
 }
