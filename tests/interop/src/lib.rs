@@ -9,6 +9,8 @@
 //!   [`Client`]s in front.
 //! * [`Middle`]: between two nodes, and hostile.
 //! * [`Pair`]: a secure channel between a real node and either of them, with a [`Middle`] between them.
+//! * [`Wallet`]: what a [`RealNode`] shows in its channels, and [`Attested`]: what one believes of a peer.
+//! * [`RealAuthority`]: the node of a real authority, and [`Anchor`]: what others know of one.
 //! * [`RawPeer`] and [`RawListener`]: a plain TCP socket, for what must hold to the byte.
 //!
 //! Everything here blocks: a test is a plain function, and a real node brings its own runtime. Nothing waits for time
@@ -18,7 +20,9 @@
 // The futures of the real library are nested deeper than the compiler likes.
 #![recursion_limit = "512"]
 
+mod authority;
 mod bytes;
+mod credential;
 mod managed;
 mod middle;
 mod ours;
@@ -28,7 +32,9 @@ mod portal;
 mod raw;
 mod real;
 
+pub use authority::{Anchor, RealAuthority};
 pub use bytes::{assert_body, body, local, noise, tcp};
+pub use credential::{Attested, Texts, Wallet};
 pub use managed::ManagedNode;
 pub use middle::{Middle, Way, nonce, with_payload};
 pub use ours::{Home, OurNode, Output};

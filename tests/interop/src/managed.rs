@@ -1,8 +1,10 @@
 //! A node of the real library with all that the real command starts in it: services, portals, relays, and the sessions
 //! that watch over their ways (`wire.md` F.6).
 
-use crate::PATIENCE;
+use crate::{Anchor, Attested, PATIENCE};
 use ockam::compat::tokio::runtime::{Builder, Runtime};
+use ockam::identity::Identifier;
+use ockam::identity::models::ChangeHistory;
 use ockam::tcp::{TcpListenerOptions, TcpTransport};
 use ockam::transport::HostnamePort;
 use ockam::{Address, Context, Executor, NodeBuilder, Route};
@@ -11,21 +13,22 @@ use ockam_api::cli_state::{CliState, CliStateMode};
 use ockam_api::nodes::InMemoryNode;
 use ockam_api::nodes::models::portal::OutletAccessControl;
 use ockam_api::nodes::models::relay::ReturnTiming;
-use ockam_api::nodes::service::{
-    NodeManagerCredentialRetrieverOptions, NodeManagerGeneralOptions, NodeManagerTransportOptions,
-    NodeManagerTrustOptions,
-};
+use ockam_api::nodes::service::{NodeManagerGeneralOptions, NodeManagerTransportOptions};
 use ockam_multiaddr::MultiAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// A real node as its command would run it, in this process. It keeps its identity when it is stopped and started again.
 pub struct ManagedNode {
     /// Its database.
-    directory: tempfile::TempDir,
+    directory: TempDir,
     address: SocketAddr,
+    identifier: Identifier,
+    /// Whom it believes, and whether it asks for credentials of its own.
+    trust: Option<(Anchor, bool)>,
     /// Absent while it is stopped.
     running: Option<Running>,
 }
@@ -43,8 +46,22 @@ impl ManagedNode {
     pub fn start() -> ManagedNode {
         let directory =
             tempfile::Builder::new().prefix("ockam-interop-real-").tempdir().expect("a temporary directory");
-        let (running, address) = Running::start(&directory, "127.0.0.1:0");
-        ManagedNode { directory, address, running: Some(running) }
+        let (running, address) = Running::start(&directory, "127.0.0.1:0", None);
+        let identifier = running.node.identifier();
+        ManagedNode { directory, address, identifier, trust: None, running: Some(running) }
+    }
+
+    /// Starts it again, as one that believes this authority and guards its services by its policies. A member asks the
+    /// authority for credentials, and shows them.
+    pub fn believe(&mut self, authority: &Anchor, is_member: bool) {
+        self.stop();
+        self.trust = Some((authority.clone(), is_member));
+        self.start_again();
+    }
+
+    /// Who it is.
+    pub fn identifier(&self) -> &Identifier {
+        &self.identifier
     }
 
     /// Where it listens.
@@ -65,7 +82,7 @@ impl ManagedNode {
     /// Starts it again where it listened, as who it was, with nothing of what had been created in it.
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "it runs");
-        let (running, address) = Running::start(&self.directory, &self.address.to_string());
+        let (running, address) = Running::start(&self.directory, &self.address.to_string(), self.trust.as_ref());
         assert_eq!(address, self.address);
         self.running = Some(running);
     }
@@ -73,14 +90,21 @@ impl ManagedNode {
     /// Creates an outlet at `address` for `to`, reachable as one of the command is.
     #[track_caller]
     pub fn outlet(&self, address: &str, to: SocketAddr) {
+        self.outlet_for(address, to, None);
+    }
+
+    /// Creates an outlet for whom `policy` admits, or for whom the policy of all outlets does.
+    #[track_caller]
+    pub fn outlet_for(&self, address: &str, to: SocketAddr, policy: Option<&str>) {
         let Running { node, context, runtime, .. } = self.running();
+        let policy = policy.map(|policy| policy.parse().unwrap_or_else(|e| panic!("{policy}: {e}")));
         let created = node.create_outlet(
             context,
             HostnamePort::from(to),
             false,
             Some(Address::from_string(address)),
             true,
-            OutletAccessControl::WithPolicyExpression(None),
+            OutletAccessControl::WithPolicyExpression(policy),
             false,
             false,
             false,
@@ -144,6 +168,21 @@ impl ManagedNode {
         relay.connection_status() == ConnectionStatus::Up
     }
 
+    /// What it holds to be true of somebody by the word of `authority`.
+    pub fn attested(&self, subject: &Identifier, authority: &Identifier) -> Option<Attested> {
+        self.run(async |node, _| {
+            let attributes = node.secure_channels().identities().identities_attributes();
+            let entry = attributes.get_attributes(subject, authority).await.expect("a database");
+            entry.map(|entry| Attested::from(&entry))
+        })
+    }
+
+    /// Has it do something.
+    pub(crate) fn run<T>(&self, what: impl AsyncFnOnce(&InMemoryNode, &Context) -> T) -> T {
+        let Running { node, context, runtime, .. } = self.running();
+        runtime.block_on(what(node, context))
+    }
+
     fn running(&self) -> &Running {
         self.running.as_ref().expect("it runs")
     }
@@ -162,7 +201,7 @@ impl Drop for ManagedNode {
 }
 
 impl Running {
-    fn start(directory: &tempfile::TempDir, address: &str) -> (Running, SocketAddr) {
+    fn start(directory: &TempDir, address: &str, trust: Option<&(Anchor, bool)>) -> (Running, SocketAddr) {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a tokio runtime");
         let runtime = Arc::new(runtime);
         let (context, executor) =
@@ -174,13 +213,18 @@ impl Running {
             let state = CliState::create(mode).await.expect("a database");
             let name = "real";
             state.start_node_with_optional_values(name, &None, Some(&listener)).await.expect("a node in the database");
-            let none = || NodeManagerCredentialRetrieverOptions::None;
+            // What its command passes for `--authority-identity` and so on.
+            let authority = trust.map(|(authority, _)| history(authority));
+            let asked = trust.filter(|(_, is_member)| *is_member);
+            let route = asked.map(|(authority, _)| multiaddr(&authority.route()));
+            let scope = asked.map(|_| "interop".to_owned());
+            let trust = state.retrieve_trust_options(&None, &authority, &route, &scope).await.expect("trust options");
             let node = InMemoryNode::new(
                 &context,
                 // The last: it stays in the database when it ends.
                 NodeManagerGeneralOptions::new(state, name.to_owned(), true, None, true),
                 NodeManagerTransportOptions::new_tcp(listener.flow_control_id().clone(), tcp),
-                NodeManagerTrustOptions::new(none(), none(), None, none()),
+                trust,
             );
             (node.await.expect("a node"), *listener.socket_address())
         };
@@ -204,4 +248,8 @@ async fn listen(tcp: &TcpTransport, address: &str) -> ockam::tcp::TcpListener {
 #[track_caller]
 fn multiaddr(text: &str) -> MultiAddr {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+fn history(authority: &Anchor) -> ChangeHistory {
+    ChangeHistory::import(&authority.history).expect("a history")
 }

@@ -25,20 +25,20 @@ use std::time::{Duration, Instant};
 const SERVICES: [&str; 4] = ["echo", "uppercase", "hop", "api"];
 
 /// What can be reached through a secure channel of a real node: `hop` cannot.
-const SERVICES_IN_CHANNELS: [&str; 3] = ["echo", "uppercase", "api"];
+pub(crate) const SERVICES_IN_CHANNELS: [&str; 3] = ["echo", "uppercase", "api"];
 
 /// A real node in this process: a TCP listener on 127.0.0.1, and the services `echo`, `uppercase` and `hop`.
 pub struct RealNode {
-    context: Context,
+    pub(crate) context: Context,
     tcp: Arc<TcpTransport>,
     address: SocketAddr,
     /// What comes in over its TCP listener.
-    incoming: FlowControlId,
+    pub(crate) incoming: FlowControlId,
     /// Its identities and channels, and its first identity; made when they are first needed.
     channels: OnceLock<(Arc<SecureChannels>, Identifier)>,
     // Routes between its workers for as long as it lives.
     _executor: Executor,
-    runtime: Arc<Runtime>,
+    pub(crate) runtime: Arc<Runtime>,
 }
 
 impl RealNode {
@@ -207,7 +207,7 @@ impl RealNode {
         Mailbox { node: self, context, encryptor: encryptor.clone() }
     }
 
-    fn channels(&self) -> &(Arc<SecureChannels>, Identifier) {
+    pub(crate) fn channels(&self) -> &(Arc<SecureChannels>, Identifier) {
         self.channels.get_or_init(|| {
             self.runtime.block_on(async {
                 let channels = secure_channels().await.expect("a database in memory");
@@ -312,7 +312,7 @@ impl Mailbox<'_> {
 static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
 
 /// Makes the services reachable for whatever carries this flow control, as the real command does (`wire.md` A.7).
-fn admit(context: &Context, services: &[&str], flow_control: &FlowControlId) {
+pub(crate) fn admit(context: &Context, services: &[&str], flow_control: &FlowControlId) {
     for service in services {
         context.flow_controls().add_consumer(&(*service).into(), flow_control);
     }

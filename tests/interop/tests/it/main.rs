@@ -157,6 +157,7 @@ mod channels_send;
 mod differences;
 mod lenient;
 mod message_send;
+mod policies;
 mod portals;
 mod portals_raw;
 mod portals_seen;
