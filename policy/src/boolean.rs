@@ -2,7 +2,8 @@
 
 use crate::expr::is_invisible;
 use crate::problem::{ParseError, Problem};
-use crate::{DEPTH_MAX, Expr, NODES_MAX, Relation, TEXT_MAX};
+use crate::text::BLANK;
+use crate::{DEPTH_MAX, Expr, NODES_MAX, Operator, Relation, TEXT_MAX};
 use std::fmt::{self, Write};
 
 /// An expression of the boolean form. `or` and `and` are from left to right, `(a or b) or c`, which is kept as one list.
@@ -138,6 +139,14 @@ impl fmt::Display for Boolean {
     }
 }
 
+/// Whether somebody who wrote this meant the boolean form: behind what both forms can begin with comes a name, and no
+/// operator.
+pub(crate) fn looks_like(text: &str) -> bool {
+    let ends = |char: char| BLANK.contains(&char) || "()".contains(char);
+    let word = text.split(ends).find(|word| !word.is_empty() && *word != "not");
+    word.is_none_or(|word| Operator::named(word).is_none() && is_name_byte(word.as_bytes()[0]))
+}
+
 /// Reads a whole text.
 pub(crate) fn parse(text: &str) -> Result<Boolean, ParseError> {
     if text.len() > TEXT_MAX {
@@ -164,7 +173,7 @@ impl<'a> Reader<'a> {
 
     /// The next token: a whole word, or one character. Empty at the end of the text. Spaces before it are gone.
     fn peek(&mut self) -> &'a str {
-        let rest = self.text[self.at..].trim_start_matches([' ', '\t', '\r', '\n']);
+        let rest = self.text[self.at..].trim_start_matches(BLANK);
         self.at = self.text.len() - rest.len();
         let word = rest.bytes().take_while(|byte| is_name_byte(*byte)).count();
         &rest[..if word > 0 { word } else { rest.chars().next().map_or(0, char::len_utf8) }]

@@ -1,6 +1,6 @@
 //! Policies as CBOR (`wire.md` H.5): variants are `[index, [fields]]`.
 
-use crate::boolean::{self, Boolean};
+use crate::boolean::Boolean;
 use crate::problem::Problem;
 use crate::{DEPTH_MAX, ENCODED_MAX, Expr, NODES_MAX, Operator, Policy};
 use minicbor::{Decoder, Encoder, decode};
@@ -65,10 +65,6 @@ pub(crate) fn decode_policy(encoded: &[u8]) -> Result<Policy, Problem> {
         (FULL, 1) => {
             let policy = Policy::from_expr(reader.expr(1)?)?;
             reader.end()?;
-            // Only a negation can: everything else begins like nothing in the boolean form.
-            if matches!(policy.expr(), Expr::Not(_)) && boolean::parse(&policy.to_string()).is_ok() {
-                return Err(Problem::ReadsAsBoolean);
-            }
             Ok(policy)
         }
         (BOOLEAN, 1) => {

@@ -21,13 +21,13 @@ impl Policy {
     /// Reads a text. What could be either form is the boolean one: `(not admin)`.
     ///
     /// # Errors
-    /// Of the form that could be read further.
+    /// Of the form that its beginning looks like.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let policy = match boolean::parse(text) {
             Ok(boolean) => Policy::from_boolean(boolean),
             Err(error) => match text::parse(text) {
                 Ok(expr) => Policy::from_expr(expr),
-                Err(other) => return Err(if other.at >= error.at { other } else { error }),
+                Err(other) => return Err(if boolean::looks_like(text) { error } else { other }),
             },
         };
         policy.map_err(|problem| ParseError { at: 0, problem })
@@ -53,6 +53,10 @@ impl Policy {
     pub(crate) fn from_expr(expr: Expr) -> Result<Self, Problem> {
         if expr.operator().is_none() {
             return Err(Problem::NotAnApplication);
+        }
+        // Only a negation can be either: nothing else of the full form begins like the boolean one.
+        if matches!(expr, Expr::Not(_)) && boolean::parse(&expr.to_string()).is_ok() {
+            return Err(Problem::ReadsAsBoolean);
         }
         Policy { boolean: None, expr }.checked()
     }

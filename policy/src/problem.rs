@@ -54,8 +54,8 @@ pub enum Problem {
     /// A full expression that is only a value or a name.
     #[error("a policy must be an operator with its arguments")]
     NotAnApplication,
-    /// CBOR of a full expression whose text is that of a boolean one.
-    #[error("the text of this expression would mean something else: the boolean form")]
+    /// A full expression, in CBOR or with comments, that would be a boolean one as it is printed: `(not subject.flag)`.
+    #[error("without comments this would be of the boolean form; write (not (= … true)) for the full one")]
     ReadsAsBoolean,
     /// Longer than [`TEXT_MAX`], as it came or as it is printed.
     #[error("a policy has at most {TEXT_MAX} bytes")]

@@ -4,7 +4,8 @@ use crate::expr::is_invisible;
 use crate::problem::{ParseError, Problem};
 use crate::{DEPTH_MAX, Expr, NODES_MAX, Operator, TEXT_MAX};
 
-const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
+/// What separates words.
+pub(crate) const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// Reads a whole text. The parentheses around everything may be missing.
 pub(crate) fn parse(text: &str) -> Result<Expr, ParseError> {

@@ -151,6 +151,7 @@ fn crates_depend_in_one_direction() {
         linked.into_iter().filter(|name| name == "ockam" || name.starts_with("ockam-")).collect()
     };
     assert_eq!(ours("ockam-wire"), Vec::<String>::new());
+    assert_eq!(ours("ockam-policy"), Vec::<String>::new());
     assert!(ours("ockam-engine-abi").iter().all(|name| name == "ockam-wire"));
     assert!(
         ours("ockam-engine")
