@@ -4,7 +4,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ockam_bench::flow::Flow;
 use ockam_engine::path::route::{Ingress, Verdict, route};
-use ockam_engine::path::tables::{Connection, Directory, Replies, ReplyKey, Tables};
+use ockam_engine::path::tables::{Access, Connection, Directory, Replies, ReplyKey, Tables};
 use ockam_engine::path::trail::Walk;
 use ockam_engine_abi::{LinkId, Target};
 use ockam_wire::{Address, Message, Outgoing};
@@ -41,7 +41,8 @@ impl Node {
         for (serial, (name, target)) in
             [("echo", Target::Echo), ("uppercase", Target::Uppercase), ("hop", Target::Hop)].into_iter().enumerate()
         {
-            tables.set(name.as_bytes(), target, 1 << FLOW_CONTROL, serial as u64);
+            let access = Access { reachable: 1 << FLOW_CONTROL, guard: None };
+            tables.set(name.as_bytes(), target, access, serial as u64);
         }
         Node { tables, replies, here, there }
     }
@@ -51,7 +52,7 @@ impl Node {
         let message = Message::parse(body).expect("a message");
         let mut walk = Walk::of(&message);
         let ingress = Ingress::Link { link: self.here, address: &HERE, flow_control: FLOW_CONTROL, peer: PEER };
-        match route(&self.tables, ingress, &self.replies, &message, &mut walk) {
+        match route(&self.tables, ingress, &self.replies, &message, &mut walk, 0) {
             Verdict::Send { link, .. } => {
                 let outgoing = Outgoing {
                     onward: walk.onward.parts(),
@@ -96,7 +97,7 @@ fn path(criterion: &mut Criterion) {
                 let ingress = Ingress::Link { link: node.here, address: &HERE, flow_control: FLOW_CONTROL, peer: PEER };
                 let mut walk = Walk::of(&message);
                 let sent =
-                    matches!(route(&node.tables, ingress, &node.replies, &message, &mut walk), Verdict::Send { .. });
+                    matches!(route(&node.tables, ingress, &node.replies, &message, &mut walk, 0), Verdict::Send { .. });
                 black_box(&walk);
                 sent
             });

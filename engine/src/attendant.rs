@@ -4,6 +4,7 @@
 //! their answers, and shows everything to the next control that attaches ([`Command::Dump`]). It blocks in `poll` and
 //! does nothing while nothing happens.
 
+mod guards;
 mod portals;
 
 use crate::clock::now_ms;
@@ -12,7 +13,8 @@ use crate::core::mesh::{FromCore, LinkDump, Mesh, ToCore};
 use crate::io::sockets;
 use crate::path::bucket::Bucket;
 use crate::path::channel::{Channel, read_way};
-use crate::path::tables::Connection;
+use crate::path::guard::Granted;
+use crate::path::tables::{Access, Connection};
 use foldhash::{HashMap, HashMapExt};
 use ockam_crypto::{Opener, Sealer, Secret};
 use ockam_engine_abi::notice::ChannelTraffic;
@@ -108,7 +110,7 @@ struct Listener {
 
 struct Address {
     target: Target,
-    reachable: u64,
+    access: Access,
     serial: u64,
     cookie: Bytes,
 }
@@ -287,7 +289,7 @@ impl Attendant {
     }
 
     fn tell(&mut self, notice: &Notice, descriptor: Option<OwnedFd>) {
-        let is_punt = matches!(notice, Notice::Punt { .. });
+        let is_punt = matches!(notice, Notice::Punt { .. } | Notice::CredentialsShown { .. });
         match &mut self.control {
             Some(control) => control.backlog.push_back(Telling { record: notice.to_bytes(), descriptor, is_punt }),
             None if is_punt => drop(self.mesh.punts_waiting.fetch_sub(1, Ordering::Relaxed)),
@@ -377,27 +379,9 @@ impl Attendant {
                     self.order(link.core(), ToCore::Resolved { link, addresses });
                 }
             }
-            Command::SetAddress { request, address, target, reachable, guard: _, cookie } => {
-                let valid = !address.0.is_empty() && address.0.len() <= 255 && cookie.0.len() <= COOKIE_BYTES_MAX;
-                // These have commands of their own.
-                let special = matches!(target, Target::Outlet | Target::Relay);
-                if !valid || special {
-                    self.refuse(request, Refusal::Invalid);
-                } else if self.channel_names.contains_key(&*address.0) {
-                    self.refuse(request, Refusal::Exists);
-                } else if self.addresses.len() >= crate::config::ADDRESSES_MAX {
-                    self.refuse(request, Refusal::Limit);
-                } else {
-                    let serial = self.number();
-                    self.forget_relay(&address.0);
-                    self.addresses.insert(address.0.clone(), Address { target, reachable, serial, cookie });
-                    let address: Arc<[u8]> = address.0.into();
-                    let handshake = (target == Target::Handshake).then(Arc::default);
-                    self.order_all(request, |request| {
-                        let (address, handshake) = (address.clone(), handshake.clone());
-                        ToCore::Set { request, address, target, reachable, serial, handshake }
-                    });
-                }
+            Command::SetAddress { request, address, target, reachable, guard, cookie } => {
+                let set = self.set_address(request, address, target, Access { reachable, guard }, cookie);
+                self.refuse_on_error(request, set);
             }
             Command::ClearAddress { request, address } => match self.addresses.remove(&address.0) {
                 Some(Address { serial, .. }) => {
@@ -407,10 +391,6 @@ impl Attendant {
                 }
                 None => self.refuse(request, Refusal::Unknown),
             },
-            Command::SetTransit { request, rules } => {
-                let rules: Arc<[_]> = rules.into();
-                self.order_all(request, |request| ToCore::Transit { request, rules: rules.clone() });
-            }
             Command::Transmit { request, message } => {
                 let core = self.core_of_message(&message.0);
                 let request = self.expect(request, 1);
@@ -426,9 +406,10 @@ impl Attendant {
             | Command::AddInlet { .. }
             | Command::RouteInlet { .. }
             | Command::RemoveInlet { .. }) => self.obey_about_portals(command, descriptor),
-            Command::SetGuards { request, .. }
-            | Command::SetGrants { request, .. }
-            | Command::ShowCredentials { request, .. } => self.refuse(request, Refusal::Invalid),
+            command @ (Command::SetGuards { .. }
+            | Command::SetGrants { .. }
+            | Command::SetTransit { .. }
+            | Command::ShowCredentials { .. }) => self.obey_about_guards(command),
             Command::Dump { request } => self.dump(request),
             Command::Drain { request, limit_ms, release_ports } => {
                 if release_ports {
@@ -447,6 +428,32 @@ impl Attendant {
         Ok(())
     }
 
+    fn set_address(
+        &mut self,
+        request: u64,
+        address: Bytes,
+        target: Target,
+        access: Access,
+        cookie: Bytes,
+    ) -> Result<(), (Refusal, i32)> {
+        self.check_address(&address, access.guard, &cookie)?;
+        // These have commands of their own; and what passed the guard of a handshake would be a channel without one.
+        let is_special = matches!(target, Target::Outlet | Target::Relay);
+        if is_special || (target == Target::Handshake && access.guard.is_some()) {
+            return Err((Refusal::Invalid, 0));
+        }
+        let serial = self.number();
+        self.forget_relay(&address.0);
+        self.addresses.insert(address.0.clone(), Address { target, access, serial, cookie });
+        let address: Arc<[u8]> = address.0.into();
+        let handshake = (target == Target::Handshake).then(Arc::default);
+        self.order_all(request, |request| {
+            let (address, handshake) = (address.clone(), handshake.clone());
+            ToCore::Set { request, address, target, access, serial, handshake }
+        });
+        Ok(())
+    }
+
     fn install(&mut self, command: Command) {
         let Command::InstallChannel {
             request,
@@ -460,7 +467,7 @@ impl Attendant {
             reachable,
             flow_control,
             expires_in_ms,
-            grants: _,
+            grants,
             cookie,
         } = command
         else {
@@ -494,6 +501,7 @@ impl Attendant {
             self.number(),
             flow_control,
             follows_peer,
+            Granted::new(&grants, now_ms()),
             (Sealer::new(secret(&sealing_key)), Opener::new(secret(&opening_key))),
             way,
             egress,
@@ -697,8 +705,8 @@ impl Attendant {
                 request,
                 address: address.clone().into(),
                 target: it.target,
-                reachable: it.reachable,
-                guard: None,
+                reachable: it.access.reachable,
+                guard: it.access.guard,
                 cookie: it.cookie.clone(),
             })
             .collect();

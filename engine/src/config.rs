@@ -170,6 +170,9 @@ pub const FRAME_LIMIT: Duration = Duration::from_secs(10);
 pub const FRAME_RATE_MIN: u64 = 64 * 1024;
 /// A link that takes nothing of what waits for it is closed after this.
 pub const SEND_LIMIT: Duration = Duration::from_secs(30);
+/// A core that waits for grants to expire looks at the time this often: what it waits by may stand still while the machine
+/// sleeps.
+pub const GRANTS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often deadlines are looked at and idle memory is given back.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -181,6 +184,8 @@ pub const PUNTS_PER_SECOND: u32 = 512;
 pub const PUNTS_WAITING_MAX: usize = 256;
 /// A punt of so many bytes is taken even when many wait, if it is its link's only one: a handshake's message.
 pub const PUNT_SMALL: usize = 4096;
+/// Bytes of new credentials that the peer of a channel shows, or control: a history and a few credentials.
+pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 /// Undeliverable notices that one link may cause at once, and per second.
 pub const NOTICE_BURST: u32 = 64;
 /// See [`NOTICE_BURST`].

@@ -66,7 +66,8 @@ impl Field for PortalTarget {
 pub enum TransitFrom {
     /// Links of peers in this network: address and prefix length in bits.
     Network((IpAddr, u8)),
-    /// Peers of channels that are granted this guard.
+    /// Peers of channels that this guard lets pass. What is dialed for one is for that one, and ends when the guard no longer
+    /// lets it pass. Addresses of loopback and of one wire alone (link-local) are dialed only if `to` names nothing else.
     Guard(Guard),
 }
 
@@ -179,7 +180,8 @@ crate::records! {
             target: Target,
             /// Which flow controls may reach it, as a bit mask.
             reachable: u64,
-            /// Lets pass whoever is granted it ([`Command::SetGuards`]), besides what `reachable` says.
+            /// Lets pass whoever is granted it ([`Command::SetGuards`]), besides what `reachable` says. Not for
+            /// [`Target::Handshake`]: a channel has no guard of its own.
             guard: Option<Guard>,
             /// Opaque, at most [`crate::COOKIE_BYTES_MAX`] bytes.
             cookie: Bytes,
@@ -298,7 +300,8 @@ crate::records! {
             /// For each of these channels; others stay as they are.
             channels: Vec<ChannelGrants>,
         },
-        /// Show new credentials to the peer of a channel (`wire.md` E.7).
+        /// Show new credentials to the peer of a channel (`wire.md` E.7). Refused as `ConnectFailed` while nothing carries the
+        /// channel, as `Limit` when no memory is free for it, as `Invalid` when the text is another one or beyond 64 KiB.
         63 ShowCredentials {
             /// Answer to this.
             request: u64,

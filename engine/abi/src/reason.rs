@@ -82,7 +82,7 @@ crate::numbered! {
         11 Drained "drained",
         /// Sending failed.
         12 SendFailed "send_failed",
-        /// A transit link whose ingress link is gone.
+        /// A transit link whose ingress link is gone, or whose peer's channel no longer passes the guard.
         13 IngressGone "ingress_gone",
         /// It never came up: the dial was refused, timed out, or met no node.
         14 DialFailed "dial_failed",

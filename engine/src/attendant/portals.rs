@@ -1,12 +1,13 @@
 //! Outlets, inlets and relays, as control set them.
 
+use super::guards::is_guard;
 use super::{Address, Attendant, NOBODY};
 use crate::config::{ADDRESSES_MAX, INLETS_MAX, RELAY_WAY_MAX};
 use crate::core::mesh::ToCore;
 use crate::path::channel::{Way, read_way};
-use crate::path::tables::Outlet;
+use crate::path::tables::{Access, Outlet};
 use ockam_engine_abi::record::Bytes;
-use ockam_engine_abi::{COOKIE_BYTES_MAX, Command, Notice, PortalTarget, Refusal, Target, UNIX_PATH_MAX};
+use ockam_engine_abi::{COOKIE_BYTES_MAX, Command, Guard, Notice, PortalTarget, Refusal, Target, UNIX_PATH_MAX};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// An inlet, with what the next control and the next engine need of it.
 pub(super) struct Inlet {
     socket: OwnedFd,
+    guard: Option<Guard>,
     cookie: Bytes,
     way: Option<Bytes>,
     connections: Arc<AtomicU32>,
@@ -26,14 +28,14 @@ impl Attendant {
     /// A command about outlets, inlets or relays.
     pub(super) fn obey_about_portals(&mut self, command: Command, descriptor: Option<OwnedFd>) {
         let (request, done) = match command {
-            Command::SetOutlet { request, address, targets, reachable, plain, guard: _, cookie } => {
-                (request, self.set_outlet(request, address, targets, (reachable, plain), cookie))
+            Command::SetOutlet { request, address, targets, reachable, plain, guard, cookie } => {
+                (request, self.set_outlet(request, address, targets, plain, Access { reachable, guard }, cookie))
             }
             Command::SetRelay { request, address, way, reachable, cookie } => {
                 (request, self.set_relay(request, address, way, reachable, cookie))
             }
-            Command::AddInlet { request, inlet, guard: _, cookie } => {
-                (request, self.add_inlet(request, inlet, cookie, descriptor))
+            Command::AddInlet { request, inlet, guard, cookie } => {
+                (request, self.add_inlet(request, inlet, guard, cookie, descriptor))
             }
             Command::RouteInlet { request, inlet, way, wait_ms } => {
                 (request, self.route_inlet(request, inlet, way, wait_ms))
@@ -51,9 +53,14 @@ impl Attendant {
     }
 
     /// Whether something of control's may be set at an address.
-    fn check_address(&self, address: &Bytes, cookie: &Bytes) -> Result<(), (Refusal, i32)> {
+    pub(super) fn check_address(
+        &self,
+        address: &Bytes,
+        guard: Option<Guard>,
+        cookie: &Bytes,
+    ) -> Result<(), (Refusal, i32)> {
         let valid = !address.0.is_empty() && address.0.len() <= 255 && cookie.0.len() <= COOKIE_BYTES_MAX;
-        if !valid {
+        if !valid || !guard.is_none_or(is_guard) {
             Err((Refusal::Invalid, 0))
         } else if self.channel_names.contains_key(&*address.0) {
             Err((Refusal::Exists, 0))
@@ -69,10 +76,12 @@ impl Attendant {
         request: u64,
         address: Bytes,
         targets: Vec<PortalTarget>,
-        (reachable, plain): (u64, bool),
+        plain: bool,
+        access: Access,
         cookie: Bytes,
     ) -> Result<(), (Refusal, i32)> {
-        self.check_address(&address, &cookie)?;
+        let Access { reachable, guard } = access;
+        self.check_address(&address, guard, &cookie)?;
         let fits = |target: &PortalTarget| match target {
             PortalTarget::Tcp(_) => true,
             PortalTarget::Unix(path) => !path.is_empty() && path.len() <= UNIX_PATH_MAX,
@@ -86,9 +95,9 @@ impl Attendant {
             _ => self.number(),
         };
         self.forget_relay(&address.0);
-        self.addresses.insert(address.0.clone(), Address { target: Target::Outlet, reachable, serial, cookie });
+        self.addresses.insert(address.0.clone(), Address { target: Target::Outlet, access, serial, cookie });
         let name = address.0.into();
-        let outlet = Arc::new(Outlet { name, targets, plain, serial, failed_ms: AtomicU64::new(0) });
+        let outlet = Arc::new(Outlet { name, targets, plain, guard, serial, failed_ms: AtomicU64::new(0) });
         self.order_all(request, |request| ToCore::SetOutlet { request, outlet: outlet.clone(), reachable });
         Ok(())
     }
@@ -101,7 +110,7 @@ impl Attendant {
         reachable: u64,
         cookie: Bytes,
     ) -> Result<(), (Refusal, i32)> {
-        self.check_address(&address, &cookie)?;
+        self.check_address(&address, None, &cookie)?;
         let way = way.map(|way| read_relay_way(&way.0)).transpose()?.map(Arc::new);
         let serial = self.number();
         self.forget_relay(&address.0);
@@ -114,7 +123,8 @@ impl Attendant {
                 self.mesh.link_closed();
             }
         }
-        self.addresses.insert(address.0.clone(), Address { target: Target::Relay, reachable, serial, cookie });
+        let access = Access { reachable, guard: None };
+        self.addresses.insert(address.0.clone(), Address { target: Target::Relay, access, serial, cookie });
         let address: Arc<[u8]> = address.0.into();
         self.order_all(request, |request| {
             let (address, way) = (address.clone(), way.clone());
@@ -156,11 +166,12 @@ impl Attendant {
         &mut self,
         request: u64,
         number: u32,
+        guard: Option<Guard>,
         cookie: Bytes,
         descriptor: Option<OwnedFd>,
     ) -> Result<(), (Refusal, i32)> {
         let socket = descriptor.ok_or((Refusal::Invalid, 0))?;
-        if cookie.0.len() > COOKIE_BYTES_MAX {
+        if cookie.0.len() > COOKIE_BYTES_MAX || !guard.is_none_or(is_guard) {
             return Err((Refusal::Invalid, 0));
         }
         if self.inlets.contains_key(&number) || self.listeners.contains_key(&number) {
@@ -171,13 +182,15 @@ impl Attendant {
         }
         let kept = socket.try_clone().map_err(|error| (Refusal::System, error.raw_os_error().unwrap_or(0)))?;
         let connections = Arc::new(AtomicU32::new(0));
-        self.inlets.insert(number, Inlet { socket: kept, cookie, way: None, connections: connections.clone() });
+        let inlet = Inlet { socket: kept, guard, cookie, way: None, connections: connections.clone() };
+        self.inlets.insert(number, inlet);
         let home = self.core_of_listener(number);
         let request = self.expect(request, self.mesh.cores.len());
         let mut socket = Some(socket);
         for core in 0..self.mesh.cores.len() as u8 {
             let socket = if core == home { socket.take() } else { None };
-            self.order(core, ToCore::AddInlet { request, inlet: number, socket, connections: connections.clone() });
+            let connections = connections.clone();
+            self.order(core, ToCore::AddInlet { request, inlet: number, guard, socket, connections });
         }
         Ok(())
     }
@@ -202,7 +215,8 @@ impl Attendant {
             .map(|(&inlet, it)| {
                 let connections = it.connections.load(Ordering::Relaxed);
                 let (way, cookie) = (it.way.clone(), it.cookie.clone());
-                (Notice::Inlet { request, inlet, way, connections, guard: None, cookie }, it.socket.try_clone().ok())
+                let guard = it.guard;
+                (Notice::Inlet { request, inlet, way, connections, guard, cookie }, it.socket.try_clone().ok())
             })
             .collect();
         for (notice, socket) in inlets {

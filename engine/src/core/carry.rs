@@ -11,7 +11,7 @@
 use super::egress::Composed;
 use super::link::{Link, Waiting};
 use super::mesh::FromCore;
-use super::portals::Said;
+use super::portals::{Carrier, Said};
 use super::{Blocker, Core};
 use crate::config::{
     COPY_MAX, LAYERS_MAX, NOTICE_BURST, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST, PUNT_SMALL,
@@ -19,7 +19,7 @@ use crate::config::{
 };
 use crate::io::driver::Driver;
 use crate::io::pool::Slot;
-use crate::path::channel::{Channel, Way};
+use crate::path::channel::{Channel, Parked, TooMuch, Way};
 use crate::path::route::{Body, Ingress, Verdict, route};
 use crate::path::tables::{LinkAddress, Place, ReplyKey};
 use crate::path::trail::{FRONT_MAX, Walk};
@@ -55,6 +55,11 @@ impl Source {
         }
     }
 
+    /// The link, if it leads to another node.
+    fn peer_link(&self) -> Option<LinkId> {
+        (!self.is_portal).then_some(self.link)
+    }
+
     /// Whether it is on this machine.
     pub(super) fn is_local(&self) -> bool {
         self.is_portal || self.peer.is_loopback()
@@ -76,13 +81,29 @@ pub(super) struct Arrival<'a> {
     pub(super) source: Option<&'a Source>,
     /// Where in its slot the frame begins. From here on the slot is this frame's to change.
     pub(super) start: usize,
+    /// The link that it had come on before it waited for an install.
+    waited_on: Option<LinkId>,
     /// See [`Arrival::was_refused`].
     refused: Cell<bool>,
 }
 
 impl<'a> Arrival<'a> {
     pub(super) fn new(source: Option<&'a Source>, start: usize) -> Self {
-        Arrival { source, start, refused: Cell::new(false) }
+        Arrival { source, start, waited_on: None, refused: Cell::new(false) }
+    }
+
+    /// The link to another node that it came on, be it some time ago.
+    fn peer_link(&self) -> Option<LinkId> {
+        self.source.map_or(self.waited_on, Source::peer_link)
+    }
+
+    /// What brought a message of this arrival: a connection that it makes ends with that.
+    pub(super) fn carrier(&self, layer: &Layer) -> Carrier {
+        match (&layer.channel, self.peer_link()) {
+            (Some(channel), _) => Carrier::Channel(channel.clone()),
+            (None, Some(link)) => Carrier::Link(link),
+            (None, None) => Carrier::Inside,
+        }
     }
 
     /// Whether what arrived was dropped, as far as this core knows.
@@ -218,13 +239,10 @@ impl<D: Driver> Core<D> {
         };
         let payload_at = layer.range.start + offset_in(body, message.payload);
         let mut walk = Walk::of(&message);
-        let verdict = match (&layer.channel, arrival.source) {
-            (Some(channel), _) => route(&self.tables, Ingress::Channel(channel), &self.no_replies, &message, &mut walk),
-            (None, Some(source)) => {
-                let replies = &self.links[source.link.index()].replies;
-                route(&self.tables, source.ingress(), replies, &message, &mut walk)
-            }
-            (None, None) => route(&self.tables, Ingress::Inside, &self.no_replies, &message, &mut walk),
+        let (ingress, replies) = match (&layer.channel, arrival.source) {
+            (Some(channel), _) => (Ingress::Channel(channel), &self.no_replies),
+            (None, Some(source)) => (source.ingress(), &self.links[source.link.index()].replies),
+            (None, None) => (Ingress::Inside, &self.no_replies),
         };
         let payload = |answer| match answer {
             Body::Same => {
@@ -232,7 +250,7 @@ impl<D: Driver> Core<D> {
             }
             Body::Uppercase(upper) => Payload::Uppercase(upper),
         };
-        match verdict {
+        match route(&self.tables, ingress, replies, &message, &mut walk, self.now_ms) {
             Verdict::Send { link, body: answer, reply, served } => {
                 self.room_on(arrival, link)?;
                 let payload = payload(answer);
@@ -275,7 +293,8 @@ impl<D: Driver> Core<D> {
                         return Ok(Outcome::Bytes { link, data: at..at + data.len(), number });
                     }
                     Some(PortalMessage::Pong { credit }) => {
-                        Said::Pong { credit, onward: encode_way_back(walk.back.parts()) }
+                        let (onward, carrier) = (encode_way_back(walk.back.parts()), arrival.carrier(layer));
+                        Said::Pong { credit, onward, carrier }
                     }
                     Some(PortalMessage::Disconnect { broken }) => Said::Disconnect { broken },
                     Some(PortalMessage::End { total }) => Said::End { total },
@@ -291,8 +310,7 @@ impl<D: Driver> Core<D> {
                 self.say_to_portal(link, said);
             }
             Verdict::Outlet { name } => {
-                let in_channel = layer.channel.is_some();
-                if let Err(reason) = self.on_outlet(arrival, in_channel, name, message.payload, walk.back.parts()) {
+                if let Err(reason) = self.on_outlet(arrival, layer, name, message.payload, walk.back.parts()) {
                     self.refuse(arrival, layer, &message, reason, 1);
                 }
             }
@@ -305,11 +323,11 @@ impl<D: Driver> Core<D> {
             }
             Verdict::Dial { name, target } => {
                 let left = message.onward.len().clamp(1, 255) as u8;
-                let Some(source) = arrival.source else {
+                let Some(ingress) = arrival.peer_link().filter(|link| self.open_link(*link).is_some()) else {
                     self.refuse(arrival, layer, &message, DropReason::TransitRefused, left);
                     return Ok(Outcome::Done);
                 };
-                let link = match self.transit_link(source.link, name, target) {
+                let link = match self.transit_link(ingress, layer.channel.as_ref(), name, target) {
                     Ok(link) => link,
                     Err(reason) => {
                         self.refuse(arrival, layer, &message, reason, left);
@@ -329,20 +347,24 @@ impl<D: Driver> Core<D> {
                     self.expect_notice(link, Waiting { offer, left, way_back: encode_way_back(way_back) });
                 }
                 self.counters.add(Counter::FramesRelayed, 1);
-                return Ok(Outcome::Leaves { link, reply: Some(ReplyKey::Link(source.link)), composed });
+                let reply = layer.channel.as_ref().map_or(ReplyKey::Link(ingress), |channel| channel.reply_key());
+                return Ok(Outcome::Leaves { link, reply: Some(reply), composed });
             }
             Verdict::Punt { body: answer } => self.punt(arrival, layer, &message, &walk, answer),
             Verdict::Park { decryptor } => {
                 let Some(handshake) = self.tables.handshakes.get(decryptor) else { return Ok(Outcome::Done) };
                 if handshake.begins() {
                     self.punt(arrival, layer, &message, &walk, Body::Same);
-                } else if handshake
-                    .park(self.index, body, PARKED_BYTES, &self.mesh.parked_bytes, PARKED_BYTES_MAX)
-                    .is_ok()
-                {
-                    self.counters.add(Counter::RecordsParked, 1);
                 } else {
-                    self.refuse(arrival, layer, &message, DropReason::ParkedLimit, 1);
+                    // Only what is left of its route: it led here, and shall lead nowhere else when it is carried on.
+                    let waiting = punted(&message, &walk, Body::Same).into();
+                    let parked = Parked { link: arrival.peer_link(), message: waiting };
+                    let parked =
+                        handshake.park(self.index, parked, PARKED_BYTES, &self.mesh.parked_bytes, PARKED_BYTES_MAX);
+                    match parked {
+                        Ok(()) => self.counters.add(Counter::RecordsParked, 1),
+                        Err(TooMuch) => self.refuse(arrival, layer, &message, DropReason::ParkedLimit, 1),
+                    }
                 }
             }
             Verdict::Heartbeat => self.counters.add(Counter::Heartbeats, 1),
@@ -392,7 +414,7 @@ impl<D: Driver> Core<D> {
             Body::Same => Payload::Apart(message.payload),
             Body::Uppercase(upper) => Payload::Uppercase(upper),
         };
-        match route(&self.tables, Ingress::Inside, &self.no_replies, &message, &mut walk) {
+        match route(&self.tables, Ingress::Inside, &self.no_replies, &message, &mut walk, self.now_ms) {
             Verdict::Send { link, body, reply, .. } => {
                 let payload = payload(body);
                 let outgoing = outgoing(&message, &walk, payload.len());
@@ -497,14 +519,17 @@ impl<D: Driver> Core<D> {
     /// Carries a message that lies in no slot, as if it came from inside. Gives whether it was not refused, as far as this
     /// core knows; `None` when there was no slot for it.
     pub(super) fn carry_copy(&mut self, message: &[u8]) -> Option<bool> {
+        self.carry_copy_as(&Arrival::new(None, 0), message)
+    }
+
+    fn carry_copy_as(&mut self, arrival: &Arrival<'_>, message: &[u8]) -> Option<bool> {
         let small = self.pool.small();
         let slot = if message.len() <= small.head + small.body { self.pool.take() } else { self.pool.take_large() };
         let mut slot = slot?;
         self.counters.add(Counter::BytesCopied, message.len() as u64);
         slot.bytes_mut(0..message.len()).copy_from_slice(message);
         let layer = Layer { channel: None, range: 0..message.len() };
-        let arrival = Arrival::new(None, 0);
-        let carried = self.carry(&arrival, &mut slot, layer);
+        let carried = self.carry(arrival, &mut slot, layer);
         self.pool.put(slot);
         carried.is_ok().then(|| !arrival.was_refused())
     }
@@ -512,6 +537,14 @@ impl<D: Driver> Core<D> {
     /// The same for what is lost when there is no slot for it.
     pub(super) fn carry_copy_or_drop(&mut self, message: &[u8]) {
         if self.carry_copy(message).is_none() {
+            self.counters.add(DropReason::PuntLimit, 1);
+        }
+    }
+
+    /// Carries what waited for an install.
+    pub(super) fn carry_parked(&mut self, parked: &Parked) {
+        let arrival = Arrival { waited_on: parked.link, ..Arrival::new(None, 0) };
+        if self.carry_copy_as(&arrival, &parked.message).is_none() {
             self.counters.add(DropReason::PuntLimit, 1);
         }
     }
@@ -577,7 +610,7 @@ impl<D: Driver> Core<D> {
     }
 
     /// The same for a message that came out of a channel: its peer is authenticated, so it is told why.
-    fn notify_through(
+    pub(super) fn notify_through(
         &mut self,
         channel: Arc<Channel>,
         offer: Offer,

@@ -13,7 +13,10 @@
 use super::carry::{Arrival, Outcome, Payload, Stop};
 use super::mesh::{FrameSegments, FromCore};
 use super::{Blocker, Core};
-use crate::config::{COPY_MAX, FORGED_RECORDS_MAX, HEAD_BYTES_MAX, LAYERS_MAX};
+use crate::config::{
+    COPY_MAX, CREDENTIALS_BYTES_MAX, FORGED_RECORDS_MAX, HEAD_BYTES_MAX, LAYERS_MAX, PUNT_BURST, PUNTS_PER_SECOND,
+    PUNTS_WAITING_MAX,
+};
 use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
 use crate::path::channel::{Channel, Sealing};
@@ -21,10 +24,11 @@ use crate::path::tables::{Place, ReplyKey};
 use ockam_crypto::{
     CLOSE, NO_PADDING, NONCE_LEN, OpenError, OutgoingPlaintext, PAYLOAD_HEAD, PlaintextKind, RECORD_OVERHEAD, TAG_LEN,
 };
-use ockam_engine_abi::{ChannelEnd, Counter, DropReason, LinkId};
+use ockam_engine_abi::{ChannelEnd, Counter, DropReason, LinkId, Notice, Refusal};
 use ockam_wire::{AddressRef, FRAME_MAX, Measured, Message, Outgoing, RouteParts};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Longest prefix of a text that is sealed in place; others are copied.
 const PREFIX_MAX: usize = 1024;
@@ -88,10 +92,29 @@ impl<D: Driver> Core<D> {
                 drop(opening);
                 self.end_channel(channel, ChannelEnd::ByPeer);
             }
-            Ok(PlaintextKind::RefreshCredentials) => self.counters.add(Counter::RefreshesPassed, 1),
+            Ok(PlaintextKind::RefreshCredentials) => {
+                drop(opening);
+                self.pass_credentials(channel, slot.bytes(record.start + NONCE_LEN..record.end - TAG_LEN));
+            }
             Err(_) => self.counters.add(DropReason::BadPlaintext, 1),
         }
         None
+    }
+
+    /// The peer of a channel shows new credentials: control sees what they are worth.
+    fn pass_credentials(&mut self, channel: &Channel, text: &[u8]) {
+        if text.len() > CREDENTIALS_BYTES_MAX {
+            return self.counters.add(DropReason::BadPlaintext, 1);
+        }
+        // They have places of their own, so that a flood of punts does not take from honest peers what they are granted.
+        let has_room = self.mesh.punts_waiting.load(Ordering::Relaxed) < 2 * PUNTS_WAITING_MAX;
+        if !has_room || !channel.opening().punts.take(PUNT_BURST, PUNTS_PER_SECOND, self.now_ms) {
+            return self.counters.add(DropReason::PuntLimit, 1);
+        }
+        self.counters.add(Counter::RefreshesPassed, 1);
+        self.mesh.punts_waiting.fetch_add(1, Ordering::Relaxed);
+        let (channel, text) = (channel.number, text.to_vec().into());
+        self.say(FromCore::Notice(Notice::CredentialsShown { channel, text }));
     }
 
     /// Seals a message for a channel, or prepares that. `reply` is what the peer may answer to from now on.
@@ -352,18 +375,32 @@ impl<D: Driver> Core<D> {
     /// Tells the peer that the channel ends (`wire.md` E.7). Nothing is sealed afterwards.
     pub(super) fn seal_close(&mut self, channel: &Arc<Channel>) {
         channel.end();
+        // A channel that ends needs not know whether its peer heard of it.
+        let _ = self.seal_text(channel, &CLOSE);
+    }
+
+    /// Shows new credentials of this node to the peer of a channel (`wire.md` E.7).
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] when the channel has ended, [`Refusal::ConnectFailed`] when nothing carries it now,
+    /// [`Refusal::Limit`] when no slot is free.
+    pub(super) fn show_credentials(&mut self, channel: &Arc<Channel>, text: &[u8]) -> Result<(), Refusal> {
+        if channel.has_ended() { Err(Refusal::Unknown) } else { self.seal_text(channel, text) }
+    }
+
+    /// Seals what is no message and sends it, whether or not its link is full: control says such things now and then.
+    fn seal_text(&mut self, channel: &Arc<Channel>, text: &[u8]) -> Result<(), Refusal> {
         match channel.egress() {
-            Some(link) if link.core() == self.index && self.open_link(link).is_some() => {
-                let sealed = self.compose_sealed(channel, CLOSE.len(), |text| text.copy_from_slice(&CLOSE));
-                if let Some(Ok(segment)) = sealed {
+            Some(link) if link.core() == self.index && self.open_link(link).is_none() => Err(Refusal::ConnectFailed),
+            Some(link) => match self.compose_sealed(channel, text.len(), |out| out.copy_from_slice(text)) {
+                Some(Ok(segment)) => {
                     self.dispatch(link, None, [Some(segment), None, None]);
+                    Ok(())
                 }
-            }
-            Some(_) => {}
-            None => {
-                // A channel that ends needs not know whether its peer heard of it.
-                let _ = self.seal_apart(channel, &CLOSE);
-            }
+                Some(Err(_)) => Err(Refusal::Unknown),
+                None => Err(Refusal::Limit),
+            },
+            None => self.seal_apart(channel, text).map_err(|_| Refusal::ConnectFailed),
         }
     }
 
@@ -372,7 +409,7 @@ impl<D: Driver> Core<D> {
         let Some(handshake) = self.tables.install(channel, reachable, serial) else { return true };
         match handshake.take(self.index, &self.mesh.parked_bytes) {
             Ok(parked) => {
-                parked.iter().for_each(|message| self.carry_copy_or_drop(message));
+                parked.iter().for_each(|parked| self.carry_parked(parked));
                 true
             }
             Err(_) => {

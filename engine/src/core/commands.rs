@@ -26,8 +26,8 @@ impl<D: Driver> Core<D> {
                 self.add_listener(listener, socket, Serves::Links(flow_control));
                 self.say(FromCore::Applied { request });
             }
-            ToCore::AddInlet { request, inlet, socket, connections } => {
-                self.add_inlet(inlet, connections);
+            ToCore::AddInlet { request, inlet, guard, socket, connections } => {
+                self.add_inlet(inlet, guard, connections);
                 if let Some(socket) = socket {
                     self.add_listener(inlet, socket, Serves::Inlet);
                 }
@@ -44,6 +44,7 @@ impl<D: Driver> Core<D> {
             }
             ToCore::SetOutlet { request, outlet, reachable } => {
                 self.tables.set_outlet(outlet, reachable);
+                self.guards_changed();
                 self.say(FromCore::Applied { request });
             }
             ToCore::SetRelay { request, address, way, reachable, serial } => {
@@ -63,8 +64,8 @@ impl<D: Driver> Core<D> {
                 self.answer(request, index.is_some());
             }
             ToCore::Resolved { link, addresses } => self.on_resolved(link, addresses),
-            ToCore::Set { request, address, target, reachable, serial, handshake } => {
-                self.tables.set(&address, target, reachable, serial);
+            ToCore::Set { request, address, target, access, serial, handshake } => {
+                self.tables.set(&address, target, access, serial);
                 match handshake {
                     Some(handshake) => drop(self.tables.handshakes.insert((*address).into(), handshake)),
                     None => drop(self.tables.handshakes.remove(&*address)),
@@ -87,9 +88,26 @@ impl<D: Driver> Core<D> {
                     self.say(FromCore::Notice(Notice::Refused { request, why: Refusal::Limit, errno: 0 }));
                 }
             }
+            ToCore::Guards { request, open } => {
+                self.tables.open = *open;
+                self.guards_changed();
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::Granted { request } => {
+                self.guards_changed();
+                self.say(FromCore::Applied { request });
+            }
+            ToCore::ShowCredentials { request, channel, text } => {
+                let shown = self.show_credentials(&channel, &text);
+                self.say(match shown {
+                    Ok(()) => FromCore::Applied { request },
+                    Err(why) => FromCore::Notice(Notice::Refused { request, why, errno: 0 }),
+                });
+            }
             ToCore::SealClose { channel } => self.seal_close(&channel),
             ToCore::Uninstall { request, channel, serial } => {
                 channel.end();
+                self.guards_changed();
                 self.carrier_channel_gone(&channel);
                 self.tables.clear(&channel.decryptor);
                 self.tables.clear(&channel.encryptor);
@@ -100,6 +118,7 @@ impl<D: Driver> Core<D> {
             }
             ToCore::Transit { request, rules } => {
                 self.tables.transit = TransitRules(rules.to_vec());
+                self.guards_changed();
                 self.say(FromCore::Applied { request });
             }
             ToCore::Transmit { request, message } => self.on_transmit(request, &message),

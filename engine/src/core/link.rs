@@ -63,6 +63,8 @@ pub enum Origin {
 pub struct Transit {
     /// The link that the route came in on.
     pub ingress: LinkId,
+    /// The channel that it came out of.
+    pub channel: Option<Arc<Channel>>,
     /// The TCP address as routes have it.
     pub name: Box<[u8]>,
     /// Resolved addresses still to try.

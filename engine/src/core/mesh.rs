@@ -8,10 +8,10 @@ use crate::config::{CROSS_QUEUE, LINKS_MAX, NOTICE_QUEUE};
 use crate::io::pool::Segment;
 use crate::io::waker::Waker;
 use crate::path::channel::{Channel, Handshake, Way};
-use crate::path::tables::{Directory, Outlet, ReplyKey};
+use crate::path::tables::{Access, Directory, Outlet, ReplyKey};
 use crossbeam_queue::ArrayQueue;
 use foldhash::{HashMap, HashMapExt};
-use ockam_engine_abi::{ChannelEnd, LinkId, Notice, Target, TransitRule};
+use ockam_engine_abi::{ChannelEnd, Guard, GuardSet, LinkId, Notice, Target, TransitRule};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -80,7 +80,7 @@ pub enum ToCore {
     /// A name is resolved.
     Resolved { link: LinkId, addresses: Vec<SocketAddr> },
     /// An inlet; on one core with the socket to accept on.
-    AddInlet { request: u64, inlet: u32, socket: Option<OwnedFd>, connections: Arc<AtomicU32> },
+    AddInlet { request: u64, inlet: u32, guard: Option<Guard>, socket: Option<OwnedFd>, connections: Arc<AtomicU32> },
     /// Where an inlet's new connections go.
     RouteInlet { request: u64, inlet: u32, way: Option<Arc<Way>>, wait_ms: u32 },
     /// Accept no more, and end its connections.
@@ -94,7 +94,7 @@ pub enum ToCore {
         request: u64,
         address: Arc<[u8]>,
         target: Target,
-        reachable: u64,
+        access: Access,
         serial: u64,
         handshake: Option<Arc<Handshake>>,
     },
@@ -102,6 +102,12 @@ pub enum ToCore {
     Clear { request: u64, address: Arc<[u8]>, serial: u64 },
     /// A channel is ready. `serial` stands for its decryptor.
     Install { request: u64, channel: Arc<Channel>, reachable: u64, serial: u64 },
+    /// Which guards are open from now on.
+    Guards { request: u64, open: Arc<GuardSet> },
+    /// The grants of channels were replaced.
+    Granted { request: u64 },
+    /// Show the peer of a channel new credentials.
+    ShowCredentials { request: u64, channel: Arc<Channel>, text: Box<[u8]> },
     /// Tell the peer that a channel ends.
     SealClose { channel: Arc<Channel> },
     /// A channel is gone.

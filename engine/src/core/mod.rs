@@ -4,6 +4,7 @@
 //! * [`carry`]: frames meet the path, verdicts are carried out.
 //! * [`channels`]: records are opened, messages are sealed.
 //! * [`egress`]: frames become segments, segments are sent.
+//! * [`guards`]: what was let pass ends when it is no longer.
 //! * [`portals`]: bytes of applications become messages, and the other way round.
 //! * [`lifecycle`]: links come up and go down; deadlines.
 //! * [`transit`]: links that a route asked for.
@@ -15,6 +16,7 @@ mod carry;
 mod channels;
 mod commands;
 mod egress;
+mod guards;
 mod ingest;
 mod lifecycle;
 pub(crate) mod link;
@@ -26,8 +28,8 @@ pub(crate) mod slab;
 mod transit;
 
 use crate::config::{
-    KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, SENDING_SLOTS_MIN, SLOT_BODY,
-    SLOT_HEAD, SLOT_TAIL, SLOTS,
+    GRANTS_INTERVAL, KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, SENDING_SLOTS_MIN,
+    SLOT_BODY, SLOT_HEAD, SLOT_TAIL, SLOTS,
 };
 use crate::io::counters::CoreCounters;
 use crate::io::driver::{Done, Driver, SocketId};
@@ -136,6 +138,8 @@ pub(crate) struct Core<D: Driver> {
     /// Links that have a deadline.
     attended: Vec<u32>,
     sweep_ms: u64,
+    /// When some guard may deny next what it let pass, in milliseconds of the clock; `u64::MAX` for never.
+    denial_ms: u64,
     /// Sweeps without anything received until idle memory is given back.
     warm: u8,
     /// For the attendant, when its queue is full.
@@ -181,6 +185,7 @@ impl<D: Driver> Core<D> {
             held_partials: 0,
             attended: Vec::new(),
             sweep_ms: 0,
+            denial_ms: u64::MAX,
             warm: 0,
             outbox: VecDeque::new(),
             overflow: VecDeque::new(),
@@ -201,6 +206,7 @@ impl<D: Driver> Core<D> {
     /// One pass: what others want, what is due, one submission, what happened. True when the node has drained.
     fn tick(&mut self, clock: impl Fn() -> u64, burst: &mut Vec<Done>) -> io::Result<bool> {
         self.take_commands();
+        self.end_denied();
         self.take_crossing();
         self.resume_links();
         self.sweep();
@@ -213,6 +219,7 @@ impl<D: Driver> Core<D> {
         self.driver.wait(timeout, burst)?;
         // The wait may have been long: what happened, happened now.
         self.now_ms = clock();
+        self.end_denied();
         self.mesh.cores[usize::from(self.index)].waker.awake();
         for done in burst.drain(..) {
             self.on_done(done);
@@ -386,7 +393,9 @@ impl<D: Driver> Core<D> {
             || self.warm > 0
             || self.drain_ms.is_some()
             || self.listeners.iter().flatten().any(|listener| listener.retry_ms.is_some());
-        has_deadline.then(|| Duration::from_millis(self.sweep_ms.saturating_sub(self.now_ms).max(1)))
+        let until = |at: u64| Duration::from_millis(at.saturating_sub(self.now_ms).max(1));
+        let denial = (self.denial_ms != u64::MAX).then(|| until(self.denial_ms).min(GRANTS_INTERVAL));
+        has_deadline.then(|| until(self.sweep_ms)).into_iter().chain(denial).min()
     }
 
     /// The index of an open link of this core.

@@ -18,9 +18,11 @@ use super::*;
 use crate::io::driver::ReceiveEnd;
 use crate::io::pool::Segment;
 use crate::path::channel::Channel;
+use crate::path::guard::Granted;
+use crate::path::tables::Access;
 use ockam_crypto::{Opener, OutgoingPlaintext, Plaintext, Sealer, Secret};
 use ockam_engine_abi::notice::Driver as DriverKind;
-use ockam_engine_abi::{Notice, Target};
+use ockam_engine_abi::{Grants, Notice, Target};
 use ockam_wire::{AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts, TCP};
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
@@ -460,7 +462,7 @@ impl World {
                 request: serial,
                 address,
                 target,
-                reachable: 0b10,
+                access: Access { reachable: 0b10, guard: None },
                 serial,
                 handshake,
             });
@@ -515,6 +517,7 @@ impl World {
             u64::from(number) << 32,
             1,
             true,
+            Granted::new(&Grants::default(), 0),
             (Sealer::new(keys(0)), Opener::new(keys(1))),
             crate::path::channel::read_way(&way[4..]).expect("it begins inside"),
             Some(link),

@@ -1,6 +1,7 @@
 //! Links that a route asked for, and links that control dials: the way from an address to a link that is up.
 //!
-//! A transit link belongs to the ingress link whose route named it and goes with it. Frames wait in its queue; nothing
+//! A transit link belongs to the ingress link whose route named it and goes with it; one that the peer of a channel asked
+//! for is that peer's alone. Frames wait in its queue; nothing
 //! but the version byte is sent before the other side has sent its own, so no byte of a message reaches what is not a
 //! node.
 
@@ -11,33 +12,41 @@ use super::mesh::FromCore;
 use crate::config::{DIAL_LIMIT, TRANSIT_LINKS_MAX};
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
+use crate::path::channel::Channel;
 use crate::path::transit::DialTarget;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, FLOW_CONTROL_DIALED, LinkId, Notice, Refusal};
 use ockam_wire::RouteParts;
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 /// Frames of one transit link whose senders are told when it fails.
 const WAITING_MAX: usize = 64;
 
 impl<D: Driver> Core<D> {
-    /// The link to a TCP address for what comes in on `ingress`; dialed if there is none yet.
+    /// The link to a TCP address for what comes in on `ingress`, or out of a channel there; dialed if there is none yet.
     pub(super) fn transit_link(
         &mut self,
         ingress: LinkId,
+        channel: Option<&Arc<Channel>>,
         name: &[u8],
         target: DialTarget<'_>,
     ) -> Result<LinkId, DropReason> {
         let mut transit = std::mem::take(&mut self.links[ingress.index()].demands().transit);
         transit.retain(|link| self.open_link(*link).is_some());
-        let known = transit.iter().copied().find(
-            |link| matches!(&self.links[link.index()].origin, Origin::Transit(transit) if *transit.name == *name),
-        );
+        let serial = |channel: Option<&Arc<Channel>>| channel.map(|channel| channel.serial);
+        let is_it = |transit: &Transit| *transit.name == *name && serial(transit.channel.as_ref()) == serial(channel);
+        let known = transit
+            .iter()
+            .copied()
+            .find(|link| matches!(&self.links[link.index()].origin, Origin::Transit(transit) if is_it(transit)));
         let room = transit.len() < TRANSIT_LINKS_MAX && !self.links.is_full() && self.drain_ms.is_none();
         self.links[ingress.index()].demands().transit = transit;
         if let Some(link) = known {
-            return Ok(link);
+            // What its name stands for may be denied by now.
+            let is_denied = self.let_pass_until(&self.links[link.index()]) <= self.now_ms;
+            return if is_denied { Err(DropReason::PolicyDenied) } else { Ok(link) };
         }
         if !room {
             return Err(DropReason::TransitLimit);
@@ -46,7 +55,8 @@ impl<D: Driver> Core<D> {
             DialTarget::Address(address) => VecDeque::from([address]),
             DialTarget::Name { .. } => VecDeque::new(),
         };
-        let transit = Transit { ingress, name: name.into(), candidates, undeliverable: Vec::new() };
+        let channel = channel.cloned();
+        let transit = Transit { ingress, channel, name: name.into(), candidates, undeliverable: Vec::new() };
         let origin = Origin::Transit(Box::new(transit));
         let index = self.add_link(origin, FLOW_CONTROL_DIALED, (Ipv4Addr::UNSPECIFIED, 0).into());
         self.counters.add(Counter::LinksDialed, 1);
@@ -97,13 +107,22 @@ impl<D: Driver> Core<D> {
             return;
         };
         let Origin::Transit(transit) = &self.links[index].origin else { return };
-        let ingress = transit.ingress;
+        let (ingress, channel) = (transit.ingress, transit.channel.as_ref());
         let Some(from) = self.open_link(ingress).map(|ingress| self.links[ingress].peer.ip()) else { return };
-        let addresses = addresses.into_iter().map(sockets::unmapped);
-        let none_known = addresses.len() == 0;
-        let admitted: VecDeque<_> = addresses.filter(|&to| self.tables.transit.admit(from, to)).collect();
+        let mut reason = DropReason::Unresolved;
+        let mut admitted = VecDeque::new();
+        let passes = |guard| self.tables.lets_pass(guard, channel.map(Arc::as_ref), self.now_ms);
+        for to in addresses.into_iter().map(sockets::unmapped) {
+            let outcome = match channel {
+                Some(_) => self.tables.transit.admit_guarded(to, passes),
+                None => self.tables.transit.admit(from, to).then_some(()).ok_or(DropReason::TransitRefused),
+            };
+            match outcome {
+                Ok(()) => admitted.push_back(to),
+                Err(refused) => reason = refused,
+            }
+        }
         if admitted.is_empty() {
-            let reason = if none_known { DropReason::Unresolved } else { DropReason::TransitRefused };
             return self.fail(index, reason, None);
         }
         if let Origin::Transit(transit) = &mut self.links[index].origin {
@@ -128,6 +147,8 @@ impl<D: Driver> Core<D> {
         let link = &mut self.links[index];
         link.peer = target;
         link.state = State::ExpectConnection;
+        self.watch(index);
+        let link = &mut self.links[index];
         match sockets::to_dial(target) {
             Ok(socket) => {
                 link.adopted = true;
@@ -182,11 +203,15 @@ impl<D: Driver> Core<D> {
                 }
             }
             Origin::Transit(transit) => {
-                let (ingress, undeliverable) = (transit.ingress, std::mem::take(&mut transit.undeliverable));
+                let (ingress, channel) = (transit.ingress, transit.channel.clone());
+                let undeliverable = std::mem::take(&mut transit.undeliverable);
                 self.counters.add(reason, frames);
                 for Waiting { offer, left, way_back } in undeliverable {
                     let onward = RouteParts { front: &[], rest: decode_way_back(&way_back) };
-                    self.notify(ingress, offer, onward, reason, left);
+                    match &channel {
+                        Some(channel) => self.notify_through(channel.clone(), offer, onward, reason, left),
+                        None => self.notify(ingress, offer, onward, reason, left),
+                    }
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! the numbers, so it happens where the records leave: on the core of the link that the way begins with.
 
 use crate::path::bucket::Bucket;
+use crate::path::guard::Granted;
 use crate::path::tables::{Name, Replies, ReplyKey};
 use ockam_crypto::{Opener, Sealer};
 use ockam_engine_abi::LinkId;
@@ -29,6 +30,8 @@ pub struct Channel {
     pub flow_control: u8,
     /// Whether its way follows the peer (`wire.md` E.5).
     pub follows_peer: bool,
+    /// The guards that let pass what comes out of it.
+    pub granted: Granted,
     sealing: Mutex<Sealing>,
     opening: Mutex<Opening>,
     /// The link that the way begins with, or [`NO_LINK`]: what other cores look at.
@@ -107,6 +110,7 @@ impl Channel {
         serial: u64,
         flow_control: u8,
         follows_peer: bool,
+        granted: Granted,
         (sealer, opener): (Sealer, Opener),
         way: Way,
         egress: Option<LinkId>,
@@ -121,6 +125,7 @@ impl Channel {
             serial,
             flow_control,
             follows_peer,
+            granted,
             sealing: Mutex::new(Sealing { sealer, way }),
             opening: Mutex::new(Opening {
                 opener,
@@ -205,14 +210,23 @@ pub struct TooMuch;
 #[derive(Debug, Default)]
 pub struct Handshake(Mutex<Waiting>);
 
+/// A message that waits.
+#[derive(Debug)]
+pub struct Parked {
+    /// The link that it came on.
+    pub link: Option<LinkId>,
+    /// The message, without its length.
+    pub message: Box<[u8]>,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
     /// The message of the handshake came already.
     begun: bool,
     /// Too much came: the handshake is void.
     void: bool,
-    /// What came behind it, in order, with the core on which it came: messages without their length.
-    parked: Vec<(u8, Box<[u8]>)>,
+    /// What came behind it, in order, with the core on which it came.
+    parked: Vec<(u8, Parked)>,
     /// Bytes of that.
     bytes: usize,
 }
@@ -235,13 +249,13 @@ impl Handshake {
     pub fn park(
         &self,
         core: u8,
-        message: &[u8],
+        parked: Parked,
         limit: usize,
         all: &AtomicUsize,
         limit_of_all: usize,
     ) -> Result<(), TooMuch> {
         let mut waiting = self.waiting();
-        let length = message.len();
+        let length = parked.message.len();
         let fits = waiting.bytes + length <= limit && all.load(Ordering::Relaxed) + length <= limit_of_all;
         if waiting.void || !fits {
             waiting.void = true;
@@ -251,7 +265,7 @@ impl Handshake {
         }
         waiting.bytes += length;
         all.fetch_add(length, Ordering::Relaxed);
-        waiting.parked.push((core, message.into()));
+        waiting.parked.push((core, parked));
         Ok(())
     }
 
@@ -260,10 +274,10 @@ impl Handshake {
     ///
     /// # Errors
     /// [`TooMuch`], when too much had come.
-    pub fn take(&self, core: u8, all: &AtomicUsize) -> Result<Vec<Box<[u8]>>, TooMuch> {
+    pub fn take(&self, core: u8, all: &AtomicUsize) -> Result<Vec<Parked>, TooMuch> {
         let mut waiting = self.waiting();
-        let parked: Vec<_> = waiting.parked.extract_if(.., |(on, _)| *on == core).map(|(_, message)| message).collect();
-        let bytes = parked.iter().map(|message| message.len()).sum();
+        let parked: Vec<_> = waiting.parked.extract_if(.., |(on, _)| *on == core).map(|(_, parked)| parked).collect();
+        let bytes = parked.iter().map(|parked| parked.message.len()).sum();
         waiting.bytes -= bytes;
         all.fetch_sub(bytes, Ordering::Relaxed);
         if waiting.void { Err(TooMuch) } else { Ok(parked) }

@@ -7,11 +7,13 @@
 //! * [`route`]: one message in, one [`route::Verdict`] out.
 //! * [`bucket`]: how often a peer may cause something.
 //! * [`channel`]: a secure channel: keys, window, addresses, way.
+//! * [`guard`]: what the peer of a channel is granted.
 //! * [`transit`]: which TCP addresses are dialed for whom.
 //! * [`service`]: what the built-in services do to a payload.
 
 pub mod bucket;
 pub mod channel;
+pub mod guard;
 pub mod route;
 pub mod service;
 pub mod tables;

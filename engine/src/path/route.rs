@@ -5,7 +5,7 @@
 
 use crate::path::channel::{Channel, Way};
 use crate::path::service::Uppercase;
-use crate::path::tables::{Name, Place, Replies, ReplyKey, Tables};
+use crate::path::tables::{Access, Name, Place, Replies, ReplyKey, Tables};
 use crate::path::trail::Walk;
 use crate::path::transit::DialTarget;
 use ockam_engine_abi::{DropReason, LinkId, Target};
@@ -39,6 +39,14 @@ impl Ingress<'_> {
         match self {
             Ingress::Inside | Ingress::Channel(_) => None,
             Ingress::Link { link, .. } => Some(*link),
+        }
+    }
+
+    /// The channel, if it is one.
+    fn channel(&self) -> Option<&Arc<Channel>> {
+        match self {
+            Ingress::Inside | Ingress::Link { .. } => None,
+            Ingress::Channel(channel) => Some(channel),
         }
     }
 
@@ -141,13 +149,14 @@ pub enum Verdict<'a, 't> {
 const STEPS_MAX: usize = crate::path::trail::FRONT_MAX;
 
 /// Decides about one message, whose routes are in `walk` and are what is to be written afterwards. `replies` are those of
-/// the ingress link; a channel has its own.
+/// the ingress link; a channel has its own. `now_ms` is the time of the clock, by which grants end.
 pub fn route<'a: 't, 't>(
     tables: &'t Tables,
     ingress: Ingress<'a>,
     replies: &Replies,
     message: &Message<'a>,
     walk: &mut Walk<'a>,
+    now_ms: u64,
 ) -> Verdict<'a, 't> {
     let refuse = |reason, walk: &Walk<'_>| Verdict::Drop { reason, left: walk.left() };
 
@@ -179,15 +188,17 @@ pub fn route<'a: 't, 't>(
     let mut body = Body::Same;
     let mut served = false;
     // Once a local forwarder or service has it, the message is this node's own: it goes anywhere but to TCP addresses.
-    let mut from_outside = !matches!(ingress, Ingress::Inside);
+    // Guards look at who sent it, whatever has it now.
+    let is_inside = matches!(ingress, Ingress::Inside);
+    let mut from_outside = !is_inside;
     for _ in 0..STEPS_MAX {
         let Some(next) = walk.onward.first() else {
             return refuse(DropReason::RouteEnded, walk);
         };
         match next.kind {
             LOCAL => {}
-            TCP if from_outside && ingress.link().is_some() => return dial(tables, ingress, next.name, walk),
-            // Out of a forwarder or a channel; or from control, which resolves and dials by itself.
+            TCP if from_outside => return dial(tables, ingress, next.name, walk, now_ms),
+            // Out of a forwarder; or from control, which resolves and dials by itself.
             TCP => return refuse(DropReason::TransitRefused, walk),
             _ => return refuse(DropReason::UnsupportedTransport, walk),
         }
@@ -201,9 +212,15 @@ pub fn route<'a: 't, 't>(
             },
         };
         // A connection of an application hears only whom it spoke to, by whatever local way it comes.
-        let is_guarded = from_outside || (matches!(place, Place::Portal(_)) && !matches!(ingress, Ingress::Inside));
-        if is_guarded && !admitted(place, ingress, replies) {
+        let is_checked = from_outside || (matches!(place, Place::Portal(_)) && !is_inside);
+        if is_checked && !admitted(place, ingress, replies) {
             return refuse(DropReason::NotAdmitted, walk);
+        }
+        if let Place::Set { access: Access { guard: Some(guard), .. }, .. } = place
+            && !is_inside
+            && !tables.lets_pass(guard, ingress.channel().map(Arc::as_ref), now_ms)
+        {
+            return refuse(DropReason::PolicyDenied, walk);
         }
         let target = match place {
             Place::Link(link) => {
@@ -281,9 +298,9 @@ fn admitted(place: Place<'_>, ingress: Ingress<'_>, replies: &Replies) -> bool {
     let Some(flow_control) = ingress.flow_control() else { return true };
     let by_flow_control = match place {
         Place::Link(_) | Place::Portal(_) | Place::Encryptor(_) => false,
-        Place::Set { reachable, .. } | Place::Relay { reachable, .. } | Place::Decryptor { reachable, .. } => {
-            reachable & (1 << flow_control) != 0
-        }
+        Place::Set { access: Access { reachable, .. }, .. }
+        | Place::Relay { reachable, .. }
+        | Place::Decryptor { reachable, .. } => reachable & (1 << flow_control) != 0,
     };
     by_flow_control
         || match ingress {
@@ -292,18 +309,45 @@ fn admitted(place: Place<'_>, ingress: Ingress<'_>, replies: &Replies) -> bool {
         }
 }
 
-fn dial<'a>(tables: &Tables, ingress: Ingress<'a>, name: &'a [u8], walk: &mut Walk<'a>) -> Verdict<'a, 'static> {
-    let refuse = |reason| Verdict::Drop { reason, left: walk.left() };
-    let Ingress::Link { peer, .. } = ingress else { return refuse(DropReason::TransitRefused) };
-    let Some(target) = DialTarget::parse(name) else { return refuse(DropReason::BadAddress) };
-    // A name is tested once it is resolved.
-    if let DialTarget::Address(address) = target
-        && !tables.transit.admit(peer, address)
-    {
-        return refuse(DropReason::TransitRefused);
+fn dial<'a>(
+    tables: &Tables,
+    ingress: Ingress<'a>,
+    name: &'a [u8],
+    walk: &mut Walk<'a>,
+    now_ms: u64,
+) -> Verdict<'a, 'static> {
+    let refuse = |reason, walk: &Walk<'_>| Verdict::Drop { reason, left: walk.left() };
+    let Some(target) = DialTarget::parse(name) else { return refuse(DropReason::BadAddress, walk) };
+    let admitted = match (ingress, target) {
+        (Ingress::Inside, _) => Err(DropReason::TransitRefused),
+        // A name is tested once it is resolved.
+        (Ingress::Link { .. }, DialTarget::Name { .. }) => Ok(()),
+        (Ingress::Link { peer, .. }, DialTarget::Address(address)) => {
+            tables.transit.admit(peer, address).then_some(()).ok_or(DropReason::TransitRefused)
+        }
+        (Ingress::Channel(channel), target) => {
+            let passes = |guard| tables.lets_pass(guard, Some(channel), now_ms);
+            let first = match target {
+                DialTarget::Address(address) => tables.transit.admit_guarded(address, passes),
+                DialTarget::Name { port, .. } => tables.transit.concern_guarded(port, passes),
+            };
+            // Where it is dialed, this node is the one that asks for the next.
+            let ahead = |address: AddressRef<'_>| match DialTarget::parse(address.name) {
+                Some(DialTarget::Address(address)) => tables.transit.admit_guarded(address, passes),
+                _ => Err(DropReason::TransitRefused),
+            };
+            first.and_then(|()| {
+                walk.onward.parts().iter().skip(1).filter(|address| address.kind == TCP).try_for_each(ahead)
+            })
+        }
+    };
+    match admitted {
+        Ok(()) => {
+            walk.onward.pop();
+            Verdict::Dial { name, target }
+        }
+        Err(reason) => refuse(reason, walk),
     }
-    walk.onward.pop();
-    Verdict::Dial { name, target }
 }
 
 impl Tables {

@@ -3,9 +3,18 @@
 use crate::path::channel::{Channel, Handshake, Way};
 use crate::path::transit::TransitRules;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use ockam_engine_abi::{LinkId, PortalTarget, Target};
+use ockam_engine_abi::{Guard, GuardSet, LinkId, PortalTarget, Target};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
+
+/// Who may reach what control set.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Which flow controls may, as a bit mask.
+    pub reachable: u64,
+    /// Whom of them it lets pass; all of them when absent.
+    pub guard: Option<Guard>,
+}
 
 /// What is at a local address.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +36,8 @@ pub enum Place<'t> {
     Set {
         /// What it is.
         target: Target,
-        /// Which flow controls may reach it, as a bit mask.
-        reachable: u64,
+        /// Who may reach it.
+        access: Access,
         /// Which use of the address this is, so that what was admitted to an earlier one is not admitted to this.
         serial: u64,
     },
@@ -90,7 +99,7 @@ enum Entry {
     Link(LinkId),
     Portal(LinkId),
     Relay { way: Option<Arc<Way>>, reachable: u64, serial: u64 },
-    Target { target: Target, reachable: u64, serial: u64 },
+    Target { target: Target, access: Access, serial: u64 },
     Encryptor(Arc<Channel>),
     Decryptor { channel: Arc<Channel>, reachable: u64, serial: u64 },
 }
@@ -128,6 +137,8 @@ pub struct Outlet {
     pub targets: Vec<PortalTarget>,
     /// Whether peers that are not on loopback may reach it without a channel.
     pub plain: bool,
+    /// Whom it lets pass, and for how long their connections live.
+    pub guard: Option<Guard>,
     /// Stands for it, whatever its targets are.
     pub serial: u64,
     /// When control was last told that no target could be reached, in milliseconds of the clock.
@@ -147,12 +158,14 @@ pub struct Tables {
     pub outlets: HashMap<Box<[u8]>, Arc<Outlet>>,
     /// Connections of all cores.
     directory: Arc<Directory>,
+    /// Guards that let everybody pass.
+    pub open: GuardSet,
     /// Which TCP addresses are dialed for whom.
     pub transit: TransitRules,
 }
 
 impl Tables {
-    /// No address but those of other cores' links.
+    /// No address but those of other cores' links, and no guard is open.
     pub fn new(directory: Arc<Directory>) -> Self {
         let transit = TransitRules::default();
         Tables {
@@ -161,6 +174,7 @@ impl Tables {
             handshakes: HashMap::new(),
             outlets: HashMap::new(),
             directory,
+            open: GuardSet::NONE,
             transit,
         }
     }
@@ -178,7 +192,7 @@ impl Tables {
             Some(Entry::Relay { way, reachable, serial }) => {
                 Some(Place::Relay { way: way.as_ref(), reachable: *reachable, serial: *serial })
             }
-            Some(&Entry::Target { target, reachable, serial }) => Some(Place::Set { target, reachable, serial }),
+            Some(&Entry::Target { target, access, serial }) => Some(Place::Set { target, access, serial }),
             Some(Entry::Encryptor(channel)) => Some(Place::Encryptor(channel)),
             Some(Entry::Decryptor { channel, reachable, serial }) => {
                 Some(Place::Decryptor { channel, reachable: *reachable, serial: *serial })
@@ -191,6 +205,12 @@ impl Tables {
                 }
             }
         }
+    }
+
+    /// Whether a guard lets pass what comes from outside at `now_ms` of the clock: out of this channel, or over a link.
+    #[inline]
+    pub fn lets_pass(&self, guard: Guard, channel: Option<&Channel>, now_ms: u64) -> bool {
+        channel.is_some_and(|channel| channel.granted.has(guard, now_ms)) || self.open.contains(guard)
     }
 
     fn put(&mut self, name: &[u8], entry: Entry) {
@@ -224,13 +244,13 @@ impl Tables {
     }
 
     /// Control set or replaced an address.
-    pub fn set(&mut self, name: &[u8], target: Target, reachable: u64, serial: u64) {
-        self.put(name, Entry::Target { target, reachable, serial });
+    pub fn set(&mut self, name: &[u8], target: Target, access: Access, serial: u64) {
+        self.put(name, Entry::Target { target, access, serial });
     }
 
     /// Control set or replaced an outlet.
     pub fn set_outlet(&mut self, outlet: Arc<Outlet>, reachable: u64) {
-        self.set(&outlet.name, Target::Outlet, reachable, outlet.serial);
+        self.set(&outlet.name, Target::Outlet, Access { reachable, guard: outlet.guard }, outlet.serial);
         self.outlets.insert(outlet.name.clone(), outlet);
     }
 

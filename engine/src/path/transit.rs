@@ -1,10 +1,11 @@
 //! Which TCP addresses are dialed for whom (`architecture.md`, Transit).
 //!
-//! The default rule admits loopback peers to loopback targets. Everything else needs a rule of the user. What is tested
-//! is always a resolved address; IPv4-mapped ones are unwrapped, unspecified ones never pass.
+//! The default rule admits loopback peers to loopback targets. Everything else needs a rule of the user: for the networks
+//! that links come from, or for the peers of channels that a guard lets pass. What is tested is always a resolved address;
+//! IPv4-mapped ones are unwrapped, unspecified ones never pass.
 
-use ockam_engine_abi::{TransitFrom, TransitRule};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use ockam_engine_abi::{DropReason, Guard, TransitFrom, TransitRule};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 /// The user's rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl TransitRules {
     /// Whether a peer at `from` may have `to` dialed.
     pub fn admit(&self, from: IpAddr, to: SocketAddr) -> bool {
         let (from, to_ip) = (from.to_canonical(), to.ip().to_canonical());
-        if to_ip.is_unspecified() || to_ip.is_multicast() || to.port() == 0 {
+        if !is_one_host(to) {
             return false;
         }
         if from.is_loopback() && to_ip.is_loopback() {
@@ -100,6 +101,68 @@ impl TransitRules {
         };
         everything(true) && everything(false)
     }
+
+    /// Whether the peer of a channel may have `to` dialed; `passes` says which guards let it pass. This machine itself and
+    /// what is on its wire is for rules that name nothing else.
+    ///
+    /// # Errors
+    /// [`DropReason::TransitRefused`] when no rule speaks of `to`, [`DropReason::PolicyDenied`] when one does and its guard
+    /// does not let the peer pass.
+    pub fn admit_guarded(&self, to: SocketAddr, passes: impl Fn(Guard) -> bool) -> Result<(), DropReason> {
+        let to_ip = to.ip().to_canonical();
+        self.any_guarded(passes, |rule| {
+            is_one_host(to)
+                && within(to_ip, rule.to)
+                && rule.port.is_none_or(|port| port == to.port())
+                && NEAR.iter().filter(|near| within(to_ip, **near)).all(|near| is_part_of(rule.to, *near))
+        })
+    }
+
+    /// Whether any rule might admit the peer of a channel to a name with this port: for others it is not looked up.
+    ///
+    /// # Errors
+    /// As [`Self::admit_guarded`].
+    pub fn concern_guarded(&self, port: u16, passes: impl Fn(Guard) -> bool) -> Result<(), DropReason> {
+        self.any_guarded(passes, |rule| rule.port.is_none_or(|rule_port| rule_port == port))
+    }
+
+    fn any_guarded(
+        &self,
+        passes: impl Fn(Guard) -> bool,
+        speaks: impl Fn(&TransitRule) -> bool,
+    ) -> Result<(), DropReason> {
+        let mut refused = DropReason::TransitRefused;
+        for rule in &self.0 {
+            if let TransitFrom::Guard(guard) = rule.from
+                && speaks(rule)
+            {
+                if passes(guard) {
+                    return Ok(());
+                }
+                refused = DropReason::PolicyDenied;
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// Networks of this machine alone, and of whoever is on the same wire.
+const NEAR: [(IpAddr, u8); 4] = [
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+];
+
+/// Whether an address is one that a connection can be opened to, and stands for no other.
+fn is_one_host(to: SocketAddr) -> bool {
+    let ip = to.ip().to_canonical();
+    !ip.is_unspecified() && !ip.is_multicast() && to.port() != 0
+}
+
+/// Whether all of a network lies in another.
+fn is_part_of((prefix, bits): (IpAddr, u8), whole: (IpAddr, u8)) -> bool {
+    bits >= whole.1 && within(prefix.to_canonical(), whole)
 }
 
 /// Whether a rule speaks of links of a peer at `ip`.

@@ -10,14 +10,14 @@
 use super::{Carrier, End, Flow, Portal};
 use crate::config::{DIAL_LIMIT, INLET_WAITING_MAX, PONG_LIMIT, PORTAL_HEAD_MAX, PORTAL_WINDOW_MIN, PORTALS_MAX};
 use crate::core::Core;
-use crate::core::carry::Arrival;
+use crate::core::carry::{Arrival, Layer};
 use crate::core::link::{Origin, State};
 use crate::core::mesh::{Cross, FromCore};
 use crate::io::driver::Driver;
 use crate::io::sockets;
 use crate::path::channel::Way;
 use crate::path::tables::{LinkAddress, Place};
-use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
+use ockam_engine_abi::{CloseReason, Counter, DropReason, Guard, LinkId, Notice};
 use ockam_wire::portal::PortalMessage;
 use ockam_wire::undeliverable::Offer;
 use ockam_wire::{AddressRef, FixedHead, Outgoing, RouteParts};
@@ -38,6 +38,7 @@ const WAIT_MS_UNTOLD: u32 = 5_000;
 /// An inlet, as every core knows it.
 #[derive(Debug)]
 pub struct Inlet {
+    guard: Option<Guard>,
     connections: Arc<AtomicU32>,
     way: Option<Arc<Way>>,
     /// Milliseconds that a connection waits for a way.
@@ -48,10 +49,17 @@ pub struct Inlet {
     unanswered_ms: u64,
 }
 
+impl Inlet {
+    /// Who must be at the other end of its connections.
+    pub(super) fn guard(&self) -> Option<Guard> {
+        self.guard
+    }
+}
+
 impl<D: Driver> Core<D> {
-    pub(in crate::core) fn add_inlet(&mut self, number: u32, connections: Arc<AtomicU32>) {
+    pub(in crate::core) fn add_inlet(&mut self, number: u32, guard: Option<Guard>, connections: Arc<AtomicU32>) {
         let waiting = VecDeque::new();
-        let inlet = Inlet { connections, way: None, wait_ms: WAIT_MS_UNTOLD, waiting, unanswered_ms: 0 };
+        let inlet = Inlet { guard, connections, way: None, wait_ms: WAIT_MS_UNTOLD, waiting, unanswered_ms: 0 };
         self.inlets.insert(number, inlet);
     }
 
@@ -134,7 +142,7 @@ impl<D: Driver> Core<D> {
         self.counters.add(Counter::PortalsAccepted, 1);
         let connections = self.inlets[&number].connections.clone();
         connections.fetch_add(1, Ordering::Relaxed);
-        let carrier = self.carrier(AddressRef::local(&way.first));
+        let carrier = self.carrier(&way.first);
         let end = End::Inlet { number, connections };
         let onward = RouteParts { front: &[AddressRef::local(&way.first)], rest: way.rest.onward() };
         let Some(index) = self.add_portal(end, carrier, onward, peer) else { return };
@@ -144,6 +152,9 @@ impl<D: Driver> Core<D> {
         link.deadline_ms = self.now_ms + PONG_LIMIT.as_millis() as u64;
         let id = link.socket;
         self.driver.adopt_stream(id, socket);
+        if self.let_pass_until(&self.links[index]) <= self.now_ms {
+            return self.close(index, CloseReason::PortalDenied);
+        }
         // Nodes of ours on the way say at once when there is no such outlet.
         let address = self.links[index].address;
         let own = [AddressRef::local(&address)];
@@ -198,30 +209,33 @@ impl<D: Driver> Core<D> {
         Some(index)
     }
 
-    /// A message at an outlet's address. `back` is the way to the inlet's connection.
+    /// A message at an outlet's address, which its guard let pass. `back` is the way to the inlet's connection.
     pub(in crate::core) fn on_outlet(
         &mut self,
         arrival: &Arrival<'_>,
-        in_channel: bool,
+        layer: &Layer,
         name: &[u8],
         payload: &[u8],
         back: RouteParts<'_>,
     ) -> Result<(), DropReason> {
         let outlet = self.tables.outlets.get(name).cloned().ok_or(DropReason::NoSuchAddress)?;
-        if !in_channel && !outlet.plain && arrival.source.is_some_and(|source| !source.is_local()) {
+        if layer.channel.is_none() && !outlet.plain && arrival.source.is_some_and(|source| !source.is_local()) {
             return Err(DropReason::NotAdmitted);
         }
         let Some(PortalMessage::Ping { credit }) = PortalMessage::parse(payload) else {
             return Err(DropReason::BadPayload);
         };
-        let first = back.iter().next().ok_or(DropReason::RouteEnded)?;
+        if back.is_empty() {
+            return Err(DropReason::RouteEnded);
+        }
         // It is kept for as long as the connection.
         if FixedHead::new(back, RouteParts::EMPTY).prefix_len(0) > PORTAL_HEAD_MAX {
             return Err(DropReason::RouteTooLong);
         }
-        let carrier = self.carrier(first);
         let end = End::Outlet { outlet, next: 0, offer: credit };
+        let carrier = arrival.carrier(layer);
         let index = self.add_portal(end, carrier, back, sockets::UNIX).ok_or(DropReason::TransitLimit)?;
+        self.watch(index);
         self.counters.add(Counter::PortalsDialed, 1);
         self.try_next_target(index, 0);
         Ok(())

@@ -27,7 +27,7 @@ use crate::io::pool::{Segment, Slot};
 use crate::path::channel::Channel;
 use crate::path::tables::{Outlet, Place, ReplyKey};
 use flow::{Broken, Flow};
-use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId};
+use ockam_engine_abi::{CloseReason, Counter, DropReason, Guard, LinkId};
 use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_counter, payload_head};
 use ockam_wire::{AddressRef, FixedHead, RouteParts};
 use std::collections::VecDeque;
@@ -92,9 +92,10 @@ enum End {
     },
 }
 
-/// What carries the messages of a connection: when it ends, the connection does.
+/// What carries the messages of a connection: when it ends, the connection does, and by it guards know who is at the other
+/// end.
 #[derive(Debug)]
-enum Carrier {
+pub enum Carrier {
     /// A link of this core.
     Link(LinkId),
     /// A channel.
@@ -108,8 +109,9 @@ enum Carrier {
 pub enum Said {
     /// Bytes for the application.
     Bytes { segment: Segment, number: Option<u16> },
-    /// The outlet has reached its target. `onward` is the way there, as [`super::carry::encode_way_back`] writes it.
-    Pong { credit: Option<u32>, onward: Box<[u8]> },
+    /// The outlet has reached its target. `onward` is the way there, as [`super::carry::encode_way_back`] writes it, and
+    /// `carrier` what brought this.
+    Pong { credit: Option<u32>, onward: Box<[u8]>, carrier: Carrier },
     /// It is over.
     Disconnect { broken: bool },
     /// No more bytes come.
@@ -129,6 +131,11 @@ impl Portal {
     /// Whether the application may take its time: the other end is not held back by it, but by its credit.
     pub(super) fn is_patient(&self) -> bool {
         self.flow.is_some()
+    }
+
+    /// What carries it.
+    pub(super) fn carrier(&self) -> &Carrier {
+        &self.carrier
     }
 
     /// The link that carries it. What is on its way over that is lost with it, wherever a channel leads next.
@@ -316,7 +323,7 @@ impl<D: Driver> Core<D> {
         portal.active_ms = now_ms;
         match said {
             Said::Bytes { segment, number } => self.take_bytes(index, segment, number),
-            Said::Pong { credit, onward } => self.on_pong(index, credit, &onward),
+            Said::Pong { credit, onward, carrier } => self.on_pong(index, credit, &onward, carrier),
             Said::Disconnect { broken } => self.on_disconnect(index, broken),
             Said::Undelivered { token } => self.on_undelivered(index, token),
             Said::Credit { limit } => {
@@ -335,14 +342,12 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    fn on_pong(&mut self, index: u32, credit: Option<u32>, onward: &[u8]) {
+    fn on_pong(&mut self, index: u32, credit: Option<u32>, onward: &[u8], carrier: Carrier) {
         let now_ms = self.now_ms;
         if self.links[index].state != State::ExpectPong {
             return;
         }
         let onward = decode_way_back(onward);
-        let Some(first) = onward.first() else { return self.close(index, CloseReason::PortalUnanswered) };
-        let carrier = self.carrier(first);
         let address = self.links[index].address;
         let own = [AddressRef::local(&address)];
         let head = FixedHead::new(onward.into(), RouteParts::new(&own));
@@ -353,6 +358,10 @@ impl<D: Driver> Core<D> {
         (portal.head, portal.carrier) = (head, carrier);
         portal.flow = credit.map(|limit| Flow::new(limit, now_ms));
         self.links[index].state = State::Up;
+        if self.let_pass_until(&self.links[index]) <= now_ms {
+            return self.close(index, CloseReason::PortalDenied);
+        }
+        self.watch(index);
         self.receive(index);
     }
 
@@ -558,11 +567,22 @@ impl<D: Driver> Core<D> {
     }
 
     /// What is at the beginning of a way, as far as a connection ends with it.
-    fn carrier(&self, first: AddressRef<'_>) -> Carrier {
-        match self.tables.find(first.name) {
+    fn carrier(&self, first: &[u8]) -> Carrier {
+        match self.tables.find(first) {
             Some(Place::Link(link)) => Carrier::Link(link),
             Some(Place::Encryptor(channel)) => Carrier::Channel(channel.clone()),
             _ => Carrier::Inside,
+        }
+    }
+
+    /// The guard of a connection's inlet or outlet, as it is now.
+    pub(super) fn guard_of(&self, portal: &Portal) -> Option<Guard> {
+        match &portal.end {
+            End::Inlet { number, .. } => self.inlets.get(number)?.guard(),
+            End::Outlet { outlet, .. } => {
+                let now = self.tables.outlets.get(&outlet.name).filter(|now| now.serial == outlet.serial);
+                now.unwrap_or(outlet).guard
+            }
         }
     }
 

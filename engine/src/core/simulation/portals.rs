@@ -153,13 +153,14 @@ fn simulate(seed: u64, trace: bool) {
         name: b"outlet"[..].into(),
         targets: targets.into(),
         plain: false,
+        guard: None,
         serial: 1 << 40,
         failed_ms: AtomicU64::new(0),
     });
     for core in 0..world.cores.len() {
         let (outlet, way, connections) = (outlet.clone(), way.clone(), connections.clone());
         world.order(core, |request| ToCore::SetOutlet { request, outlet, reachable: 0b10 });
-        world.order(core, |request| ToCore::AddInlet { request, inlet: INLET, socket: None, connections });
+        world.order(core, |request| ToCore::AddInlet { request, inlet: INLET, guard: None, socket: None, connections });
         world.order(core, |request| ToCore::RouteInlet { request, inlet: INLET, way: Some(way), wait_ms: 0 });
         while !world.mesh.cores[core].commands.is_empty() {
             world.tick();
