@@ -9,9 +9,10 @@
 //! had no need to look at it. So without `exists?`, to know less of a subject never permits more: the answer stays the
 //! same, or becomes an error, `not` and `!=` included.
 //!
-//! Where real nodes differ in what they take for a policy, this is the stricter one: what it permits, they permit.
-//! Operators and their numbers of arguments are checked when a policy is read, not when it is needed; every comparison of
-//! a chain has to make sense, even behind one that is false; keywords of the boolean form are whole words, and never names.
+//! Where real nodes take more for a policy, this is the stricter one: what it permits, they permit. Operators and their
+//! numbers of arguments are checked when a policy is read, not when it is needed; every comparison of a chain has to make
+//! sense, even behind one that is false; a text that could be of either form, `(and)`, is refused. But keywords of the
+//! boolean form are whole words here, and never names: `nothing` is an attribute, and not `not hing`.
 
 #![forbid(unsafe_code)]
 

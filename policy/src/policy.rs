@@ -54,8 +54,7 @@ impl Policy {
         if expr.operator().is_none() {
             return Err(Problem::NotAnApplication);
         }
-        // Only a negation can be either: nothing else of the full form begins like the boolean one.
-        if matches!(expr, Expr::Not(_)) && boolean::parse(&expr.to_string()).is_ok() {
+        if reads_as_boolean(&expr) {
             return Err(Problem::ReadsAsBoolean);
         }
         Policy { boolean: None, expr }.checked()
@@ -108,6 +107,15 @@ impl Policy {
             left.extend(expr.children());
         }
         names.into_iter()
+    }
+}
+
+/// Whether, as it is printed, we or real nodes take it for the boolean form. For them `and` and `or` can be names, too.
+fn reads_as_boolean(expr: &Expr) -> bool {
+    match expr {
+        Expr::Not(argument) => reads_as_boolean(argument),
+        Expr::And(arguments) | Expr::Or(arguments) => arguments.is_empty(),
+        _ => expr.operator().is_none() && boolean::parse(&expr.to_string()).is_ok(),
     }
 }
 

@@ -54,8 +54,11 @@ pub enum Problem {
     /// A full expression that is only a value or a name.
     #[error("a policy must be an operator with its arguments")]
     NotAnApplication,
-    /// A full expression, in CBOR or with comments, that would be a boolean one as it is printed: `(not subject.flag)`.
-    #[error("without comments this would be of the boolean form; write (not (= … true)) for the full one")]
+    /// A full expression that would be a boolean one as it is printed, `(not subject.flag)` in CBOR or with comments, or
+    /// that is one for real nodes: `(and)`.
+    #[error(
+        "this could be of either form; write (= 1 1) for true, (= 1 2) for false, (not (= NAME true)) for a negation"
+    )]
     ReadsAsBoolean,
     /// Longer than [`TEXT_MAX`], as it came or as it is printed.
     #[error("a policy has at most {TEXT_MAX} bytes")]

@@ -66,7 +66,7 @@ fn operators() {
     all(
         true,
         &[
-            "(and)",
+            "(= (and) true)",
             "(and true true)",
             "(or false true)",
             "(not (= 1 2))",
@@ -98,10 +98,10 @@ fn operators() {
     all(
         false,
         &[
-            "(or)",
+            "(= (or) true)",
             "(and true false)",
             "(or false false)",
-            "(not (and))",
+            "(and (not (and)))",
             "(< 1 1)",
             "(> 1 1)",
             "(< 1 3 2)",
@@ -297,8 +297,13 @@ fn what_is_refused() {
     refused("(= \"\\ff\" 1)", 3, NotUtf8);
     refused("(or (; (; ;) )", 4, Expected("`;)` at the end of this comment"));
     refused("(or ; )", 4, Expected("a string, a number, true, false, a name, `(` or `[`"));
-    // A negation that is of neither form as it is printed.
+    // What is of neither form as it is printed, or of another one for real nodes.
     refused("(not (;;) subject.a)", 0, ReadsAsBoolean);
+    for text in
+        ["(and)", "(or)", "(not (or))", "not (and)", "(not (not (and)))", "(; ;) (and (;;) )", "(not (;;) -1.5)"]
+    {
+        refused(text, 0, ReadsAsBoolean);
+    }
 }
 
 #[test]
@@ -348,7 +353,7 @@ fn deep_encodings_are_refused_and_deepest_are_not() {
     let one = [&[0x82, 7, 0x81, 0x82][..], &or].concat();
     let list = |depth: usize| [&one.repeat(depth - 1)[..], &[0x82, 7, 0x81, 0x81], &or].concat();
     let policy = |expr: Vec<u8>| Policy::decode(&[&[0x82, 0, 0x81][..], &expr].concat());
-    for depth in [1, 2, DEPTH_MAX] {
+    for depth in [2, 3, DEPTH_MAX] {
         assert_eq!(Expr::decode(&sequence(depth)).unwrap().encode(), sequence(depth));
         accepted(&policy(list(depth)).unwrap(), &known());
     }
@@ -474,7 +479,9 @@ fn encodings_that_no_text_could_say_are_refused() {
     // A negation of a name would be read as the boolean form.
     let policy = |form: u8, inner: Vec<u8>| Policy::decode(&[&[0x82, form, 0x81][..], &inner].concat());
     assert_eq!(policy(0, list(&[ident("not"), ident("subject.a")])), Err(Problem::ReadsAsBoolean));
-    assert!(policy(0, list(&[ident("not"), fine.clone()])).is_ok());
+    assert_eq!(policy(0, list(&[ident("not"), fine.clone()])), Err(Problem::ReadsAsBoolean));
+    assert_eq!(policy(0, fine.clone()), Err(Problem::ReadsAsBoolean));
+    assert!(policy(0, list(&[ident("not"), list(&[ident("and"), fine.clone()])])).is_ok());
     assert_eq!(policy(2, fine.clone()), Err(Problem::Malformed));
     // The boolean form.
     let identifier = "I".to_string() + &"0".repeat(64);
@@ -575,7 +582,7 @@ fn names_are_those_that_are_used() {
     );
     assert_eq!(names("a and not b=c"), "subject.a subject.b");
     assert_eq!(names(&("I".to_string() + &"0".repeat(64))), "subject.identifier");
-    assert_eq!(names("(and)"), "");
+    assert_eq!(names("(= 1 1)"), "");
 }
 
 #[test]
