@@ -1,4 +1,4 @@
-//! What a channel costs: sealing and opening records, and handshakes with everything that is verified in them.
+//! What a channel costs: sealing and opening records, handshakes with everything that is verified in them, and credentials.
 //!
 //! `cargo bench -p ockam-crypto`; for the other backend `--no-default-features --features portable`. What is measured is
 //! CPU time, so that other work on the machine disturbs it little.
@@ -118,9 +118,50 @@ fn handshakes(criterion: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
+/// What an authority does for each member, each node for each peer that shows a credential, and each node for each list.
+fn credentials(criterion: &mut Criterion<CpuTime>) {
+    let key = |seed| SigningKey::new(Secret::new([seed; 32]));
+    let history = ChangeHistory::create(&key(30), Validity { from: 0, until: 100 }).expect("a valid time");
+    let purpose = PurposePublicKey::CredentialSigning(key(31).public());
+    let attestation = Attestation::create(&history, &key(30), purpose, 0, 100).expect("a valid time");
+    let issuer = Issuer::new(&history, attestation, key(31)).expect("its own key");
+    let mut attributes = Attributes::new();
+    for name in ["ockam-relay", "ockam-role", "project_id", "trust_context_id"] {
+        attributes.insert(name, "767d461c-9851-4c0b-bfc6-6d3334b5bcc2").expect("an attribute that may be");
+    }
+    let subject = Identifier([5; 32]);
+    let issue = || {
+        let attributes = black_box(&attributes);
+        Credential::issue(&issuer, subject, None, PROJECT_MEMBER_SCHEMA, attributes, 0, 100).expect("a valid time")
+    };
+    let mut group = criterion.benchmark_group("credential");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("issue", |bencher| bencher.iter(issue));
+    let credential = issue();
+    group.bench_function("verify", |bencher| {
+        bencher
+            .iter(|| Credential::verify(black_box(credential.encoded()), &subject, [&history], 50).expect("genuine"));
+    });
+    group.finish();
+
+    let revoked = (0..100_000u32).map(|number| {
+        let mut subject = [0; 32];
+        subject[..4].copy_from_slice(&number.to_be_bytes());
+        (Identifier(subject), 50)
+    });
+    let list = RevocationList::sign(&issuer, 1, 50, revoked).expect("a short list");
+    let mut group = criterion.benchmark_group("revocation list of 100,000");
+    group.bench_function("verify", |bencher| {
+        bencher.iter(|| RevocationList::verify(black_box(list.encoded()), &history, 50).expect("genuine"));
+    });
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("ask", |bencher| bencher.iter(|| list.revokes(black_box(&credential))));
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = records, handshakes
+    targets = records, handshakes, credentials
 }
 criterion_main!(benches);

@@ -62,13 +62,11 @@ impl<'a> Statement<'a> {
     pub(crate) fn parse(encoded: &'a [u8]) -> Option<Self> {
         let mut input = Decoder::new(encoded);
         let claimed = input.array().ok()?;
-        if claimed.is_some_and(|count| count < 2) {
-            return None;
-        }
         let signed = input.decode().ok()?;
         let start = input.position();
         input.skip().ok()?;
         let attestation = &encoded[start..input.position()];
+        // An array that claims fewer than these two does not come to its end.
         let mut read = 2;
         while !at_end(&mut input, claimed, read).ok()? {
             input.skip().ok()?;

@@ -4,6 +4,9 @@ use crate::identity::{ChangeHistory, Comparison, HistoryError, Identifier, at_en
 use crate::purpose_key::{Attestation, AttestationError, PurposePublicKey};
 use minicbor::{Decoder, Encoder};
 
+/// How many credentials of a peer are looked at: each costs two verifications. Real nodes show one at most.
+pub const CREDENTIALS_MAX: usize = 8;
+
 /// The payload of this end's handshake message. `credentials` are encoded already, each with the attestation of the
 /// key that signed it.
 pub fn encode_payload(history: &ChangeHistory, attestation: &Attestation, credentials: &[&[u8]]) -> Vec<u8> {
@@ -155,7 +158,7 @@ pub enum AuthenticationError {
     AnotherPurpose,
 }
 
-/// Credentials in the bytes they came in.
+/// Credentials in the bytes they came in: the first [`CREDENTIALS_MAX`] of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
     count: usize,
@@ -167,13 +170,16 @@ impl<'a> Credentials<'a> {
         let claimed = input.array().ok()?;
         let start = input.position();
         let mut end = start;
-        let mut count = 0;
-        while !at_end(input, claimed, count).ok()? {
+        let mut read = 0;
+        while !at_end(input, claimed, read).ok()? {
             input.skip().ok()?;
-            end = input.position();
-            count += 1;
+            read += 1;
+            if read <= CREDENTIALS_MAX as u64 {
+                end = input.position();
+            }
         }
-        Some(Credentials { count: count as usize, elements: &input.input()[start..end] })
+        let count = CREDENTIALS_MAX.min(read as usize);
+        Some(Credentials { count, elements: &input.input()[start..end] })
     }
 
     /// How many.

@@ -181,6 +181,20 @@ fn times() {
     assert_eq!(verify(2000, 8000, u64::MAX), Err(expired));
 }
 
+/// An authority for ever, and a clock at the end of its numbers: nothing wraps.
+#[test]
+fn the_end_of_time() {
+    let validity = Validity { from: 0, until: u64::MAX };
+    let history = ChangeHistory::create(&key(1), validity).unwrap();
+    let purpose = PurposePublicKey::CredentialSigning(key(2).public());
+    let attestation = Attestation::create(&history, &key(1), purpose, 0, u64::MAX).unwrap();
+    let issuer = Issuer::new(&history, attestation, key(2)).unwrap();
+    for (created_at, now) in [(0, 0), (0, u64::MAX), (u64::MAX, u64::MAX - 60), (u64::MAX, u64::MAX)] {
+        let made = Credential::issue(&issuer, SUBJECT, None, 1, &Attributes::new(), created_at, u64::MAX).unwrap();
+        assert_eq!(Credential::verify(made.encoded(), &SUBJECT, [&history], now), Ok(made));
+    }
+}
+
 /// Whose word it is, and about whom.
 #[test]
 fn subjects_and_issuers() {

@@ -51,6 +51,28 @@ fn published_refresh() {
     }
 }
 
+/// More than anybody looks at: the first ones stay, and what is behind them is found where it is.
+#[test]
+fn many_credentials() {
+    let alice = Someone::new(1);
+    let attestation = alice.attest(PurposePublicKey::SecureChannel(alice.static_key));
+    let shown: Vec<_> = (0..20_000u32).map(|number| [&[0x1a], &number.to_be_bytes()[..]].concat()).collect();
+    let shown: Vec<_> = shown.iter().map(Vec::as_slice).collect();
+    for count in [0, 1, CREDENTIALS_MAX - 1, CREDENTIALS_MAX, CREDENTIALS_MAX + 1, shown.len()] {
+        let looked_at = &shown[..count.min(CREDENTIALS_MAX)];
+        let payload = encode_payload(&alice.history, &attestation, &shown[..count]);
+        let claim = Claim::parse(&payload).unwrap();
+        assert!(claim.credentials().iter().eq(looked_at.iter().copied()), "{count} shown");
+        assert_eq!((claim.credentials().len(), claim.credentials().is_empty()), (looked_at.len(), count == 0));
+        assert!(claim.authenticate(&alice.static_key, None, 2500).is_ok());
+        let text = encode_refresh(&alice.history, &shown[..count]);
+        let (history, credentials) = parse_refresh(&text).unwrap();
+        assert_eq!(history, alice.history.encoded());
+        assert!(credentials.iter().eq(looked_at.iter().copied()), "{count} refreshed");
+        assert_eq!(parse_refresh(&text[..text.len() - 2]).unwrap_err(), MalformedClaim);
+    }
+}
+
 struct Someone {
     identity_key: SigningKey,
     history: ChangeHistory,
