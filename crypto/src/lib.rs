@@ -72,7 +72,8 @@ pub use noise::{
 };
 #[cfg(feature = "identity")]
 pub use peer::{
-    AuthenticationError, Claim, Credentials, MalformedClaim, Peer, encode_payload, encode_refresh, parse_refresh,
+    AuthenticationError, CREDENTIALS_MAX, Claim, Credentials, MalformedClaim, Peer, encode_payload, encode_refresh,
+    parse_refresh,
 };
 pub use plaintext::{CLOSE, MalformedPlaintext, NO_PADDING, OutgoingPlaintext, PAYLOAD_HEAD, Plaintext, PlaintextKind};
 #[cfg(feature = "identity")]
