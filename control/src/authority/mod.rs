@@ -1,5 +1,7 @@
 //! Authority nodes: who is a member, with which attributes, and the credentials that say so (`wire.md` D.5, I.1).
 
+pub mod bodies;
+pub mod envelope;
 mod settings;
 
 pub use settings::{
