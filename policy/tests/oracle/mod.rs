@@ -431,24 +431,21 @@ impl Source<'_> {
     }
 
     /// Items of one kind, all of them values or all of them names, or sequences of these.
-    fn seq(&mut self, kind: usize) -> Tree {
+    fn seq(&mut self, depth: usize, kind: usize) -> Tree {
         let way = self.below(8);
-        Tree::Seq(
-            (0..self.below(4))
-                .map(|_| match way {
-                    0..5 => self.value(kind),
-                    5 => self.name(kind),
-                    6 => Tree::Name(self.of(&NAMES).0.into()),
-                    _ => self.seq(kind),
-                })
-                .collect(),
-        )
+        let item = |source: &mut Self| match way {
+            5 => source.name(kind),
+            6 => Tree::Name(source.of(&NAMES).0.into()),
+            7 if depth > 0 => source.seq(depth - 1, kind),
+            _ => source.value(kind),
+        };
+        Tree::Seq((0..self.below(4)).map(|_| item(self)).collect())
     }
 
     /// Something of this kind, mostly.
     fn expr(&mut self, depth: usize, kind: usize) -> Tree {
         match self.below(32) {
-            0 => self.seq(kind),
+            0 => self.seq(2, kind),
             1 => Tree::Name(self.of(&NAMES).0.into()),
             2 if depth > 0 => self.list(depth - 1),
             3..12 => self.value(kind),
@@ -478,7 +475,7 @@ impl Source<'_> {
                 "exists?" => Tree::Name(self.of(&NAMES).0.into()),
                 "and" | "or" | "not" | "if" if depth > 0 => self.list(depth - 1),
                 "and" | "or" | "not" | "if" => self.expr(0, 1),
-                "member?" if index == 1 && self.below(16) > 0 => self.seq(kind),
+                "member?" if index == 1 && self.below(16) > 0 => self.seq(2, kind),
                 _ => self.expr(depth, kind),
             });
         }
