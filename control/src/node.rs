@@ -5,6 +5,7 @@
 //! of the store.
 
 use crate::api::Service;
+use crate::authority::{self, Authority};
 use crate::channels::Channels;
 use crate::engine_link::cookie::{Cookie, CookieKey};
 use crate::engine_link::{CommandError, Dump, DumpedLink, EngineLink, EngineReady};
@@ -77,6 +78,8 @@ pub(crate) struct Desired {
     pub(crate) inlets: Vec<InletRow>,
     /// In the order of their creation.
     pub(crate) relays: Vec<RelayRow>,
+    /// Whether the node is an authority.
+    pub(crate) is_authority: bool,
 }
 
 impl Desired {
@@ -91,6 +94,7 @@ impl Desired {
             outlets: store.outlets()?,
             inlets: store.inlets()?,
             relays: store.relays()?,
+            is_authority: store.authority_settings()?.is_some(),
         })
     }
 
@@ -103,7 +107,9 @@ impl Desired {
 
     /// The flow controls that may reach the service at `address`, as the engine's mask.
     pub(crate) fn reachable(&self, address: &str, service: Service) -> u64 {
-        self.widened(address, reachable_by_default(service))
+        let by_default = reachable_by_default(service);
+        // Strangers reach nothing of an authority but its listener for secure channels.
+        self.widened(address, if self.is_authority { by_default & authority::REACHABLE } else { by_default })
     }
 
     /// `mask`, and the flow controls that were added for `address`.
@@ -159,6 +165,8 @@ pub(crate) struct Node {
     pub(crate) sessions: Sessions,
     pub(crate) relays: Relays,
     pub(crate) portals: Portals,
+    /// Present when the node is one.
+    pub(crate) authority: Option<Authority>,
     pub(crate) restarts: AtomicU32,
     /// Listening sockets that the service manager opened.
     pub(crate) activated: Sockets,
@@ -179,6 +187,7 @@ impl Node {
             sessions: Sessions::default(),
             relays: Relays::default(),
             portals: Portals::default(),
+            authority: store.authority_settings()?.map(|settings| Authority::new(&dir, settings)).transpose()?,
             dir,
             started: Instant::now(),
             cookies: CookieKey::new(store.cookie_key()?),
@@ -308,6 +317,10 @@ impl Node {
         self.reconcile_addresses(link, &has.addresses, &desired).await?;
         let services = self.set_relay_services(link, &desired, &has.addresses).await;
         services.map_err(|error| self.command_failed("set an address", error))?;
+        if let Some(authority) = &self.authority {
+            let services = authority.set_services(self, link, &desired, &has.addresses).await;
+            services.map_err(|error| self.command_failed("set an address", error))?;
+        }
         let rules = desired.transit.clone();
         let set = link.apply(|request| Command::SetTransit { request, rules }).await;
         set.map_err(|error| self.command_failed("set the transit rules", error))?;
@@ -404,7 +417,8 @@ impl Node {
             let is_desired = desired.services.iter().any(|(address, _)| address.as_bytes() == found.address)
                 || desired.channel_listeners.iter().any(|row| row.address.as_bytes() == found.address)
                 || desired.outlets.iter().any(|row| row.address.as_bytes() == found.address)
-                || self.relays.has_address(&found.address);
+                || self.relays.has_address(&found.address)
+                || self.authority.as_ref().is_some_and(|authority| authority.has_address(&found.address));
             if !is_desired {
                 let cleared = link
                     .apply(|request| Command::ClearAddress { request, address: found.address.clone().into() })
@@ -652,6 +666,8 @@ impl Node {
             "an outlet".into()
         } else if self.relays.has_address(address.as_bytes()) {
             "a relay, or a service that makes relays".into()
+        } else if self.authority.as_ref().is_some_and(|authority| authority.has_address(address.as_bytes())) {
+            "a service of the authority".into()
         } else {
             return Ok(());
         };
@@ -855,7 +871,8 @@ impl Node {
         match notice {
             Notice::Punt { link, channel, message } => {
                 let is_taken = self.channels.on_punt(self, engine, link, channel, &message.0)
-                    || self.relays.on_punt(self, engine, link.is_some(), channel, &message.0);
+                    || self.relays.on_punt(self, engine, link.is_some(), channel, &message.0)
+                    || self.authority.as_ref().is_some_and(|it| it.on_punt(self, engine, channel, &message.0));
                 if !is_taken {
                     self.waiting.on_punt(message.0);
                 }

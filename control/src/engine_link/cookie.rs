@@ -56,6 +56,8 @@ pub enum Cookie {
     },
     /// A service where relays are registered.
     RelayService,
+    /// A service of an authority.
+    AuthorityService,
     /// A relay that was registered here.
     Relay {
         /// Its name.
