@@ -4,7 +4,7 @@ use crate::expr::is_invisible;
 use crate::problem::{ParseError, Problem};
 use crate::text::BLANK;
 use crate::{DEPTH_MAX, Expr, NODES_MAX, Operator, Relation, TEXT_MAX};
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// An expression of the boolean form. `or` and `and` are from left to right, `(a or b) or c`, which is kept as one list.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,7 +109,7 @@ impl fmt::Display for Boolean {
                 if index > 0 {
                     f.write_str(word)?;
                 }
-                // `and` binds stronger than `or`; one that is not the first has kept parentheses of its own.
+                // `and` binds stronger than `or`. What is left is not the first, or it would be part of this chain.
                 match item {
                     Boolean::And(_) if matches!(self, Boolean::Or(_)) => item.fmt(f)?,
                     Boolean::And(_) | Boolean::Or(_) => write!(f, "({item})")?,
@@ -124,17 +124,10 @@ impl fmt::Display for Boolean {
             Boolean::NameValue(name, value) => write!(f, "{name}=\"{value}\""),
             Boolean::Or(items) => chain(items, " or ", f),
             Boolean::And(items) => chain(items, " and ", f),
-            Boolean::Not(item) => {
-                f.write_str("not ")?;
-                match **item {
-                    Boolean::And(_) | Boolean::Or(_) => {
-                        f.write_char('(')?;
-                        item.fmt(f)?;
-                        f.write_char(')')
-                    }
-                    _ => item.fmt(f),
-                }
-            }
+            Boolean::Not(item) => match **item {
+                Boolean::And(_) | Boolean::Or(_) => write!(f, "not ({item})"),
+                _ => write!(f, "not {item}"),
+            },
         }
     }
 }

@@ -196,35 +196,27 @@ impl<'b> Reader<'b> {
 
     /// `depth` as for expressions. The left side of a chain is a loop: its depth is that of the text, not of the encoding.
     fn boolean(&mut self, depth: usize) -> Result<Boolean, Problem> {
-        let kind = self.variant()?;
-        let compound = matches!(kind.0, OR | AND | NOT);
-        if compound && depth > DEPTH_MAX {
-            return Err(Problem::TooDeep);
-        }
-        match kind {
+        match self.variant()? {
+            (OR | AND | NOT, _) if depth > DEPTH_MAX => Err(Problem::TooDeep),
             (OR, 2) => self.chain(OR, Boolean::or, depth),
             (AND, 2) => self.chain(AND, Boolean::and, depth),
             (NOT, 1) => {
                 self.count()?;
                 Ok(Boolean::Not(Box::new(self.boolean(depth + 1)?)))
             }
-            _ => self.boolean_name(kind),
-        }
-    }
-
-    fn boolean_name(&mut self, kind: (u32, u64)) -> Result<Boolean, Problem> {
-        self.count()?;
-        let text = |input: &mut Decoder<'b>| input.str();
-        let found = match kind {
-            (NAME, 1) => Boolean::name(text(&mut self.input)?)?,
-            (NAME_VALUE, 2) => Boolean::name_value(text(&mut self.input)?, text(&mut self.input)?)?,
-            (IDENTIFIER, 1) => Boolean::name(text(&mut self.input)?)?,
+            (NAME_VALUE, 2) => {
+                self.count()?;
+                Boolean::name_value(self.input.str()?, self.input.str()?)
+            }
+            (variant @ (NAME | IDENTIFIER), 1) => {
+                self.count()?;
+                let found = Boolean::name(self.input.str()?)?;
+                // In text, the name itself says which of the two it is.
+                let as_said = matches!(found, Boolean::Name(_)) == (variant == NAME);
+                if as_said { Ok(found) } else { Err(Problem::Name) }
+            }
             // Empty says nothing and permits nobody; real nodes never make one from a text.
-            _ => return Err(Problem::Malformed),
-        };
-        match (&found, kind.0) {
-            (Boolean::Name(_), NAME) | (Boolean::NameValue(..), _) | (Boolean::Identifier(_), IDENTIFIER) => Ok(found),
-            _ => Err(Problem::Name),
+            _ => Err(Problem::Malformed),
         }
     }
 

@@ -64,7 +64,7 @@ impl fmt::Display for Explanation<'_> {
         match &self.result {
             Ok(true) => write!(f, "permitted: the policy is true")?,
             Ok(false) => write!(f, "denied: the policy is false")?,
-            Err(error) => write!(f, "denied: {error}")?,
+            Err(error) => write!(f, "denied: {}", why(error))?,
         }
         for (index, step) in self.steps.iter().enumerate() {
             let expression = shortened(step.expression);
@@ -78,11 +78,18 @@ impl fmt::Display for Explanation<'_> {
                 Outcome::Failed(_) if self.inside(index).any(|it| matches!(it.outcome, Outcome::Failed(_))) => {
                     f.write_str("has no value")?;
                 }
-                Outcome::Failed(error) => write!(f, "has no value: {error}")?,
+                Outcome::Failed(error) => write!(f, "has no value: {}", why(error))?,
                 Outcome::NotNeeded => f.write_str("was not needed")?,
             }
         }
         Ok(())
+    }
+}
+
+fn why(error: &EvalError) -> String {
+    match error {
+        EvalError::Unbound { name } => format!("{} is not known", shortened(name)),
+        other => other.to_string(),
     }
 }
 

@@ -568,6 +568,9 @@ fn explanations_show_values_safely() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[1], format!("  (= subject.a \"{}… is false", "é".repeat(100 - 14)));
     assert_eq!(lines[2], format!("    subject.a is \"\\u{{1b}}[2J\\n{}…", "x".repeat(100 - 12)));
+    let long = Policy::parse(&"y".repeat(1000)).unwrap();
+    let denied = format!("denied: subject.{}… is not known", "y".repeat(100 - 8));
+    assert_eq!(long.explain(&known).to_string().lines().next(), Some(denied.as_str()));
     // A program gets all of it.
     let Outcome::Value(value) = &explanation.steps()[1].outcome else { panic!() };
     assert!(value.to_string().len() > 1000);
