@@ -1,12 +1,12 @@
 //! The API (`api.rs`) on the node's Unix socket: HTTP/1.1 for callers of our own user and of root.
 
 use crate::api::{
-    AddConsumer, BODY_BYTES_MAX, ChannelRole, ConnectionOrigin, CreateRelay, CreateSecureChannel,
-    CreateSecureChannelListener, CreateTcpConnection, CreateTcpInlet, CreateTcpListener, CreateTcpOutlet, EngineBrief,
-    EngineHealth, EngineInfo, EngineStats, FlowControlInfo, HealthInfo, MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo,
-    NodeStatus, PoolInfo, RelayInfo, RelayServiceInfo, SecureChannelInfo, SecureChannelListenerInfo, SendMessage,
-    ServiceInfo, StartService, Stopped, TcpConnectionInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo, WorkerInfo,
-    path,
+    AddConsumer, BODY_BYTES_MAX, ChannelRole, CheckPolicy, ConnectionOrigin, CreatePolicy, CreateRelay,
+    CreateSecureChannel, CreateSecureChannelListener, CreateTcpConnection, CreateTcpInlet, CreateTcpListener,
+    CreateTcpOutlet, EngineBrief, EngineHealth, EngineInfo, EngineStats, FlowControlInfo, HealthInfo,
+    MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo, NodeStatus, PolicyDecision, PolicyInfo, PoolInfo, RelayInfo,
+    RelayServiceInfo, ResourceType, SecureChannelInfo, SecureChannelListenerInfo, SendMessage, ServiceInfo,
+    StartService, Stopped, TcpConnectionInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo, WorkerInfo, path,
 };
 use crate::channels;
 use crate::engine_link::cookie::Cookie;
@@ -19,8 +19,9 @@ use crate::store::ListenerRow;
 use crate::store::node::FLOW_CONTROL_INITIATED;
 use crate::supervisor::Supervisor;
 use crate::text::escape;
+use crate::trust;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -30,8 +31,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ockam_engine_abi::counter::Counter;
 use ockam_engine_abi::{CloseReason, Counters, DropReason, FLOW_CONTROL_DIALED, LinkId, LinkOrigin};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -160,6 +161,8 @@ fn router(api: Api) -> Router {
         .route(path::WORKERS, get(workers))
         .route(path::FLOW_CONTROLS, get(flow_controls))
         .route(path::CONSUMERS, post(add_consumer))
+        .route(path::POLICIES, get(policies).post(create_policy).delete(delete_policy))
+        .route(path::POLICIES_CHECK, post(check_policy))
         .route(path::ENGINE, get(engine))
         .route(path::ENGINE_STATS, get(stats))
         .route(path::ENGINE_RESTART, post(restart))
@@ -601,6 +604,51 @@ async fn delete_tcp_inlet(State(api): State<Api>, Id(alias): Id) -> Answer<TcpIn
     let info = inlets::info(api.node(), &alias).await?;
     to_its_end(async move { inlets::delete(api.node(), &alias).await }).await?;
     Ok(Json(info))
+}
+
+// ---- policies
+
+/// What a policy is about, in the query of a request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    resource_type: Option<ResourceType>,
+    resource: Option<String>,
+}
+
+/// The query of a request.
+struct Asked<T>(T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Error> {
+        let Query(asked) =
+            Query::<T>::from_request_parts(parts, api).await.map_err(|rejection| Error::BadArgument {
+                argument: "the query".into(),
+                value: escape(parts.uri.query().unwrap_or_default().as_bytes(), 300),
+                why: format!("is not one of this path: {}", rejection.body_text()),
+                fix: "See the table of paths in the API's types.".into(),
+            })?;
+        Ok(Asked(asked))
+    }
+}
+
+async fn policies(State(api): State<Api>, Asked(about): Asked<About>) -> Json<Vec<PolicyInfo>> {
+    Json(trust::policies::list(api.node(), about.resource_type, about.resource.as_deref()))
+}
+
+async fn create_policy(State(api): State<Api>, Body(request): Body<CreatePolicy>) -> Answer<PolicyInfo> {
+    to_its_end(async move { trust::policies::create(api.node(), request).await.map(Json) }).await
+}
+
+async fn delete_policy(State(api): State<Api>, Asked(about): Asked<About>) -> Answer<PolicyInfo> {
+    to_its_end(async move { trust::policies::delete(api.node(), about.resource_type, about.resource).await.map(Json) })
+        .await
+}
+
+async fn check_policy(State(api): State<Api>, Body(request): Body<CheckPolicy>) -> Answer<PolicyDecision> {
+    trust::policies::check(api.node(), request).map(Json)
 }
 
 // ---- services, workers, flow controls

@@ -14,7 +14,7 @@ pub(crate) const ENGINE_ANSWER_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) async fn engine_answers(node: &Node, limit: Duration) -> bool {
     let Some(engine) = node.engine_now() else { return false };
     // The rules that are in force: a command that each core carries out, and that changes nothing.
-    let rules = node.desired().transit;
+    let rules = node.transit_rules(&node.desired());
     let answered = engine.link.apply(|request| Command::SetTransit { request, rules });
     matches!(tokio::time::timeout(limit, answered).await, Ok(Ok(())))
 }

@@ -20,8 +20,12 @@ use crate::sessions::Sessions;
 use crate::store::node::{
     CHANNEL_LISTENERS_MAX, CHANNELS_MASK, CONSUMERS_MAX, FLOW_CONTROL_INITIATED, LISTENERS_MAX, SERVICES_MAX,
 };
-use crate::store::{ChannelListenerRow, ChannelRow, InletRow, ListenerRow, NodeStore, OutletRow, RelayRow};
+use crate::store::{
+    AuthorityRow, ChannelListenerRow, ChannelRow, GuardRow, InletRow, ListenerRow, NodeStore, OutletRow, PolicyRow,
+    RelayRow,
+};
 use crate::supervisor::EngineProcess;
+use crate::trust::{self, Rules, Trust, service_type};
 use ockam_crypto::Identifier;
 use ockam_engine_abi::{CloseReason, Command, FLOW_CONTROL_DIALED, LinkId, Notice, Refusal, Target, TransitRule};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,6 +84,11 @@ pub(crate) struct Desired {
     pub(crate) relays: Vec<RelayRow>,
     /// Whether the node is an authority.
     pub(crate) is_authority: bool,
+    /// In the order of their creation.
+    pub(crate) policies: Vec<PolicyRow>,
+    /// By number.
+    pub(crate) guards: Vec<GuardRow>,
+    pub(crate) authority: Option<Arc<AuthorityRow>>,
 }
 
 impl Desired {
@@ -95,6 +104,9 @@ impl Desired {
             inlets: store.inlets()?,
             relays: store.relays()?,
             is_authority: store.authority_settings()?.is_some(),
+            policies: store.policies()?,
+            guards: store.guards()?,
+            authority: store.trusted_authority()?.map(Arc::new),
         })
     }
 
@@ -102,7 +114,8 @@ impl Desired {
     pub(crate) fn sessions(&self) -> BTreeSet<&str> {
         let channels = self.channels.iter().map(|row| row.address.as_str());
         let inlets = self.inlets.iter().map(|row| row.session.as_str());
-        channels.chain(inlets).chain(self.relays.iter().map(|row| row.session.as_str())).collect()
+        let relays = self.relays.iter().map(|row| row.session.as_str());
+        channels.chain(inlets).chain(relays).chain(self.authority.iter().map(|row| row.session.as_str())).collect()
     }
 
     /// The flow controls that may reach the service at `address`, as the engine's mask.
@@ -167,6 +180,7 @@ pub(crate) struct Node {
     pub(crate) portals: Portals,
     /// Present when the node is one.
     pub(crate) authority: Option<Authority>,
+    pub(crate) trust: Trust,
     pub(crate) restarts: AtomicU32,
     /// Listening sockets that the service manager opened.
     pub(crate) activated: Sockets,
@@ -182,7 +196,9 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(dir: NodeDir, store: NodeStore, activated: Sockets) -> Result<Arc<Node>, Error> {
+        let desired = Desired::load(&store)?;
         Ok(Arc::new(Node {
+            trust: Trust::new(&store, &desired)?,
             channels: Channels::new(&dir),
             sessions: Sessions::default(),
             relays: Relays::default(),
@@ -197,7 +213,7 @@ impl Node {
             restarts: AtomicU32::new(0),
             activated,
             is_preparing: AtomicBool::new(false),
-            desired: Mutex::new(Desired::load(&store)?),
+            desired: Mutex::new(desired),
             store: tokio::sync::Mutex::new(store),
             kept: Mutex::default(),
             engine: watch::Sender::new(None),
@@ -297,11 +313,15 @@ impl Node {
     /// The engine refuses or ends; on the node's start its first listener cannot listen. Other listeners that cannot are
     /// noted as down.
     pub(crate) async fn reconcile(self: &Arc<Self>, link: &EngineLink, has: Dump, is_start: bool) -> Result<(), Error> {
-        let store = self.store.lock().await;
-        let desired = Desired::load(&store)?;
+        let mut store = self.store.lock().await;
+        let desired = self.settled(&mut store)?;
         let channel_links = self.channels.adopt(self, link, &has).await;
+        let rules = Arc::new(Rules::new(&desired));
+        let reconciled = self.trust.reconcile(self, link, rules).await;
+        reconciled.map_err(|error| self.command_failed("set who may pass", error))?;
         let session_links = self.sessions.adopt(self, &has, &desired.sessions());
         self.relays.adopt(self, &desired, &has.addresses);
+        self.relays.review(self, link).await;
         for left in &has.links {
             let is_over = match self.cookies.open(&left.cookie) {
                 Some(Cookie::Message) => true,
@@ -321,13 +341,39 @@ impl Node {
             let services = authority.set_services(self, link, &desired, &has.addresses).await;
             services.map_err(|error| self.command_failed("set an address", error))?;
         }
-        let rules = desired.transit.clone();
-        let set = link.apply(|request| Command::SetTransit { request, rules }).await;
+        let set = self.set_transit(link, &desired).await;
         set.map_err(|error| self.command_failed("set the transit rules", error))?;
         self.reconcile_listeners(link, has.listeners, &desired, is_start).await?;
         inlets::reconcile(self, link, has.inlets, &desired.inlets, is_start).await?;
         *lock(&self.desired) = desired;
         Ok(())
+    }
+
+    /// What the store says, after each place has a guard that can have one.
+    fn settled(&self, store: &mut NodeStore) -> Result<Desired, Error> {
+        let mut desired = Desired::load(store)?;
+        // The change that makes the node may be open.
+        let is_ours = !store.is_changing();
+        if is_ours {
+            store.begin()?;
+        }
+        let settled = trust::settle(store, &mut desired, &self.name(), false);
+        match settled {
+            Ok(()) if is_ours => store.commit()?,
+            Err(_) if is_ours => store.roll_back(),
+            _ => {}
+        }
+        settled.map(|()| desired)
+    }
+
+    /// The rules by which addresses are dialed: those that the node was given, and those of policies.
+    pub(crate) fn transit_rules(&self, desired: &Desired) -> Vec<TransitRule> {
+        [desired.transit.clone(), self.trust.transit()].concat()
+    }
+
+    pub(crate) async fn set_transit(&self, link: &EngineLink, desired: &Desired) -> Result<(), CommandError> {
+        let rules = self.transit_rules(desired);
+        link.apply(|request| Command::SetTransit { request, rules }).await
     }
 
     async fn reconcile_listeners(
@@ -432,6 +478,7 @@ impl Node {
                 found.address == address.as_bytes()
                     && found.target == service.target()
                     && found.reachable == reachable
+                    && found.guard == self.trust.guard(service_type(*service), address)
                     && self.cookies.open(&found.cookie) == Some(Cookie::Service)
             });
             if !is_there {
@@ -483,7 +530,7 @@ impl Node {
             address: address.as_bytes().to_vec().into(),
             target: service.target(),
             reachable,
-            guard: None,
+            guard: self.trust.guard(service_type(service), address),
             cookie: cookie.into(),
         })
         .await
@@ -532,22 +579,64 @@ impl Node {
         undo: impl Future<Output = Result<(), CommandError>> + Send,
     ) -> Result<(), Error> {
         store.begin()?;
-        if let Err(error) = write(store) {
-            store.roll_back();
-            return Err(error);
+        let written = write(store).and_then(|()| {
+            let mut desired = Desired::load(store)?;
+            trust::settle(store, &mut desired, &self.name(), true)?;
+            Ok(desired)
+        });
+        let desired = match written {
+            Ok(desired) => desired,
+            Err(error) => {
+                store.roll_back();
+                return Err(error);
+            }
+        };
+        // What is set has its guard by that.
+        let rules = Arc::new(Rules::new(&desired));
+        let before = self.trust.announce(&rules);
+        let mut applied = apply.await;
+        let is_set = applied.is_ok();
+        if is_set && before.is_some() {
+            applied = match self.engine_now() {
+                Some(engine) => self.trust.put_in_force(self, &engine.link, rules).await,
+                None => Err(CommandError::Away),
+            };
         }
-        if let Err(error) = apply.await {
-            store.roll_back();
-            return Err(self.command_failed(what, error));
-        }
-        if let Err(error) = store.commit() {
-            if let Err(refused) = undo.await {
-                tracing::error!(what, error = %refused, "the engine keeps a change that could not be stored");
+        let done = match applied {
+            Ok(()) => store.commit(),
+            Err(error) => {
+                store.roll_back();
+                Err(self.command_failed(what, error))
+            }
+        };
+        if let Err(error) = done {
+            if is_set {
+                self.take_back(what, undo, before.clone()).await;
+            }
+            if let Some(before) = before {
+                self.trust.retract(before);
             }
             return Err(error);
         }
-        *lock(&self.desired) = Desired::load(store)?;
+        *lock(&self.desired) = desired;
         Ok(())
+    }
+
+    /// Takes a change back from the engine that could not be completed.
+    async fn take_back(
+        &self,
+        what: &'static str,
+        undo: impl Future<Output = Result<(), CommandError>> + Send,
+        rules: Option<Arc<Rules>>,
+    ) {
+        let mut undone = Ok(());
+        if let (Some(rules), Some(engine)) = (rules, self.engine_now()) {
+            self.trust.announce(&rules);
+            undone = self.trust.put_in_force(self, &engine.link, rules).await;
+        }
+        if let Err(refused) = undone.and(undo.await) {
+            tracing::error!(what, error = %refused, "the engine keeps a change that could not be stored");
+        }
     }
 
     /// Makes a listener. Its port is chosen now if it is 0.

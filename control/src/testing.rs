@@ -18,8 +18,8 @@ use ockam_engine_abi::counter::BLOCK_WORDS;
 use ockam_engine_abi::notice::Traffic;
 use ockam_engine_abi::record::Bytes;
 use ockam_engine_abi::{
-    ABI_VERSION, CloseReason, Command, Driver, DropReason, LinkId, LinkOrigin, Notice, PortalTarget, Refusal, Target,
-    TransitRule, socket,
+    ABI_VERSION, CloseReason, Command, Driver, DropReason, Grants, Guard, GuardSet, LinkId, LinkOrigin, Notice,
+    PortalTarget, Refusal, Target, TransitRule, socket,
 };
 use ockam_wire::{AddressRef, Message, Outgoing, RouteParts};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -47,6 +47,16 @@ pub(crate) struct Tables {
     pub(crate) relays: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pub(crate) links: BTreeMap<LinkId, (SocketAddr, Vec<u8>)>,
     pub(crate) transit: Vec<TransitRule>,
+    /// Guards of addresses.
+    pub(crate) guards: BTreeMap<Vec<u8>, Guard>,
+    /// The guards that let everybody pass.
+    pub(crate) open: GuardSet,
+    /// What the peers of channels are granted.
+    pub(crate) grants: BTreeMap<u32, Grants>,
+    /// Everybody who could pass a guard at some time, since a test cleared this: guard and channel, or nobody's when open.
+    pub(crate) passed: Vec<(GuardSet, BTreeMap<u32, GuardSet>)>,
+    /// Credentials that were shown over channels.
+    pub(crate) shown: Vec<(u32, Vec<u8>)>,
     pub(crate) resolved: Vec<Vec<SocketAddr>>,
     /// The next command is refused with this.
     pub(crate) refuse: Option<Refusal>,
@@ -68,6 +78,7 @@ pub(crate) struct Tables {
 
 /// An inlet.
 pub(crate) struct Inlet {
+    pub(crate) guard: Option<Guard>,
     pub(crate) cookie: Vec<u8>,
     pub(crate) socket: OwnedFd,
     pub(crate) way: Option<Vec<u8>>,
@@ -258,9 +269,27 @@ impl Tables {
                 assert!(old.is_none(), "listener {listener} twice");
                 applied(request)
             }
-            Command::SetGuards { request, .. }
-            | Command::SetGrants { request, .. }
-            | Command::ShowCredentials { request, .. } => applied(request),
+            Command::SetGuards { request, open } => {
+                self.open = open;
+                self.note_passes();
+                applied(request)
+            }
+            Command::SetGrants { request, channels } => {
+                for told in channels {
+                    if self.channels.contains_key(&told.channel) {
+                        self.grants.insert(told.channel, told.grants);
+                    }
+                }
+                self.note_passes();
+                applied(request)
+            }
+            Command::ShowCredentials { request, channel, text } => match self.channels.contains_key(&channel) {
+                true => {
+                    self.shown.push((channel, text.0));
+                    applied(request)
+                }
+                false => refused(request, Refusal::Unknown),
+            },
             Command::RemoveListener { request, listener } => match self.listeners.remove(&listener) {
                 Some(_) => applied(request),
                 None => refused(request, Refusal::Unknown),
@@ -277,7 +306,8 @@ impl Tables {
                 Some(_) => applied(request),
                 None => refused(request, Refusal::Unknown),
             },
-            Command::SetAddress { request, address, target, reachable, guard: _, cookie } => {
+            Command::SetAddress { request, address, target, reachable, guard, cookie } => {
+                self.set_guard(&address.0, guard);
                 self.addresses.insert(address.0, (target, reachable, cookie.0));
                 applied(request)
             }
@@ -287,7 +317,10 @@ impl Tables {
                 applied(request)
             }
             Command::ClearAddress { request, address } => match self.addresses.remove(&address.0) {
-                Some(_) => applied(request),
+                Some(_) => {
+                    self.set_guard(&address.0, None);
+                    applied(request)
+                }
                 None => refused(request, Refusal::Unknown),
             },
             Command::SetTransit { request, rules } => {
@@ -311,9 +344,11 @@ impl Tables {
                 follows_peer,
                 flow_control,
                 expires_in_ms,
+                grants,
                 cookie,
                 ..
             } => {
+                self.grants.insert(channel, grants);
                 assert_eq!(self.addresses.remove(&decryptor.0).map(|found| found.0), Some(Target::Handshake));
                 assert!(self.channels.values().all(|other| other.encryptor != encryptor.0));
                 let installed = Channel {
@@ -337,15 +372,16 @@ impl Tables {
                 }
                 None => refused(request, Refusal::Unknown),
             },
-            Command::SetOutlet { request, address, targets, reachable, plain, guard: _, cookie } => {
+            Command::SetOutlet { request, address, targets, reachable, plain, guard, cookie } => {
+                self.set_guard(&address.0, guard);
                 self.outlets.insert(address.0.clone(), (targets, plain));
                 self.addresses.insert(address.0, (Target::Outlet, reachable, cookie.0));
                 applied(request)
             }
-            Command::AddInlet { request, inlet, guard: _, cookie } => {
+            Command::AddInlet { request, inlet, guard, cookie } => {
                 let socket = descriptor.expect("a listening socket");
                 assert!(!self.listeners.contains_key(&inlet), "a listener has the number {inlet}");
-                let added = Inlet { cookie: cookie.0, socket, way: None, wait_ms: 0 };
+                let added = Inlet { guard, cookie: cookie.0, socket, way: None, wait_ms: 0 };
                 assert!(self.inlets.insert(inlet, added).is_none(), "inlet {inlet} twice");
                 applied(request)
             }
@@ -366,6 +402,23 @@ impl Tables {
                 applied(request)
             }
         }
+    }
+
+    fn set_guard(&mut self, address: &[u8], guard: Option<Guard>) {
+        match guard {
+            Some(guard) => self.guards.insert(address.to_vec(), guard),
+            None => self.guards.remove(address),
+        };
+    }
+
+    fn note_passes(&mut self) {
+        let grants = self.grants.iter().map(|(channel, grants)| (*channel, grants.guards)).collect();
+        self.passed.push((self.open, grants));
+    }
+
+    /// Whether a channel passes a guard now.
+    pub(crate) fn passes(&self, channel: u32, guard: Guard) -> bool {
+        self.open.contains(guard) || self.grants.get(&channel).is_some_and(|grants| grants.guards.contains(guard))
     }
 
     fn deliver(&mut self, request: u64, encoded: &[u8]) -> Option<Notice> {
@@ -471,9 +524,9 @@ impl Tables {
             let notice = Notice::Listener { request, listener, local, flow_control, cookie };
             notices.push((notice, Some(socket.try_clone().unwrap())));
         }
-        for (&inlet, Inlet { cookie, socket, way, .. }) in &self.inlets {
-            let (way, cookie) = (way.clone().map(Bytes), cookie.clone().into());
-            let notice = Notice::Inlet { request, inlet, way, connections: 1, guard: None, cookie };
+        for (&inlet, Inlet { guard, cookie, socket, way, .. }) in &self.inlets {
+            let (guard, way, cookie) = (*guard, way.clone().map(Bytes), cookie.clone().into());
+            let notice = Notice::Inlet { request, inlet, way, connections: 1, guard, cookie };
             notices.push((notice, Some(socket.try_clone().unwrap())));
         }
         for (&link, (peer, cookie)) in &self.links {
@@ -492,9 +545,10 @@ impl Tables {
             notices.push((notice, None));
         }
         for (address, (target, reachable, cookie)) in &self.addresses {
+            let guard = self.guards.get(address).copied();
             let (address, cookie) = (Bytes(address.clone()), cookie.clone().into());
             notices.push((
-                Notice::Address { request, address, target: *target, reachable: *reachable, guard: None, cookie },
+                Notice::Address { request, address, target: *target, reachable: *reachable, guard, cookie },
                 None,
             ));
         }

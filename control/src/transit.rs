@@ -3,7 +3,6 @@
 
 use crate::error::Error;
 use ockam_engine_abi::{TransitFrom, TransitRule};
-use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Reads a rule.
@@ -18,33 +17,55 @@ pub fn parse(text: &str) -> Result<TransitRule, Error> {
         fix: "Write FROM=TO or FROM=TO:PORT, such as 10.0.0.0/8=10.1.0.0/16:4000 or ::1=[fd00::/8]:4000.".into(),
     };
     let (from, to) = text.split_once('=').ok_or_else(|| refuse("has no `=` between FROM and TO".into()))?;
-    let (to, port) = split_port(to);
+    let (from, (to, port)) = (network(from).map_err(&refuse)?, network_and_port(to).map_err(&refuse)?);
+    Ok(TransitRule { from: TransitFrom::Network(from), to, port })
+}
+
+/// Where a rule leads: a network, and a port or any.
+pub type TransitTarget = ((IpAddr, u8), Option<u16>);
+
+/// Reads what a policy opens: `TO[:PORT]`, as behind the `=` of a rule.
+///
+/// # Errors
+/// [`Error::BadArgument`].
+pub fn target(text: &str) -> Result<TransitTarget, Error> {
+    network_and_port(text).map_err(|why| Error::BadArgument {
+        argument: "resource".into(),
+        value: crate::text::escape(text.as_bytes(), 100),
+        why,
+        fix: "Write TO or TO:PORT, such as 10.1.0.0/16:4000 or [fd00::/8]:4000.".into(),
+    })
+}
+
+/// Writes where a rule leads as [`target`] reads it.
+pub fn target_text(((to, bits), port): TransitTarget) -> String {
+    match port {
+        Some(port) if to.is_ipv6() => format!("[{to}/{bits}]:{port}"),
+        Some(port) => format!("{to}/{bits}:{port}"),
+        None => format!("{to}/{bits}"),
+    }
+}
+
+fn network_and_port(text: &str) -> Result<TransitTarget, String> {
+    let (to, port) = split_port(text);
     let port = match port {
         None => None,
         Some(digits) => match digits.parse() {
             Ok(port) if port != 0 && !digits.starts_with('+') => Some(port),
-            _ => return Err(refuse(format!("has the port {digits:?}; a port is a number from 1 to 65535"))),
+            _ => return Err(format!("has the port {digits:?}; a port is a number from 1 to 65535")),
         },
     };
-    let (from, to) = (network(from).map_err(&refuse)?, network(to).map_err(&refuse)?);
-    Ok(TransitRule { from: TransitFrom::Network(from), to, port })
+    Ok((network(to)?, port))
 }
 
 /// Writes a rule as [`parse`] reads it.
 pub fn text(rule: &TransitRule) -> String {
-    let mut text = match rule.from {
-        TransitFrom::Network((address, bits)) => format!("{address}/{bits}="),
+    let from = match rule.from {
+        TransitFrom::Network((address, bits)) => format!("{address}/{bits}"),
         // Comes from a policy, and is shown there.
-        TransitFrom::Guard(guard) => format!("guard {guard}="),
+        TransitFrom::Guard(guard) => format!("guard {guard}"),
     };
-    let (to, bits) = rule.to;
-    // Writing to a string does not fail.
-    let _ = match rule.port {
-        Some(port) if to.is_ipv6() => write!(text, "[{to}/{bits}]:{port}"),
-        Some(port) => write!(text, "{to}/{bits}:{port}"),
-        None => write!(text, "{to}/{bits}"),
-    };
-    text
+    format!("{from}={}", target_text((rule.to, rule.port)))
 }
 
 /// The port behind a network. An IPv6 network has brackets when a port follows.
@@ -110,6 +131,8 @@ mod tests {
             let rule = parse(typed).unwrap();
             assert_eq!(text(&rule), want);
             assert_eq!(parse(want).unwrap(), rule);
+            let (_, to) = want.split_once('=').unwrap();
+            assert_eq!(target_text(target(to).unwrap()), to);
         }
         let rule = parse("10.0.0.0/8=10.1.0.0/16:4000").unwrap();
         assert_eq!(rule.from, TransitFrom::Network(("10.0.0.0".parse().unwrap(), 8)));

@@ -172,6 +172,7 @@ pub(crate) async fn open(
         source: None,
         link,
         ended: vec![tell],
+        granted: None,
     };
     let limit = || Error::Limit { node: node.name(), what: "secure channels", limit: super::LIVING_MAX };
     let (number, shed) = node.channels.state().admit(living).ok_or_else(limit)?;
@@ -191,7 +192,7 @@ pub(crate) async fn open(
     };
     let cookie =
         Cookie::Channel { peer: peer.to_string(), own: own.to_string(), expires_at, purpose: plan.purpose.clone() };
-    let install = engine.link.install(Command::InstallChannel {
+    let install = Command::InstallChannel {
         request: engine.link.new_request(),
         channel: number,
         decryptor: request.reply_to().as_bytes().to_vec().into(),
@@ -205,9 +206,10 @@ pub(crate) async fn open(
         expires_in_ms: Some(lifetime_ms(expires_at)),
         grants: ockam_engine_abi::Grants::default(),
         cookie: node.cookies.seal(&cookie).into(),
-    });
+    };
     drop(established);
-    install.await.map_err(|error| node.command_failed("open a secure channel", error))?;
+    let installed = node.channels.install(node, &engine.link, install, peer).await;
+    installed.map_err(|error| node.command_failed("open a secure channel", error))?;
     request.send_plainly(&onward, &message_3, patience).await?;
     // The address is the channel's now, and so is the link.
     request.keep();

@@ -23,11 +23,12 @@ pub(crate) use supervised::{create, delete, resume};
 
 use crate::api::{ChannelRole, ChannelStatus, SecureChannelInfo, SecureChannelListenerInfo};
 use crate::engine_link::cookie::{Cookie, Purpose};
-use crate::engine_link::{Dump, EngineLink};
+use crate::engine_link::{CommandError, Dump, EngineLink};
 use crate::error::Error;
 use crate::home::NodeDir;
 use crate::node::Node;
 use crate::store::ChannelListenerRow;
+use crate::trust::Granted;
 use half_open::{End, Gone, HalfOpen, Source};
 use ockam_crypto::Identifier;
 use ockam_engine_abi::{ChannelEnd, Command, LinkId};
@@ -66,6 +67,8 @@ struct Living {
     link: Option<LinkId>,
     /// Told when it ends.
     ended: Vec<oneshot::Sender<ChannelEnd>>,
+    /// What the engine was told that its peer is granted; none before that.
+    granted: Option<Granted>,
 }
 
 #[derive(Default)]
@@ -123,6 +126,21 @@ impl Channels {
     /// The local name of a living channel's sending side, and who is at its other end.
     pub(crate) fn identity_of(&self, number: u32) -> Option<(String, Identifier)> {
         self.state().living.get(&number).map(|living| (living.address.clone(), living.peer))
+    }
+
+    /// The living channels, who is at their other ends, and what these are granted.
+    pub(crate) fn granted(&self) -> Vec<(u32, Identifier, Option<Granted>)> {
+        self.state().living.iter().map(|(number, living)| (*number, living.peer, living.granted)).collect()
+    }
+
+    /// The engine was told what the peers of channels are granted.
+    pub(crate) fn set_granted(&self, told: &[(u32, Granted)]) {
+        let mut state = self.state();
+        for (number, granted) in told {
+            if let Some(living) = state.living.get_mut(number) {
+                living.granted = Some(*granted);
+            }
+        }
     }
 
     fn has_decryptor(&self, decryptor: &str) -> bool {
@@ -236,6 +254,7 @@ impl Channels {
                     source: None,
                     link,
                     ended: Vec::new(),
+                    granted: None,
                 };
                 state.living.insert(found.channel, living);
             }
@@ -262,6 +281,24 @@ impl Channels {
         for number in ending {
             self.retire(engine, number).await;
         }
+    }
+
+    /// Installs a channel with what its peer is granted: `command` is complete but for that.
+    async fn install(
+        &self,
+        node: &Node,
+        engine: &EngineLink,
+        mut command: Command,
+        peer: Identifier,
+    ) -> Result<(), CommandError> {
+        // What is changed meanwhile is changed after it is there.
+        let _passing = node.trust.passing().await;
+        let granted = node.trust.granted(&peer);
+        if let Command::InstallChannel { channel, grants, .. } = &mut command {
+            *grants = granted.grants(node.trust.clock.now());
+            self.set_granted(&[(*channel, granted)]);
+        }
+        engine.install(command).await
     }
 
     /// Ends a channel, tells the peer, and closes the link that was made for it.

@@ -254,6 +254,7 @@ fn act(
                 source: Some(handshake.source),
                 link: None,
                 ended: Vec::new(),
+                granted: None,
             };
             let address = living.address.clone();
             let admitted = {
@@ -300,7 +301,7 @@ fn act(
             let (node, engine) = (node.clone(), engine.clone());
             tokio::spawn(async move {
                 let _permit = permit;
-                let installed = engine.install(command).await;
+                let installed = node.channels.install(&node, &engine, command, peer).await;
                 let channels = &node.channels;
                 if let Err(error) = installed {
                     let why = match error {

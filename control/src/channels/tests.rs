@@ -516,6 +516,7 @@ fn a_source_that_holds_most_channels_gives_way_to_others() {
             purpose: Purpose::Message,
             source: index.map(|index| Source::Link(LinkId::new(0, index, 1))),
             link: None,
+            granted: None,
             ended: Vec::new(),
         };
         let admitted = state.admit(living);

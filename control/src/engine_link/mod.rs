@@ -10,7 +10,7 @@
 pub mod cookie;
 
 use ockam_engine_abi::socket::{self, Received};
-use ockam_engine_abi::{ABI_VERSION, Command, Driver, LinkId, Notice, Refusal};
+use ockam_engine_abi::{ABI_VERSION, Command, Driver, Guard, LinkId, Notice, Refusal};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -158,6 +158,8 @@ pub struct DumpedAddress {
     pub target: ockam_engine_abi::Target,
     /// Which flow controls may reach it.
     pub reachable: u64,
+    /// Its guard.
+    pub guard: Option<Guard>,
     /// As given.
     pub cookie: Vec<u8>,
 }
@@ -192,6 +194,8 @@ pub struct DumpedInlet {
     pub way: Option<Vec<u8>>,
     /// Connections that it has now.
     pub connections: u32,
+    /// Its guard.
+    pub guard: Option<Guard>,
     /// As given.
     pub cookie: Vec<u8>,
     /// A duplicate of its socket.
@@ -526,10 +530,10 @@ impl Shared {
                     });
                 }
             }
-            Notice::Address { request, address, target, reachable, guard: _, cookie } => {
+            Notice::Address { request, address, target, reachable, guard, cookie } => {
                 if let Some(Pending::Dump(dump, _)) = all.get_mut(&request) {
                     let (address, cookie) = (address.0, cookie.0);
-                    dump.addresses.push(DumpedAddress { address, target, reachable, cookie });
+                    dump.addresses.push(DumpedAddress { address, target, reachable, guard, cookie });
                 }
             }
             Notice::Channel {
@@ -578,10 +582,10 @@ impl Shared {
             | Notice::RelayGone { .. }
             | Notice::OutletFailed { .. }
             | Notice::InletUnanswered { .. }) => return Some(unasked),
-            Notice::Inlet { request, inlet, way, connections, guard: _, cookie } => {
+            Notice::Inlet { request, inlet, way, connections, guard, cookie } => {
                 if let Some(Pending::Dump(dump, _)) = all.get_mut(&request) {
                     let (way, cookie) = (way.map(|way| way.0), cookie.0);
-                    dump.inlets.push(DumpedInlet { inlet, way, connections, cookie, socket: descriptor });
+                    dump.inlets.push(DumpedInlet { inlet, way, connections, guard, cookie, socket: descriptor });
                 }
             }
         }

@@ -9,7 +9,7 @@
 
 use super::listening::Listen;
 use super::lock;
-use crate::api::{CreateTcpInlet, TIMEOUT_MS_MAX, TcpInletInfo, WayStatus};
+use crate::api::{CreateTcpInlet, ResourceType, TIMEOUT_MS_MAX, TcpInletInfo, WayStatus};
 use crate::channels::{own, read_list, read_lists};
 use crate::engine_link::cookie::Cookie;
 use crate::engine_link::{CommandError, Dump, DumpedInlet, EngineLink};
@@ -323,7 +323,13 @@ pub(crate) async fn reconcile(
                 // The same one, if the service manager gave it once more.
                 drop(node.activated.take(&row.alias));
                 node.keep_as(row.number, Kept::Socket { socket, ours });
-                there.insert(row.number);
+                if found.guard == node.trust.guard(ResourceType::TcpInlet, &row.alias) {
+                    there.insert(row.number);
+                    continue;
+                }
+                // It is added again with the socket that is kept.
+                let inlet = row.number;
+                link.apply(|request| Command::RemoveInlet { request, inlet }).await.map_err(failed)?;
             }
             _ => {
                 let inlet = found.inlet;
@@ -396,7 +402,7 @@ async fn add(node: &Node, link: &EngineLink, row: &InletRow, socket: &OwnedFd) -
     link.apply_with(socket.as_fd(), |request| Command::AddInlet {
         request,
         inlet: row.number,
-        guard: None,
+        guard: node.trust.guard(ResourceType::TcpInlet, &row.alias),
         cookie: cookie.into(),
     })
     .await?;

@@ -3,7 +3,7 @@
 use super::listening::unix_path;
 use super::lock;
 use super::tls::{self, Bridge};
-use crate::api::{CreateTcpOutlet, TcpOutletInfo};
+use crate::api::{CreateTcpOutlet, ResourceType, TcpOutletInfo};
 use crate::cli::values::{HostPort, dial_address};
 use crate::engine_link::cookie::Cookie;
 use crate::engine_link::{CommandError, EngineLink};
@@ -290,6 +290,7 @@ pub(crate) async fn reconcile(
 fn is_same(node: &Node, row: &OutletRow, found: &crate::engine_link::DumpedAddress) -> bool {
     found.address == row.address.as_bytes()
         && found.target == ockam_engine_abi::Target::Outlet
+        && found.guard == node.trust.guard(ResourceType::TcpOutlet, &row.address)
         && node.cookies.open(&found.cookie) == Some(Cookie::Outlet { number: row.number })
 }
 
@@ -303,7 +304,7 @@ async fn set(node: &Node, link: &EngineLink, row: &OutletRow, targets: Vec<Porta
         targets,
         reachable: u64::MAX,
         plain: row.plain,
-        guard: None,
+        guard: node.trust.guard(ResourceType::TcpOutlet, &row.address),
         cookie: cookie.into(),
     })
     .await

@@ -240,6 +240,7 @@ fn a_living_inlet_is_adopted_with_its_way() {
         world.tables(0, |tables| {
             // What nobody asked for.
             let stranger = crate::testing::Inlet {
+                guard: None,
                 cookie: Vec::new(),
                 socket: crate::resolve::bind_listener(world.loopback).unwrap().0,
                 way: None,

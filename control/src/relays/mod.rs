@@ -16,7 +16,7 @@ use crate::engine_link::{DumpedAddress, EngineLink};
 use crate::error::Error;
 use crate::node::{Desired, Node};
 use crate::store::node::FLOW_CONTROL_INITIATED;
-use ockam_engine_abi::FLOW_CONTROL_DIALED;
+use ockam_engine_abi::{Command, FLOW_CONTROL_DIALED};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -66,6 +66,17 @@ impl Relays {
         self.service().adopt(node, desired, has);
         let sessions: Vec<&str> = desired.relays.iter().map(|row| row.session.as_str()).collect();
         *lock(&self.ends) = client::ends(node, &sessions, has);
+    }
+
+    /// Ends the relays of those who may not have them any more.
+    pub(crate) async fn review(&self, node: &Node, link: &EngineLink) {
+        let denied = self.service().review(|by, name| service::may(node, by, name));
+        for address in denied {
+            let address = address.into_bytes();
+            if let Err(error) = link.apply(|request| Command::ClearAddress { request, address: address.into() }).await {
+                tracing::debug!(%error, "no relay to end");
+            }
+        }
     }
 
     /// The relay at this address ended with what its way begins with.

@@ -72,6 +72,8 @@ pub(super) enum Refused {
     Limit,
     /// What it came by is gone.
     Gone,
+    /// No policy permits it, or no authority attests that it may have the name.
+    Denied,
 }
 
 impl Refused {
@@ -82,6 +84,7 @@ impl Refused {
             Refused::Taken => "taken",
             Refused::Limit => "too many",
             Refused::Gone => "gone",
+            Refused::Denied => "not permitted",
         }
     }
 }
@@ -221,6 +224,18 @@ impl State {
             }
             None => {}
         }
+    }
+
+    /// Forgets those who may not have their relay any more. Gives their addresses.
+    pub(super) fn review(&mut self, may: impl Fn(By, &str) -> bool) -> Vec<String> {
+        let denied = self.registered.iter().filter(|(_, relay)| !may(relay.by, &relay.name));
+        let denied: Vec<String> = denied.map(|(address, _)| address.clone()).collect();
+        for address in &denied {
+            if let Some(relay) = self.registered.remove(address) {
+                tracing::info!(relay = relay.name, "a relay is not permitted any more");
+            }
+        }
+        denied
     }
 
     fn refuse(&mut self, why: Refused) {
@@ -413,13 +428,26 @@ async fn work(node: Arc<Node>) {
     }
 }
 
+/// Whether somebody may have a relay of this name.
+pub(super) fn may(node: &Node, by: By, name: &str) -> bool {
+    match by {
+        By::Here => true,
+        By::Peer(peer) => node.trust.admits_relay(name, Some(&peer)),
+        By::Anyone => node.trust.admits_relay(name, None),
+    }
+}
+
 /// Makes a relay, and tells who asked for it.
 async fn register(node: &Arc<Node>, source: &str, registration: Registration) {
     let address = format!("{PREFIX}{}", registration.name);
+    // What is permitted is so until it is done.
+    let passing = node.trust.passing().await;
     let made = match node.relays.service().has(&address) || node.check_free(&node.desired(), &address).is_ok() {
+        _ if !may(node, registration.by, &registration.name) => Err(Refused::Denied),
         true => set(node, &address, source, &registration).await,
         false => Err(Refused::Taken),
     };
+    drop(passing);
     let engine = &registration.engine;
     let message = match made {
         Ok(()) => {
@@ -443,6 +471,7 @@ async fn register(node: &Arc<Node>, source: &str, registration: Registration) {
                 (By::Anyone, _) => DropReason::NotDelivered,
                 (_, Refused::Limit) => DropReason::PuntLimit,
                 (_, Refused::Gone) => return,
+                (_, Refused::Denied) => DropReason::PolicyDenied,
                 _ => DropReason::NotAdmitted,
             };
             let notice = Notice { token: offer.token, reason: reason as u8, left: 1 };

@@ -1,10 +1,47 @@
 //! Whom a node believes, and whom it lets pass.
+//!
+//! ```text
+//!   policies, authority ── rules.rs ──► which guards are open, which a peer is granted ──► engine
+//!   what peers show     ── shown.rs ──► attributes of peers, until they expire or are revoked (revocations.rs)
+//!   what we show        ── own.rs   ──► asked of the authority, shown in handshakes, shown again when it is renewed
+//!   what is asked of us ── api.rs       policies, credentials, the authority
+//! ```
+//!
+//! Decisions are made here: when a channel is installed, when its peer shows something, when policies or the list of
+//! revocations change, when something expires. The engine only compares bits. What a channel is granted is computed and
+//! given to the engine by one at a time ([`Trust::passing`]), so that nothing older overtakes anything newer.
 
+mod clock;
+pub(crate) mod policies;
+mod rules;
+
+pub(crate) use rules::{Rules, Subject, service_type};
+
+use crate::api::ResourceType;
+use crate::engine_link::{CommandError, EngineLink};
 use crate::error::Error;
+use crate::node::{Desired, Node};
 use crate::process::TrustOptions;
 use crate::route::Route;
-use ockam_crypto::ChangeHistory;
+use crate::store::trust::GUARD_CLOSED;
+use crate::store::{GuardRow, NodeStore};
+use clock::Clock;
+use ockam_crypto::{ChangeHistory, Identifier};
+use ockam_engine_abi::{ChannelGrants, Command, Grants, Guard, GuardSet, TransitRule};
 use ockam_wire::{MultiAddr, Protocol};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{RwLock, RwLockReadGuard};
+
+/// Channels whose grants go to the engine in one record.
+const BATCH: usize = 512;
+
+/// From so many peers on, what they are granted is computed where it keeps nobody waiting.
+const MANY_PEERS: usize = 256;
+
+/// How much longer than a credential the engine lets its peer pass when control is to decide anew about it: what does not
+/// depend on the credential shall not be interrupted. Without a control that is the end.
+const GRACE_MS: u64 = 2_000;
 
 /// Longest scope in bytes.
 const SCOPE_BYTES_MAX: usize = 255;
@@ -59,6 +96,277 @@ pub(crate) fn authority_route(text: &str) -> Result<Route, Error> {
     parts.push(Protocol::Service("echo".into()));
     let multiaddr = MultiAddr::try_from(parts).map_err(|error| bad(format!("is not a route: {error}")))?;
     Route::new(&multiaddr, "--authority-route")
+}
+
+/// What a channel is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Granted {
+    pub(crate) guards: GuardSet,
+    /// The last second for which that holds, in Unix time.
+    pub(crate) until: Option<u64>,
+    /// Whether something remains after that.
+    remains: bool,
+}
+
+impl Granted {
+    /// As the engine is told at this time.
+    pub(crate) fn grants(&self, now: u64) -> Grants {
+        let grace = if self.remains { GRACE_MS } else { 0 };
+        let expire_in_ms = self
+            .until
+            .map(|until| until.saturating_add(1).saturating_sub(now).saturating_mul(1000).saturating_add(grace));
+        Grants { guards: self.guards, expire_in_ms }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Those in force.
+    rules: Arc<Rules>,
+    /// Those that are about to be: whoever sets places takes the guards from here.
+    coming: Option<Arc<Rules>>,
+}
+
+/// What a node has to do with trust.
+pub(crate) struct Trust {
+    pub(crate) clock: Clock,
+    state: Mutex<State>,
+    /// Who gives the engine grants has it: to read for a channel of its own, to write for all of them.
+    gate: RwLock<()>,
+}
+
+impl Trust {
+    /// Of a node with this store.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn new(store: &NodeStore, desired: &Desired) -> Result<Trust, Error> {
+        let rules = Arc::new(Rules::new(desired));
+        Ok(Trust {
+            clock: Clock::new(store.latest_time()?),
+            state: Mutex::new(State { rules, coming: None }),
+            gate: RwLock::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.state().rules.clone()
+    }
+
+    // ---- who passes
+
+    /// Nobody is granted anything else, and no policy changes, until this is dropped: for who computes grants, or asks whether
+    /// somebody is admitted, and acts on it.
+    pub(crate) async fn passing(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().await
+    }
+
+    /// What the channels of a peer are granted now.
+    pub(crate) fn granted(&self, peer: &Identifier) -> Granted {
+        let (rules, subject, until) = {
+            let state = self.state();
+            let (subject, until) = state.subject(peer, self.clock.now());
+            (state.rules.clone(), subject, until)
+        };
+        granted(&rules, subject, until)
+    }
+
+    /// Who a peer is to policies.
+    fn subject(&self, peer: &Identifier) -> Subject {
+        self.state().subject(peer, self.clock.now()).0
+    }
+
+    /// Whether a peer, or somebody without an identity, may register a relay of this name here.
+    pub(crate) fn admits_relay(&self, name: &str, peer: Option<&Identifier>) -> bool {
+        let (rules, subject) = {
+            let state = self.state();
+            (state.rules.clone(), peer.map(|peer| state.subject(peer, self.clock.now()).0))
+        };
+        rules.admits_relay(name, subject.as_ref())
+    }
+
+    /// The guard of a resource, which is set in the engine with it.
+    pub(crate) fn guard(&self, resource_type: ResourceType, resource: &str) -> Option<Guard> {
+        let state = self.state();
+        Some(state.coming.as_ref().unwrap_or(&state.rules).guard(resource_type, resource))
+    }
+
+    /// What policies let peers have dialed.
+    pub(crate) fn transit(&self) -> Vec<TransitRule> {
+        let state = self.state();
+        state.coming.as_ref().unwrap_or(&state.rules).transit().to_vec()
+    }
+
+    // ---- changes
+
+    /// Says which rules come, so that what they guard can be set. Gives those that are in force, unless they are the same.
+    pub(crate) fn announce(&self, rules: &Arc<Rules>) -> Option<Arc<Rules>> {
+        let mut state = self.state();
+        if state.rules == *rules {
+            return None;
+        }
+        state.coming = Some(rules.clone());
+        Some(state.rules.clone())
+    }
+
+    /// Goes back to rules that were in force before others were announced, whatever the engine has.
+    pub(crate) fn retract(&self, rules: Arc<Rules>) {
+        let mut state = self.state();
+        (state.rules, state.coming) = (rules, None);
+    }
+
+    /// Puts rules in force, also in the engine. Whom they still let pass is let pass all the time; whom they do not let pass any
+    /// more does not when this returns.
+    ///
+    /// # Errors
+    /// The engine refuses or ends.
+    pub(crate) async fn put_in_force(
+        &self,
+        node: &Node,
+        link: &EngineLink,
+        rules: Arc<Rules>,
+    ) -> Result<(), CommandError> {
+        let _gate = self.gate.write().await;
+        let (before, now) = {
+            let mut state = self.state();
+            state.coming = None;
+            let before = std::mem::replace(&mut state.rules, rules.clone());
+            (before.open(), rules.open())
+        };
+        let both = rules::union(&before, &now);
+        if both != before {
+            link.apply(|request| Command::SetGuards { request, open: both }).await?;
+        }
+        self.grant(node, link).await?;
+        if now != both {
+            link.apply(|request| Command::SetGuards { request, open: now }).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives an engine, new or adopted, the rules that shall be: before anything that they guard.
+    ///
+    /// # Errors
+    /// The engine refuses or ends.
+    pub(crate) async fn reconcile(
+        &self,
+        node: &Node,
+        link: &EngineLink,
+        rules: Arc<Rules>,
+    ) -> Result<(), CommandError> {
+        let _gate = self.gate.write().await;
+        let open = rules.open();
+        self.retract(rules);
+        // An adopted engine has open what was open: whom a policy admits shall have been granted that before it is closed.
+        self.grant(node, link).await?;
+        link.apply(|request| Command::SetGuards { request, open }).await
+    }
+
+    /// Decides anew about all channels that live.
+    pub(crate) async fn decide_anew(&self, node: &Node) {
+        let _gate = self.gate.write().await;
+        // A new engine is told when it comes.
+        let Some(engine) = node.engine_now() else { return };
+        if let Err(error) = self.grant(node, &engine.link).await {
+            tracing::warn!(%error, "the engine does not take what peers are granted");
+        }
+    }
+
+    /// Tells the engine what channels are granted, those for which that is something else than before. The gate is closed.
+    async fn grant(&self, node: &Node, link: &EngineLink) -> Result<(), CommandError> {
+        let channels = node.channels.granted();
+        let now = self.clock.now();
+        let (rules, subjects) = {
+            let state = self.state();
+            let peers: BTreeSet<Identifier> = channels.iter().map(|(_, peer, _)| *peer).collect();
+            let subjects: Vec<_> = peers.into_iter().map(|peer| (peer, state.subject(&peer, now))).collect();
+            (state.rules.clone(), subjects)
+        };
+        let is_long = subjects.len() >= MANY_PEERS;
+        let decide = move || -> HashMap<Identifier, Granted> {
+            let decide = |(peer, (subject, until))| (peer, granted(&rules, subject, until));
+            subjects.into_iter().map(decide).collect()
+        };
+        let decided = match is_long {
+            true => tokio::task::spawn_blocking(decide).await.map_err(|_| CommandError::Away)?,
+            false => decide(),
+        };
+        let changes: Vec<(u32, Granted)> = channels
+            .into_iter()
+            .filter_map(|(number, peer, before)| {
+                let now = *decided.get(&peer)?;
+                (before != Some(now)).then_some((number, now))
+            })
+            .collect();
+        for batch in changes.chunks(BATCH) {
+            let channels =
+                batch.iter().map(|(channel, it)| ChannelGrants { channel: *channel, grants: it.grants(now) });
+            let channels = channels.collect();
+            link.apply(|request| Command::SetGrants { request, channels }).await?;
+            node.channels.set_granted(batch);
+        }
+        node.relays.review(node, link).await;
+        Ok(())
+    }
+}
+
+impl State {
+    /// Who a peer is to policies, and the last second for which that holds.
+    fn subject(&self, peer: &Identifier, _now: u64) -> (Subject, Option<u64>) {
+        (Subject { identifier: Some(peer.to_string()), attributes: None }, None)
+    }
+}
+
+/// What somebody is granted who is this until then.
+fn granted(rules: &Rules, subject: Subject, until: Option<u64>) -> Granted {
+    let guards = rules.grants(&subject);
+    let Some(until) = until else { return Granted { guards, until: None, remains: false } };
+    let without = rules.grants(&Subject { attributes: None, ..subject });
+    match without == guards {
+        // The credential makes no difference.
+        true => Granted { guards, until: None, remains: false },
+        false => Granted { guards, until: Some(until), remains: without != GuardSet::NONE },
+    }
+}
+
+/// Brings the guards of a store to what there is: each place has one, and the numbers of those that are gone are free.
+/// Places beyond what an engine can guard have none, and are closed.
+///
+/// # Errors
+/// Those of the store. [`Error::Limit`] when `all` shall have one.
+pub(crate) fn settle(store: &mut NodeStore, desired: &mut Desired, node: &str, all: bool) -> Result<(), Error> {
+    let places = rules::places(desired);
+    let mut kept: Vec<GuardRow> = Vec::new();
+    // What was given up just now is not given again in the same change.
+    let taken: BTreeSet<Guard> = desired.guards.iter().map(|row| row.number).collect();
+    for row in std::mem::take(&mut desired.guards) {
+        match places.contains(&(row.resource_type, row.resource.clone())) {
+            true => kept.push(row),
+            false => store.remove_guard(row.number)?,
+        }
+    }
+    let has: BTreeSet<_> = kept.iter().map(|row| (row.resource_type, row.resource.clone())).collect();
+    let mut free = (0..GUARD_CLOSED).filter(|number| !taken.contains(number));
+    for (resource_type, resource) in places.difference(&has).cloned() {
+        let Some(number) = free.next() else {
+            if all {
+                let what = "services, outlets, inlets and transit policies together";
+                return Err(Error::Limit { node: node.into(), what, limit: GUARD_CLOSED.into() });
+            }
+            tracing::error!(of = resource_type.name(), resource, "no guard is left: nobody passes there");
+            continue;
+        };
+        let row = GuardRow { number, resource_type, resource };
+        store.add_guard(&row)?;
+        kept.push(row);
+    }
+    kept.sort_by_key(|row| row.number);
+    desired.guards = kept;
+    Ok(())
 }
 
 #[cfg(test)]
