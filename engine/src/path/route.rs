@@ -365,3 +365,6 @@ impl Tables {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test binary uses what it needs")]
 
+pub mod channel;
+
 use ockam_engine_abi::socket as abi_socket;
 use ockam_engine_abi::{ABI_VERSION, Command, Counters, Driver, Notice, Target};
 use ockam_wire::{Address, AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts};
