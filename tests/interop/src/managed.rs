@@ -11,6 +11,7 @@ use ockam::{Address, Context, Executor, NodeBuilder, Route};
 use ockam_api::ConnectionStatus;
 use ockam_api::cli_state::{CliState, CliStateMode};
 use ockam_api::nodes::InMemoryNode;
+use ockam_api::nodes::models::policies::ResourceTypeOrName;
 use ockam_api::nodes::models::portal::OutletAccessControl;
 use ockam_api::nodes::models::relay::ReturnTiming;
 use ockam_api::nodes::service::{NodeManagerGeneralOptions, NodeManagerTransportOptions};
@@ -27,10 +28,17 @@ pub struct ManagedNode {
     directory: TempDir,
     address: SocketAddr,
     identifier: Identifier,
-    /// Whom it believes, and whether it asks for credentials of its own.
-    trust: Option<(Anchor, bool)>,
+    trust: Trust,
     /// Absent while it is stopped.
     running: Option<Running>,
+}
+
+/// Whom a node believes: the history of an authority, and, for a member of it, the route to where it asks for
+/// credentials of its own.
+#[derive(Default)]
+struct Trust {
+    authority: Option<ChangeHistory>,
+    route: Option<MultiAddr>,
 }
 
 struct Running {
@@ -46,16 +54,28 @@ impl ManagedNode {
     pub fn start() -> ManagedNode {
         let directory =
             tempfile::Builder::new().prefix("ockam-interop-real-").tempdir().expect("a temporary directory");
-        let (running, address) = Running::start(&directory, "127.0.0.1:0", None);
+        let (running, address) = Running::start(&directory, "127.0.0.1:0", &Trust::default());
         let identifier = running.node.identifier();
-        ManagedNode { directory, address, identifier, trust: None, running: Some(running) }
+        ManagedNode { directory, address, identifier, trust: Trust::default(), running: Some(running) }
     }
 
-    /// Starts it again, as one that believes this authority and guards its services by its policies. A member asks the
-    /// authority for credentials, and shows them.
-    pub fn believe(&mut self, authority: &Anchor, is_member: bool) {
+    /// Starts it again, as one that believes the authority with this history, and guards its services by its policies.
+    /// It has no credential of its own.
+    pub fn believe(&mut self, authority: &[u8]) {
+        let authority = Some(ChangeHistory::import(authority).expect("a history"));
+        self.start_trusting(Trust { authority, route: None });
+    }
+
+    /// The same, as a member that asks the authority for credentials and shows them.
+    pub fn join(&mut self, authority: &Anchor) {
+        let route = Some(multiaddr(&authority.route()));
+        let authority = Some(ChangeHistory::import(&authority.history).expect("a history"));
+        self.start_trusting(Trust { authority, route });
+    }
+
+    fn start_trusting(&mut self, trust: Trust) {
         self.stop();
-        self.trust = Some((authority.clone(), is_member));
+        self.trust = trust;
         self.start_again();
     }
 
@@ -82,18 +102,13 @@ impl ManagedNode {
     /// Starts it again where it listened, as who it was, with nothing of what had been created in it.
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "it runs");
-        let (running, address) = Running::start(&self.directory, &self.address.to_string(), self.trust.as_ref());
+        let (running, address) = Running::start(&self.directory, &self.address.to_string(), &self.trust);
         assert_eq!(address, self.address);
         self.running = Some(running);
     }
 
-    /// Creates an outlet at `address` for `to`, reachable as one of the command is.
-    #[track_caller]
-    pub fn outlet(&self, address: &str, to: SocketAddr) {
-        self.outlet_for(address, to, None);
-    }
-
-    /// Creates an outlet for whom `policy` admits, or for whom the policy of all outlets does.
+    /// Creates an outlet at `address` for `to`, reachable as one of the command is, for whom `policy` admits, or for
+    /// whom the policy of all outlets does.
     #[track_caller]
     pub fn outlet_for(&self, address: &str, to: SocketAddr, policy: Option<&str>) {
         let Running { node, context, runtime, .. } = self.running();
@@ -110,6 +125,14 @@ impl ManagedNode {
             false,
         );
         runtime.block_on(created).expect("an outlet");
+    }
+
+    /// Says who may use a service or an outlet that there is.
+    #[track_caller]
+    pub fn allow(&self, resource: &str, policy: &str) {
+        let policy = policy.parse().unwrap_or_else(|e| panic!("{policy}: {e}"));
+        let resource = ResourceTypeOrName::Name(resource.into());
+        self.run(async |node, _| node.set_policy(resource, "handle_message", policy).await).expect("a policy");
     }
 
     /// Creates an inlet whose route ends in an outlet's address, and tells where it listens. Waits for its way to be up, or
@@ -201,7 +224,7 @@ impl Drop for ManagedNode {
 }
 
 impl Running {
-    fn start(directory: &TempDir, address: &str, trust: Option<&(Anchor, bool)>) -> (Running, SocketAddr) {
+    fn start(directory: &TempDir, address: &str, trust: &Trust) -> (Running, SocketAddr) {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a tokio runtime");
         let runtime = Arc::new(runtime);
         let (context, executor) =
@@ -214,11 +237,9 @@ impl Running {
             let name = "real";
             state.start_node_with_optional_values(name, &None, Some(&listener)).await.expect("a node in the database");
             // What its command passes for `--authority-identity` and so on.
-            let authority = trust.map(|(authority, _)| history(authority));
-            let asked = trust.filter(|(_, is_member)| *is_member);
-            let route = asked.map(|(authority, _)| multiaddr(&authority.route()));
-            let scope = asked.map(|_| "interop".to_owned());
-            let trust = state.retrieve_trust_options(&None, &authority, &route, &scope).await.expect("trust options");
+            let (Trust { authority, route }, scope) = (trust, Some("interop".to_owned()));
+            let scope = scope.filter(|_| route.is_some());
+            let trust = state.retrieve_trust_options(&None, authority, route, &scope).await.expect("trust options");
             let node = InMemoryNode::new(
                 &context,
                 // The last: it stays in the database when it ends.
@@ -248,8 +269,4 @@ async fn listen(tcp: &TcpTransport, address: &str) -> ockam::tcp::TcpListener {
 #[track_caller]
 fn multiaddr(text: &str) -> MultiAddr {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
-}
-
-fn history(authority: &Anchor) -> ChangeHistory {
-    ChangeHistory::import(&authority.history).expect("a history")
 }

@@ -44,10 +44,23 @@ impl Home {
         self.node_at(name, "127.0.0.1:0")
     }
 
-    /// Creates a node that listens on `address`, with the options in `OCKAM_NODE_OPTIONS` besides.
+    /// Creates a node that listens on `address`.
     #[track_caller]
     pub fn node_at(self: &Arc<Home>, name: &str, address: &str) -> OurNode {
-        let mut create = vec!["node", "create", name, "--tcp-listener-address", address];
+        self.create("node", name, address, &[])
+    }
+
+    /// Creates a node that listens on a free port of 127.0.0.1, with more options.
+    #[track_caller]
+    pub fn node_with(self: &Arc<Home>, name: &str, more: &[&str]) -> OurNode {
+        self.create("node", name, "127.0.0.1:0", more)
+    }
+
+    /// Creates a node of this sort, `node` or `authority`, with these options and those in `OCKAM_NODE_OPTIONS`.
+    #[track_caller]
+    pub(crate) fn create(self: &Arc<Home>, sort: &str, name: &str, address: &str, more: &[&str]) -> OurNode {
+        let mut create = vec![sort, "create", name, "--tcp-listener-address", address];
+        create.extend(more);
         let options = env::var("OCKAM_NODE_OPTIONS").unwrap_or_default();
         create.extend(options.split_whitespace());
         self.ok(&create);

@@ -1,6 +1,6 @@
 //! Nodes with portals and relays, and what goes through them.
 
-use crate::{Kind, ManagedNode, Middle, OurNode, PATIENCE, noise};
+use crate::{Home, Kind, ManagedNode, Middle, OurNode, PATIENCE, noise};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -40,6 +40,23 @@ impl PortalNode {
         }
     }
 
+    /// Starts a node that believes the authority with this history, and guards its services by its policies. It has no
+    /// credential of its own.
+    #[track_caller]
+    pub fn believing(kind: Kind, authority: &[u8]) -> PortalNode {
+        match kind {
+            Kind::Real => {
+                let mut node = ManagedNode::start();
+                node.believe(authority);
+                PortalNode::Real(node)
+            }
+            Kind::Ours => {
+                let authority = hex::encode(authority);
+                PortalNode::Ours(Home::new().node_with("ours", &["--authority-identity", &authority]))
+            }
+        }
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         match self {
@@ -51,12 +68,31 @@ impl PortalNode {
     /// Creates an outlet at an address of the node.
     #[track_caller]
     pub fn outlet(&self, address: &str, to: SocketAddr) {
+        self.outlet_for(address, to, None);
+    }
+
+    /// Creates an outlet for whom `policy` admits.
+    #[track_caller]
+    pub fn outlet_for(&self, address: &str, to: SocketAddr, policy: Option<&str>) {
         match self {
-            PortalNode::Real(node) => node.outlet(address, to),
+            PortalNode::Real(node) => node.outlet_for(address, to, policy),
             PortalNode::Ours(node) => {
                 let to = to.to_string();
-                let create = ["tcp-outlet", "create", "--at", node.name(), "--from", address, "--to", &to];
+                let mut create = vec!["tcp-outlet", "create", "--at", node.name(), "--from", address, "--to", &to];
+                create.extend(policy.into_iter().flat_map(|policy| ["--allow", policy]));
                 assert_eq!(node.home().ok(&create).trim_end(), format!("/service/{address}"));
+            }
+        }
+    }
+
+    /// Says who may use a service or an outlet that there is.
+    #[track_caller]
+    pub fn allow(&self, resource: &str, policy: &str) {
+        match self {
+            PortalNode::Real(node) => node.allow(resource, policy),
+            PortalNode::Ours(node) => {
+                let create = ["policy", "create", "--at", node.name(), "--resource", resource, "--allow", policy];
+                node.home().ok(&create);
             }
         }
     }
