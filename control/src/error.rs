@@ -296,18 +296,22 @@ pub enum Error {
     },
 
     // ---- keys
-    /// A vault file is damaged, or no vault file.
-    #[error("the vault {} cannot be used: {why}", path.display())]
-    Vault {
+    /// A file with keys is damaged, or something else.
+    #[error("the {what} {} cannot be used: {why}", path.display())]
+    KeyFile {
+        /// What it was to be: `vault`, `backup`.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong, as a sentence without a full stop.
         why: String,
     },
-    /// The passphrase is another one, or the vault is damaged.
-    #[error("the passphrase in {} does not open the vault {}", passphrase_file.display(), path.display())]
+    /// The passphrase is another one, or the file is damaged.
+    #[error("the passphrase in {} does not open the {what} {}", passphrase_file.display(), path.display())]
     WrongPassphrase {
-        /// The vault.
+        /// What it was to open: `vault`, `backup`.
+        what: &'static str,
+        /// That file.
         path: PathBuf,
         /// Where the passphrase is.
         passphrase_file: PathBuf,
@@ -647,7 +651,7 @@ impl Error {
             Error::NoSuchVault { .. } => "E_NO_SUCH_VAULT",
             Error::NameTaken { .. } => "E_NAME_TAKEN",
             Error::InUse { .. } => "E_IN_USE",
-            Error::Vault { .. } => "E_VAULT",
+            Error::KeyFile { .. } => "E_VAULT",
             Error::WrongPassphrase { .. } => "E_WRONG_PASSPHRASE",
             Error::IdentityUnusable { .. } => "E_IDENTITY_UNUSABLE",
             Error::HistoryRefused { .. } => "E_HISTORY_REFUSED",
@@ -745,7 +749,7 @@ impl Error {
             | Error::AddressNotLocal { .. }
             | Error::ListenFailed { .. } => exit::CANNOT_CREATE,
             Error::Storage { errno, .. } if is_permission(*errno) => exit::DENIED,
-            Error::Storage { .. } | Error::Database { .. } | Error::Vault { .. } | Error::Io { .. } => exit::IO,
+            Error::Storage { .. } | Error::Database { .. } | Error::KeyFile { .. } | Error::Io { .. } => exit::IO,
             Error::NotOurs { .. }
             | Error::InUse { .. }
             | Error::WrongPassphrase { .. }
@@ -812,9 +816,12 @@ impl Error {
             Error::NodeDiffersFromFile { node, .. } => {
                 format!("Stop it first with `ockam node stop {node}`, or change the file. Nothing was changed.")
             }
-            Error::Vault { .. } => "Restore the file from a backup; it was left as it is.".into(),
-            Error::WrongPassphrase { .. } => {
-                "Check what is in that file; if it is right, the vault is damaged: restore it from a backup.".into()
+            Error::KeyFile { what: "backup", .. } => "Use another backup; nothing was changed.".into(),
+            Error::KeyFile { .. } => {
+                "Restore it with `ockam vault restore`, if there is a backup; it was left as it is.".into()
+            }
+            Error::WrongPassphrase { what, .. } => {
+                format!("Check what is in that file; if it is right, the {what} is damaged.")
             }
             Error::IdentityUnusable { fix, .. } => fix.clone(),
             Error::HistoryRefused { .. } => {

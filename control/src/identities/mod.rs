@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::home::{Home, NodeName};
 use crate::store::SharedStore;
 use crate::store::identity::{Purpose, PurposeKeyRow, Tables};
-use crate::store::vault::{self, Place, Vault};
+use crate::store::vault::{self, Becomes, Place, Vault};
 use ockam_crypto::{
     Attestation, ChangeHistory, Comparison, Identifier, Issuer, KEY_LIFETIME_SECS, PURPOSE_KEY_LIFETIME_SECS,
     PublicKey, PurposePublicKey, SigningKey, Validity, X25519Key,
@@ -19,7 +19,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+mod backup;
+
 pub use crate::store::identity::{KnownIdentity, VaultRow};
+pub use backup::{BackupSeal, MadeBackup, Outcome, RestoreAs, Restored, RestoredIdentity};
 
 /// The name of the vault that is made when one is needed and there is none.
 pub const DEFAULT_VAULT: &str = "default";
@@ -157,7 +160,7 @@ impl Identities {
             let old = find_vault(tables, Some(name))?;
             let mut new = old.clone();
             if let Some(file) = passphrase_file {
-                new.place.passphrase_file = Some(absolute(file)?);
+                new.place = Place::new(new.place.path, Some(absolute(file)?));
                 Vault::open(&new.place)?;
             }
             if let Some(path) = path {
@@ -179,6 +182,43 @@ impl Identities {
             remove_file(&old.place.path)?;
         }
         Ok(new)
+    }
+
+    /// Encrypts a vault with the passphrase in another file from now on, or no longer. Whoever is ended in the middle of
+    /// it leaves a vault that opens; a node that runs keeps its keys in memory and does not notice.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVault`], and as [`Vault::open`], for the new file, too.
+    pub fn change_passphrase(&mut self, name: Option<&str>, passphrase_file: Option<&Path>) -> Result<VaultRow, Error> {
+        let becomes = match passphrase_file {
+            Some(file) => Becomes::Sealed(absolute(file)?),
+            None => Becomes::Plain,
+        };
+        becomes.passphrase_file().map_or(Ok(()), vault::check_passphrase_file)?;
+        loop {
+            // First the vault may be either, then it is the other one, then it must be.
+            let name = self.store.change_identities(|tables| {
+                let mut vault = find_vault(tables, name)?;
+                settle(&mut vault.place)?;
+                vault.place.becomes = Some(becomes.clone());
+                tables.place_vault(&vault.name, &vault.place)?;
+                Ok(vault.name)
+            })?;
+            let changed = self.store.change_identities(|tables| {
+                let mut vault = find_vault(tables, Some(&name))?;
+                if vault.place.becomes.as_ref() != Some(&becomes) {
+                    return Ok(None);
+                }
+                Vault::reseal(&vault.place, becomes.passphrase_file())?;
+                vault.place = Place::new(vault.place.path, becomes.passphrase_file().map(Path::to_owned));
+                tables.place_vault(&name, &vault.place)?;
+                Ok(Some(vault))
+            })?;
+            // Another process wants another passphrase at the same moment, and this one comes after it.
+            if let Some(changed) = changed {
+                return Ok(changed);
+            }
+        }
     }
 
     /// Forgets a vault that no identity uses. Its file is removed when no key is in it: keys that are not ours may be
@@ -473,6 +513,19 @@ fn find_vault(tables: &Tables, name: Option<&str>) -> Result<VaultRow, Error> {
     }
 }
 
+/// Finds out what a vault is whose passphrase is being changed, or was when a process was ended.
+fn settle(place: &mut Place) -> Result<Vault, Error> {
+    let Some(becomes) = &place.becomes else { return Vault::open(place) };
+    let before = Place::new(place.path.clone(), place.passphrase_file.clone());
+    let after = Place::new(place.path.clone(), becomes.passphrase_file().map(Path::to_owned));
+    let (settled, vault) = match Vault::open(&after) {
+        Ok(vault) => (after, vault),
+        Err(_) => Vault::open(&before).map(|vault| (before, vault))?,
+    };
+    *place = settled;
+    Ok(vault)
+}
+
 fn create_vault(
     tables: &Tables,
     home: &Home,
@@ -491,7 +544,7 @@ fn create_vault(
         }
     };
     free_place(tables, &path)?;
-    let place = Place { path, passphrase_file: passphrase_file.map(absolute).transpose()? };
+    let place = Place::new(path, passphrase_file.map(absolute).transpose()?);
     match Vault::create(&place) {
         Err(Error::Storage { errno, .. }) if errno == rustix::io::Errno::EXIST.raw_os_error() => {
             Vault::open(&place)?;

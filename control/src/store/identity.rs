@@ -1,7 +1,7 @@
 //! The tables of `ockam.db` that say which vaults there are, which identities are known, and which of them are ours.
 
 use super::database::from_sqlite;
-use super::vault::Place;
+use super::vault::{Becomes, Place};
 use crate::error::Error;
 use ockam_crypto::{ChangeHistory, Identifier};
 use rusqlite::types::ToSql;
@@ -55,6 +55,9 @@ pub(super) const ISSUING_KEYS: &str = "
         attestation BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
 ";
+
+/// What a vault becomes while its passphrase is changed: NULL nothing else, empty plain, else the new passphrase file.
+pub(super) const PASSPHRASE_CHANGES: &str = "ALTER TABLE vault ADD COLUMN becomes BLOB";
 
 /// How many identities without a name are kept: anybody who may begin a handshake can show another one each time.
 const STRANGERS_MAX: u32 = 10_000;
@@ -124,7 +127,7 @@ pub(crate) struct Tables<'a> {
 }
 
 const IDENTITY: &str = "SELECT identifier, name, vault, is_default FROM identity";
-const VAULT: &str = "SELECT name, path, passphrase_file, is_default FROM vault";
+const VAULT: &str = "SELECT name, path, passphrase_file, becomes, is_default FROM vault";
 
 impl<'a> Tables<'a> {
     pub(super) fn new(connection: &'a Connection, path: &'a Path) -> Tables<'a> {
@@ -147,13 +150,15 @@ impl<'a> Tables<'a> {
 
     /// The first one is the default.
     pub(crate) fn add_vault(&self, name: &str, place: &Place) -> Result<(), Error> {
-        let sql = "INSERT INTO vault SELECT ?1, ?2, ?3, ?4, NOT EXISTS (SELECT 1 FROM vault)";
+        let sql = "INSERT INTO vault SELECT ?1, ?2, ?3, ?4, NOT EXISTS (SELECT 1 FROM vault), NULL";
         self.run(sql, &[&name, &bytes(&place.path), &place.passphrase_file.as_deref().map(bytes), &now_ms()]).map(drop)
     }
 
     pub(crate) fn place_vault(&self, name: &str, place: &Place) -> Result<(), Error> {
-        let sql = "UPDATE vault SET path = ?2, passphrase_file = ?3 WHERE name = ?1";
-        self.run(sql, &[&name, &bytes(&place.path), &place.passphrase_file.as_deref().map(bytes)]).map(drop)
+        let sql = "UPDATE vault SET path = ?2, passphrase_file = ?3, becomes = ?4 WHERE name = ?1";
+        let becomes = place.becomes.as_ref().map(|becomes| becomes.passphrase_file().map_or(&[][..], bytes));
+        let passphrase_file = place.passphrase_file.as_deref().map(bytes);
+        self.run(sql, &[&name, &bytes(&place.path), &passphrase_file, &becomes]).map(drop)
     }
 
     /// When it was the default, the oldest of the others is.
@@ -232,6 +237,11 @@ impl<'a> Tables<'a> {
                    SET vault = ?2, is_default = NOT EXISTS (SELECT 1 FROM identity WHERE is_default = 1)
                    WHERE identifier = ?1";
         self.run(sql, &[&identifier.0, &vault]).map(drop)
+    }
+
+    /// Says that the key of an identity of ours is in another vault now.
+    pub(crate) fn move_identity(&self, identifier: &Identifier, vault: &str) -> Result<(), Error> {
+        self.run("UPDATE identity SET vault = ?2 WHERE identifier = ?1", &[&identifier.0, &vault]).map(drop)
     }
 
     pub(crate) fn set_default_identity(&self, identifier: &Identifier) -> Result<(), Error> {
@@ -314,10 +324,15 @@ impl<'a> Tables<'a> {
 
 fn vault_row(row: &Row) -> rusqlite::Result<VaultRow> {
     let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+    let becomes = |bytes: Vec<u8>| if bytes.is_empty() { Becomes::Plain } else { Becomes::Sealed(path(bytes)) };
     Ok(VaultRow {
         name: row.get(0)?,
-        place: Place { path: path(row.get(1)?), passphrase_file: row.get::<_, Option<Vec<u8>>>(2)?.map(path) },
-        is_default: row.get(3)?,
+        place: Place {
+            path: path(row.get(1)?),
+            passphrase_file: row.get::<_, Option<Vec<u8>>>(2)?.map(path),
+            becomes: row.get::<_, Option<Vec<u8>>>(3)?.map(becomes),
+        },
+        is_default: row.get(4)?,
     })
 }
 

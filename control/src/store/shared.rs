@@ -23,6 +23,7 @@ const FORMAT: Format = Format {
     ",
         identity::MIGRATION,
         identity::ISSUING_KEYS,
+        identity::PASSPHRASE_CHANGES,
     ],
 };
 

@@ -1,10 +1,10 @@
 //! `ockam vault`.
 
 use super::Session;
-use crate::cli::args::VaultCommand;
+use crate::cli::args::{VaultBackup, VaultCommand, VaultRestore};
 use crate::cli::show::{Output, table};
 use crate::error::Error;
-use crate::identities::{DEFAULT_VAULT, Identities, VaultRow};
+use crate::identities::{BackupSeal, DEFAULT_VAULT, Identities, Outcome, RestoreAs, RestoredIdentity, VaultRow};
 use serde::Serialize;
 
 /// Runs a command.
@@ -54,6 +54,18 @@ pub fn run(command: VaultCommand, session: &mut Session) -> Result<(), Error> {
             let moved = identities.move_vault(&arguments.name, path, passphrase_file)?;
             print(session, &moved, "Moved")
         }
+        VaultCommand::Passphrase(arguments) => {
+            let mut identities = existing(session, arguments.name.as_deref())?;
+            let changed =
+                identities.change_passphrase(arguments.name.as_deref(), arguments.new_passphrase_file.as_deref())?;
+            if arguments.plain {
+                let path = changed.place.path.display();
+                session.terminal.warn(format_args!("whoever can read {path} has the keys"));
+            }
+            print(session, &changed, "There is now")
+        }
+        VaultCommand::Backup(arguments) => back_up(arguments, session),
+        VaultCommand::Restore(arguments) => restore(arguments, session),
         VaultCommand::Delete(arguments) => {
             let names = if arguments.all {
                 let identities = Identities::open_existing(session.home()?)?;
@@ -77,6 +89,66 @@ pub fn run(command: VaultCommand, session: &mut Session) -> Result<(), Error> {
     }
 }
 
+fn back_up(arguments: VaultBackup, session: &mut Session) -> Result<(), Error> {
+    let seal = match arguments.passphrase_file {
+        _ if arguments.plain => BackupSeal::Plain,
+        Some(file) => BackupSeal::PassphraseFile(file),
+        None => BackupSeal::AsVault,
+    };
+    let name = arguments.name.as_deref();
+    let made = existing(session, name)?.back_up(name, &arguments.to, &seal)?;
+    let to = arguments.to.display().to_string();
+    if arguments.plain {
+        session.terminal.warn(format_args!("whoever can read {to} has the keys"));
+    }
+    let view = BackupView {
+        vault: VaultView::of(&made.vault).vault,
+        backup: to.clone(),
+        is_encrypted: made.passphrase_file.is_some(),
+        identities: made.identities,
+        keys: made.keys,
+    };
+    let plain = || {
+        let identities = match view.identities.as_slice() {
+            [] => "It has no identity.".to_owned(),
+            [one] => format!("It has the identity {one}."),
+            all => format!("It has the identities {}.", all.join(", ")),
+        };
+        let passphrase = match &made.passphrase_file {
+            Some(file) => format!("\nOnly the passphrase that is now in {} opens it.", file.display()),
+            None => String::new(),
+        };
+        format!("Wrote the vault {} to {to}. {identities}{passphrase}", view.vault.name)
+    };
+    session.terminal.print(Output::new(&view, plain).machine(to.clone()))
+}
+
+fn restore(arguments: VaultRestore, session: &mut Session) -> Result<(), Error> {
+    let to = RestoreAs { name: arguments.name, path: arguments.path, passphrase_file: arguments.vault_passphrase_file };
+    let mut identities = Identities::open(session.home()?)?;
+    let restored = identities.restore(&arguments.from, arguments.passphrase_file.as_deref(), &to)?;
+    let view = RestoreView {
+        vault: VaultView::of(&restored.vault).vault,
+        made_at: restored.made_at,
+        keys_added: restored.keys_added,
+        identities: restored.identities.iter().map(RestoredIdentityView::of).collect(),
+    };
+    let plain = || {
+        let made = super::identity::date_time(restored.made_at);
+        let mut lines = vec![format!("The vault {} is as in the backup of {made}.", restored.vault.name)];
+        lines.extend(restored.identities.iter().map(|it| {
+            let outcome = match it.outcome {
+                Outcome::Restored => "restored",
+                Outcome::Present => "was here already",
+                Outcome::Outdated => "has changed its key since; the one in the backup was left out",
+            };
+            format!("  {:<12}{outcome}", it.name)
+        }));
+        lines.join("\n")
+    };
+    session.terminal.print(Output::new(&view, plain).machine(restored.vault.name.clone()))
+}
+
 /// For commands about a vault that must exist.
 fn existing(session: &mut Session, name: Option<&str>) -> Result<Identities, Error> {
     let no_vault = || Error::NoSuchVault { name: name.unwrap_or(DEFAULT_VAULT).into(), near: Vec::new() };
@@ -93,6 +165,43 @@ fn print(session: &Session, vault: &VaultRow, done: &str) -> Result<(), Error> {
         format!("{done} the {} vault {}{default}, in {}.", kind(vault), vault.name, vault.place.path.display())
     };
     session.terminal.print(Output::new(&VaultView::of(vault), plain).machine(vault.name.clone()))
+}
+
+#[derive(Serialize)]
+struct BackupView {
+    vault: Inner,
+    backup: String,
+    is_encrypted: bool,
+    identities: Vec<String>,
+    keys: usize,
+}
+
+#[derive(Serialize)]
+struct RestoreView {
+    vault: Inner,
+    /// Seconds of Unix time.
+    made_at: u64,
+    keys_added: usize,
+    identities: Vec<RestoredIdentityView>,
+}
+
+#[derive(Serialize)]
+struct RestoredIdentityView {
+    name: String,
+    identifier: String,
+    /// `restored`, `present` or `outdated`.
+    outcome: &'static str,
+}
+
+impl RestoredIdentityView {
+    fn of(identity: &RestoredIdentity) -> RestoredIdentityView {
+        let outcome = match identity.outcome {
+            Outcome::Restored => "restored",
+            Outcome::Present => "present",
+            Outcome::Outdated => "outdated",
+        };
+        RestoredIdentityView { name: identity.name.clone(), identifier: identity.identifier.to_string(), outcome }
+    }
 }
 
 /// The form that scripts know (`cli.md` 1.5), and where the files are.
