@@ -1029,6 +1029,23 @@ pub enum CredentialCommand {
         ockam credential issue --as issuer --for bob | ockam credential verify --issuer issuer --for bob --credential-path -\n\n\
         It ends with 0 for a valid credential, 65 for something that is none, 77 for one that must not be believed.")]
     Verify(CredentialVerify),
+    /// Give a node a credential about itself, which it shows to others from then on
+    #[command(after_help = "Examples:\n  \
+        ockam credential store --issuer issuer --credential-path n1.credential --at n1\n\n\
+        A node that is told at its creation who its authority is asks for a credential by itself.")]
+    Store(CredentialStore),
+    /// List the credentials that a node knows: its own and those of its peers
+    #[command(after_help = "Examples:\n  \
+        ockam credential list --at n1\n  ockam credential list --at n1 --subject bob --output json")]
+    List(CredentialList),
+    /// Show what a node knows to be attested of somebody, of itself when nobody is named
+    #[command(after_help = "Examples:\n  ockam credential show --at n1\n  ockam credential show bob --at n1")]
+    Show(CredentialShow),
+    /// Let a node forget credentials
+    #[command(after_help = "Examples:\n  \
+        ockam credential delete --scope project --at n1 --yes\n  ockam credential delete --subject bob --at n1 --yes\n\n\
+        Nothing is revoked by it: a peer that shows its credential again is believed again.")]
+    Delete(CredentialDelete),
 }
 
 /// Arguments of `credential issue`.
@@ -1095,6 +1112,65 @@ pub struct CredentialVerify {
     /// About whom it must be: an identifier, or the name of an identity that this home knows; whoever it names when left out
     #[arg(long = "for", value_name = "IDENTITY", value_parser = values::identity_ref)]
     pub subject: Option<String>,
+}
+
+/// Arguments of `credential store`.
+#[derive(Args, Debug)]
+pub struct CredentialStore {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub credential: CredentialBy,
+    /// What it is filed under: the id of the project, where there is one
+    #[arg(long, default_value = "project", value_name = "SCOPE", value_parser = values::scope)]
+    pub scope: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `credential list`.
+#[derive(Args, Debug)]
+pub struct CredentialList {
+    /// Only those about this identity: its identifier, or its name here
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub subject: Option<String>,
+    /// Only those by this identity: its identifier, or its name here
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub issuer: Option<String>,
+    /// Only those filed under this
+    #[arg(long, value_name = "SCOPE", value_parser = values::scope)]
+    pub scope: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `credential show`.
+#[derive(Args, Debug)]
+pub struct CredentialShow {
+    /// About whom: its identifier, or its name here; the node itself when left out
+    #[arg(value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub subject: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `credential delete`.
+#[derive(Args, Debug)]
+pub struct CredentialDelete {
+    /// Those about this identity: its identifier, or its name here
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_ref, required_unless_present = "scope")]
+    pub subject: Option<String>,
+    /// Those filed under this
+    #[arg(long, value_name = "SCOPE", value_parser = values::scope)]
+    pub scope: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// `ockam vault ...`

@@ -215,13 +215,30 @@ fn http_text(error: &hyper::Error) -> String {
 /// `path/id`, with the characters of `id` that a path segment may not have percent-encoded.
 pub fn item(path: &str, id: &str) -> String {
     let mut uri = format!("{path}/");
-    for byte in id.bytes() {
+    encode(&mut uri, id);
+    uri
+}
+
+/// `path?name=value&..`, with those that have a value.
+pub fn query(path: &str, parts: &[(&str, Option<&str>)]) -> String {
+    let mut uri = path.to_owned();
+    let given = parts.iter().filter_map(|(name, value)| Some((name, (*value)?)));
+    for (index, (name, value)) in given.enumerate() {
+        uri.push(if index == 0 { '?' } else { '&' });
+        uri.push_str(name);
+        uri.push('=');
+        encode(&mut uri, value);
+    }
+    uri
+}
+
+fn encode(uri: &mut String, text: &str) {
+    for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => uri.push(char::from(byte)),
             _ => uri.push_str(&format!("%{byte:02X}")),
         }
     }
-    uri
 }
 
 #[cfg(test)]
@@ -233,5 +250,12 @@ mod tests {
         assert_eq!(item("/tcp-listeners", "127.0.0.1:6001"), "/tcp-listeners/127.0.0.1:6001");
         assert_eq!(item("/tcp-listeners", "[::1]:6001"), "/tcp-listeners/%5B::1%5D:6001");
         assert_eq!(item("/x", "a/../b?c#d e\u{e9}"), "/x/a%2F..%2Fb%3Fc%23d%20e%C3%A9");
+    }
+
+    #[test]
+    fn a_query_has_what_is_given() {
+        assert_eq!(query("/x", &[("a", None), ("b", None)]), "/x");
+        assert_eq!(query("/x", &[("a", None), ("b", Some("1&c=2+3"))]), "/x?b=1%26c%3D2%2B3");
+        assert_eq!(query("/x", &[("a", Some("")), ("b", Some("y"))]), "/x?a=&b=y");
     }
 }

@@ -23,6 +23,9 @@ const LOCAL_ADDRESS_BYTES_MAX: usize = 255;
 /// Longest path of a Unix socket in bytes, without the zero at its end.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
+/// Longest scope of credentials in bytes.
+const SCOPE_BYTES_MAX: usize = 255;
+
 /// A node as arguments name it: `n1` or `/node/n1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRef(pub NodeName);
@@ -135,6 +138,18 @@ pub fn attribute(text: &str) -> Result<Attribute, String> {
     let (name, value) = text.split_once('=').ok_or("an attribute is NAME=VALUE; for example cluster=production")?;
     Attributes::new().insert(name, value).map_err(|error| error.to_string())?;
     Ok(Attribute { name: name.to_owned(), value: value.to_owned() })
+}
+
+/// Parses what credentials are filed under.
+///
+/// # Errors
+/// It is empty, too long, or cannot be shown.
+pub fn scope(text: &str) -> Result<String, String> {
+    if (1..=SCOPE_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a scope is the id of a project, 1 to {SCOPE_BYTES_MAX} bytes of text"))
+    }
 }
 
 /// An error of a parser as clap shows it, behind the argument and its value.

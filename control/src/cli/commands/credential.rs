@@ -2,11 +2,14 @@
 
 use super::Session;
 use super::identity::date_time;
+use crate::api::{CredentialInfo, StoreCredential, path};
 use crate::cli::args::{
-    CredentialBy, CredentialCommand, CredentialEncoding, CredentialIssue, CredentialSource, CredentialVerify,
+    CredentialBy, CredentialCommand, CredentialDelete, CredentialEncoding, CredentialIssue, CredentialList,
+    CredentialShow, CredentialSource, CredentialStore, CredentialVerify,
 };
+use crate::cli::client::query;
 use crate::cli::input;
-use crate::cli::show::Output;
+use crate::cli::show::{Output, table};
 use crate::cli::values::IdentityOrHistory;
 use crate::error::Error;
 use crate::identities::Identities;
@@ -27,6 +30,10 @@ pub fn run(command: CredentialCommand, session: &mut Session) -> Result<(), Erro
     match command {
         CredentialCommand::Issue(arguments) => issue(&arguments, session),
         CredentialCommand::Verify(arguments) => verify(&arguments, session),
+        CredentialCommand::Store(arguments) => store(arguments, session),
+        CredentialCommand::List(arguments) => list(arguments, session),
+        CredentialCommand::Show(arguments) => show(arguments, session),
+        CredentialCommand::Delete(arguments) => delete(arguments, session),
     }
 }
 
@@ -95,6 +102,111 @@ fn verify(arguments: &CredentialVerify, session: &mut Session) -> Result<(), Err
             Err(error)
         }
     }
+}
+
+fn store(arguments: CredentialStore, session: &mut Session) -> Result<(), Error> {
+    let (encoded, issuer) = read(&arguments.credential, session)?;
+    // The node verifies it, too; what is wrong with it shows here without one.
+    verified(&encoded, None, &issuer, unix_now()).map_err(Error::Credential)?;
+    let node = session.existing(arguments.at.at)?;
+    let (issuer, credential) = (Some(issuer.to_hex()), to_hex(&encoded));
+    let request = StoreCredential { issuer, scope: arguments.scope, credential };
+    let stored: CredentialInfo = session.control(&node)?.post(path::CREDENTIALS, &request)?;
+    let plain = || {
+        let mut lines = vec![format!("The node {node} shows this credential from now on.")];
+        lines.extend(info_lines(&stored));
+        lines.join("\n")
+    };
+    session.terminal.print(Output::new(&stored, plain).machine(stored.subject.clone()))
+}
+
+fn list(arguments: CredentialList, session: &mut Session) -> Result<(), Error> {
+    let subject = identifier_of(arguments.subject.as_deref(), session)?;
+    let issuer = identifier_of(arguments.issuer.as_deref(), session)?;
+    let node = session.existing(arguments.at.at)?;
+    let mut known: Vec<CredentialInfo> = session.control(&node)?.get(path::CREDENTIALS)?;
+    known.retain(|it| {
+        let is = |wanted: &Option<String>, found: &String| wanted.as_ref().is_none_or(|wanted| wanted == found);
+        is(&subject, &it.subject) && is(&issuer, &it.issuer) && is(&arguments.scope, &it.scope)
+    });
+    let now = unix_now();
+    let plain = || {
+        let rows = known.iter().map(|it| {
+            let attributes: Vec<String> = it.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let whose = if it.own { "this node" } else { "" };
+            [it.subject.clone(), whose.into(), state(it, now).into(), date_time(it.expires_at), attributes.join(" ")]
+        });
+        let none = format!("The node {node} knows no such credentials.");
+        table(["SUBJECT", "", "STATE", "EXPIRES", "ATTRIBUTES"], rows, &none)
+    };
+    session.terminal.print(Output::new(&known, plain))
+}
+
+fn show(arguments: CredentialShow, session: &mut Session) -> Result<(), Error> {
+    let subject = identifier_of(arguments.subject.as_deref(), session)?;
+    let node = session.existing(arguments.at.at)?;
+    let mut known: Vec<CredentialInfo> = session.control(&node)?.get(path::CREDENTIALS)?;
+    known.retain(|it| subject.as_ref().map_or(it.own, |subject| it.subject == *subject));
+    if known.is_empty() {
+        let id = arguments.subject.unwrap_or_else(|| "of its own".into());
+        let (node, list) = (node.to_string(), "ockam credential list");
+        return Err(Error::NoSuchThing { node, what: "credential", id, list });
+    }
+    let plain = || known.iter().flat_map(info_lines).collect::<Vec<_>>().join("\n");
+    session.terminal.print(Output::new(&known, plain))
+}
+
+fn delete(arguments: CredentialDelete, session: &mut Session) -> Result<(), Error> {
+    let subject = identifier_of(arguments.subject.as_deref(), session)?;
+    let node = session.existing(arguments.at.at)?;
+    let mut control = session.control(&node)?;
+    let about = arguments.subject.as_ref().map_or(String::new(), |subject| format!(" about {subject}"));
+    let under = arguments.scope.as_ref().map_or(String::new(), |scope| format!(" filed under {scope}"));
+    if !session
+        .terminal
+        .confirm(arguments.yes, &format!("Let the node {node} forget all credentials{about}{under}?"))?
+    {
+        return Ok(());
+    }
+    let parts = [("scope", arguments.scope.as_deref()), ("subject", subject.as_deref())];
+    let forgotten: Vec<CredentialInfo> = control.delete(&query(path::CREDENTIALS, &parts))?;
+    let plain = || match forgotten.len() {
+        0 => format!("The node {node} knows no such credentials."),
+        1 => format!("The node {node} forgot one credential."),
+        count => format!("The node {node} forgot {count} credentials."),
+    };
+    session.terminal.print(Output::new(&forgotten, plain))
+}
+
+/// The identifier that an argument gives or names, as the API has it.
+fn identifier_of(name: Option<&str>, session: &mut Session) -> Result<Option<String>, Error> {
+    let Some(name) = name else { return Ok(None) };
+    if name.parse::<Identifier>().is_ok() {
+        return Ok(Some(name.to_owned()));
+    }
+    Ok(Some(existing(session)?.find(Some(name))?.identifier.to_string()))
+}
+
+fn state(credential: &CredentialInfo, now: u64) -> &'static str {
+    match credential {
+        it if it.revoked => "revoked",
+        it if it.expires_at < now => "expired",
+        _ => "valid",
+    }
+}
+
+fn info_lines(credential: &CredentialInfo) -> Vec<String> {
+    let whose = if credential.own { " (this node)" } else { "" };
+    let mut lines = vec![
+        format!("  subject     {}{whose}", credential.subject),
+        format!("  issuer      {}", credential.issuer),
+        format!("  scope       {}", escape(credential.scope.as_bytes(), 255)),
+        format!("  state       {}", state(credential, unix_now())),
+        format!("  created     {}", date_time(credential.created_at)),
+        format!("  expires     {}", date_time(credential.expires_at)),
+    ];
+    lines.extend(attribute_lines(&credential.attributes));
+    lines
 }
 
 /// Verifies a credential by one issuer, about `expected` or else whoever it names (`wire.md` D.4).
