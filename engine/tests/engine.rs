@@ -77,6 +77,69 @@ on_both_drivers! {
         writer.join().unwrap();
     }
 
+    frames_that_look_alike_are_still_told_apart(engine) {
+        let at = engine.serve();
+        let mut peer = Peer::connect(at);
+        let seeds = noise(6000, 77);
+        let (mut sent, mut expected) = (Vec::new(), Vec::new());
+        let mut dropped = 0;
+        // Runs of equal heads, in which now and then one differs in one thing.
+        for (number, random) in seeds.chunks_exact(2).enumerate() {
+            let run = number / 50;
+            let mut like = [run, run / 2, run / 3, run / 5, run / 7];
+            if random[0] > 220 {
+                like[usize::from(random[1]) % 5] += 1;
+            }
+            let onward: &[&str] = [&["echo"][..], &["hop", "echo"], &["echo"], &["nothing"], &["uppercase"]][like[0] % 5];
+            let back = ["me", "he"][like[1] % 2];
+            let tracing = [Some("{}"), Some("[]"), None][like[2] % 3];
+            let mut payload = noise([64, 8, 300, 0, 8][like[3] % 5], number as u64);
+            if onward == ["uppercase"] {
+                payload = text("x");
+            }
+            let mut frame = traced(onward, &[back], &payload, tracing);
+            if like[4] % 3 == 1 && tracing.is_some() {
+                // Behind the message: not passed on.
+                frame.push(number as u8);
+                let length = frame.len() as u32 - 4;
+                frame[..4].copy_from_slice(&length.to_be_bytes());
+            }
+            sent.extend(frame);
+            let from: &[&str] = match onward {
+                ["hop", _] => &["hop", "echo"],
+                ["uppercase"] => {
+                    payload = text("X");
+                    &["uppercase"]
+                }
+                ["nothing"] => {
+                    dropped += 1;
+                    continue;
+                }
+                _ => &["echo"],
+            };
+            expected.push(traced(&[back], from, &payload, tracing));
+        }
+        let mut sender = peer.stream.try_clone().unwrap();
+        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut sender, &sent).unwrap());
+        for (number, expected) in expected.iter().enumerate() {
+            let answer = peer.next().expect("an answer");
+            assert!(answer == expected[4..], "answer {number}: {answer:?} and not {expected:?}");
+        }
+        writer.join().unwrap();
+        engine.reaches(DropReason::NoSuchAddress, dropped);
+        engine.reaches(Counter::FramesIn, expected.len() as u64 + dropped);
+        assert_eq!(engine.counters().total(Counter::FramesOut), expected.len() as u64);
+        assert_eq!(engine.counters().total(Counter::FramesServed), expected.len() as u64);
+        // What looks alike up to its end and is no message there ends the link.
+        let good = traced(&["echo"], &["me"], b"12345678", Some("{}"));
+        let mut bad = good.clone();
+        bad.splice(good.len() - 2.., [0xff, 0xff]);
+        peer.send(&[&good[..], &good, &bad, &good].concat());
+        // What was not sent yet goes with it.
+        assert!(std::iter::from_fn(|| peer.next()).count() <= 2);
+        engine.reaches(CloseReason::Malformed, 1);
+    }
+
     the_largest_frame_passes_and_a_larger_one_closes(engine) {
         let at = engine.serve();
         let mut peer = Peer::connect(at);

@@ -12,6 +12,7 @@ use super::egress::Composed;
 use super::link::{Link, Waiting};
 use super::mesh::FromCore;
 use super::portals::{Carrier, Said};
+use super::repeat::Repeat;
 use super::{Blocker, Core};
 use crate::config::{
     COPY_MAX, LAYERS_MAX, NOTICE_BURST, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST, PUNT_SMALL,
@@ -104,6 +105,11 @@ impl<'a> Arrival<'a> {
             (None, Some(link)) => Carrier::Link(link),
             (None, None) => Carrier::Inside,
         }
+    }
+
+    /// Whether it is a frame of a link, as it was received.
+    pub(super) fn is_a_frame(&self) -> bool {
+        self.source.is_some_and(|source| !source.is_portal)
     }
 
     /// Whether what arrived was dropped, as far as this core knows.
@@ -260,7 +266,13 @@ impl<D: Driver> Core<D> {
                     return Ok(Outcome::Done);
                 }
                 let composed = self.compose(link, &outgoing, payload).ok_or(Stop::Blocked(Blocker::Slots))?;
-                self.counters.add(if served { Counter::FramesServed } else { Counter::FramesRelayed }, 1);
+                let counter = if served { Counter::FramesServed } else { Counter::FramesRelayed };
+                self.counters.add(counter, 1);
+                if let Body::Same = answer {
+                    let (head, prefix) = (payload_at - arrival.start, outgoing.prefix_len());
+                    let repeat = Repeat { link, reply, counter, head, payload: message.payload.len(), prefix };
+                    self.may_repeat(arrival, layer, repeat, &message, body, &composed);
+                }
                 return Ok(Outcome::Leaves { link, reply, composed });
             }
             Verdict::Seal { channel, body: answer, reply, served } => {
@@ -347,8 +359,12 @@ impl<D: Driver> Core<D> {
                     self.expect_notice(link, Waiting { offer, left, way_back: encode_way_back(way_back) });
                 }
                 self.counters.add(Counter::FramesRelayed, 1);
-                let reply = layer.channel.as_ref().map_or(ReplyKey::Link(ingress), |channel| channel.reply_key());
-                return Ok(Outcome::Leaves { link, reply: Some(reply), composed });
+                let reply = Some(layer.channel.as_ref().map_or(ReplyKey::Link(ingress), |channel| channel.reply_key()));
+                let (head, prefix) = (payload_at - arrival.start, outgoing.prefix_len());
+                let counter = Counter::FramesRelayed;
+                let repeat = Repeat { link, reply, counter, head, payload: message.payload.len(), prefix };
+                self.may_repeat(arrival, layer, repeat, &message, body, &composed);
+                return Ok(Outcome::Leaves { link, reply, composed });
             }
             Verdict::Punt { body: answer } => self.punt(arrival, layer, &message, &walk, answer),
             Verdict::Park { decryptor } => {

@@ -103,6 +103,17 @@ impl<D: Driver> Core<D> {
         true
     }
 
+    /// Bytes that still fit the scribe's slot.
+    pub(super) fn scribe_room(&self) -> usize {
+        self.scribe.slot.as_ref().map_or(0, |slot| slot.size() - self.scribe.end)
+    }
+
+    /// What was written last into the scribe's slot.
+    pub(super) fn last_written(&self, length: usize) -> &[u8] {
+        let end = self.scribe.end;
+        self.scribe.slot.as_ref().map_or(&[], |slot| slot.bytes(end - length..end))
+    }
+
     /// Writes `length` bytes into the scribe's slot, or into a large one.
     pub(super) fn write(&mut self, length: usize, fill: impl FnOnce(&mut [u8])) -> Option<Segment> {
         let small = self.pool.small();

@@ -217,6 +217,7 @@ impl<D: Driver> Core<D> {
             if end > range.end {
                 break;
             }
+            self.repeatable = None;
             match self.on_frame(&source, &mut slot, range.start + 4..end) {
                 Ok(()) => {}
                 Err(Stop::Malformed) => {
@@ -229,7 +230,13 @@ impl<D: Driver> Core<D> {
                 }
             }
             frames += 1;
-            range.start = end;
+            if let Some(repeat) = self.repeatable.take() {
+                let more = self.repeat(repeat, &slot, range.start..end, end..range.end);
+                frames += more as u64;
+                range.start = end + more * (4 + length);
+            } else {
+                range.start = end;
+            }
         }
         self.count_in(index, frames);
         if frames > 0 || !began {

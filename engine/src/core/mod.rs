@@ -22,6 +22,7 @@ mod lifecycle;
 pub(crate) mod link;
 pub(crate) mod mesh;
 mod portals;
+mod repeat;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod slab;
@@ -108,6 +109,8 @@ pub(crate) struct Core<D: Driver> {
     scratch: Box<[u8; channels::SCRATCH_BYTES]>,
     /// What control and channels may answer to is not kept by a link.
     no_replies: Replies,
+    /// What was done about the frame that was carried out last, if the next may be like it.
+    repeatable: Option<repeat::Repeat>,
     /// The inlets, by control's number.
     inlets: HashMap<u32, Inlet>,
     /// Connections of applications that wait until their inlet has a way.
@@ -169,6 +172,7 @@ impl<D: Driver> Core<D> {
             scribe: Scribe::default(),
             scratch: Box::new([0; channels::SCRATCH_BYTES]),
             no_replies: Replies::new(),
+            repeatable: None,
             inlets: HashMap::new(),
             connections_waiting: 0,
             portals: 0,
