@@ -133,6 +133,47 @@ pub enum Error {
         /// Names that resemble it.
         near: Vec<String>,
     },
+    /// No project has this name or id.
+    #[error("there is no project named {name:?}")]
+    NoSuchProject {
+        /// The name or id.
+        name: String,
+        /// Names that resemble it.
+        near: Vec<String>,
+    },
+    /// There is no project at all.
+    #[error("this home knows no project yet")]
+    NoProjects,
+    /// A project is known with another authority.
+    #[error("the project {name:?} is known here with the authority {known}, and not with {shown}")]
+    OtherAuthority {
+        /// Its name.
+        name: String,
+        /// The identifier of the authority that is stored.
+        known: String,
+        /// The other one.
+        shown: String,
+    },
+    /// An authority did not do what it was asked.
+    #[error("the authority refused to {what}: {why}")]
+    AuthorityRefused {
+        /// What was asked.
+        what: &'static str,
+        /// Its reason, made fit for a terminal.
+        why: String,
+        /// The number of its answer (`wire.md` I.1); 0 when there was none.
+        status: u16,
+    },
+    /// A policy does not admit who was asked about.
+    #[error("the resource {resource:?} of the node {node:?} is closed for {subject}")]
+    PolicyDenies {
+        /// The node.
+        node: String,
+        /// The resource.
+        resource: String,
+        /// Who would come.
+        subject: String,
+    },
     /// There is one of this name already.
     #[error("there is already {what} named {name:?}")]
     NameTaken {
@@ -335,6 +376,14 @@ pub enum Error {
         why: &'static str,
     },
 
+    /// Something that was to be verified is not true, or that it is cannot be told.
+    #[error("the {what} is not verified: {why}")]
+    NotVerified {
+        /// What it is.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// A credential is not valid, or cannot be issued.
     #[error("{0}")]
     Credential(CredentialError),
@@ -649,6 +698,11 @@ impl Error {
             Error::NoIdentities => "E_NO_IDENTITIES",
             Error::NoSuchHistory { .. } => "E_NO_SUCH_HISTORY",
             Error::NoSuchVault { .. } => "E_NO_SUCH_VAULT",
+            Error::NoSuchProject { .. } => "E_NO_SUCH_PROJECT",
+            Error::NoProjects => "E_NO_PROJECTS",
+            Error::OtherAuthority { .. } => "E_OTHER_AUTHORITY",
+            Error::AuthorityRefused { .. } => "E_AUTHORITY_REFUSED",
+            Error::PolicyDenies { .. } => "E_POLICY_DENIES",
             Error::NameTaken { .. } => "E_NAME_TAKEN",
             Error::InUse { .. } => "E_IN_USE",
             Error::KeyFile { .. } => "E_VAULT",
@@ -656,6 +710,7 @@ impl Error {
             Error::IdentityUnusable { .. } => "E_IDENTITY_UNUSABLE",
             Error::HistoryRefused { .. } => "E_HISTORY_REFUSED",
             Error::Credential(_) => "E_CREDENTIAL",
+            Error::NotVerified { .. } => "E_NOT_VERIFIED",
             Error::NodeRunning { .. } => "E_NODE_RUNNING",
             Error::NodeStopped { .. } => "E_NODE_STOPPED",
             Error::NodeBusy { .. } => "E_NODE_BUSY",
@@ -724,6 +779,8 @@ impl Error {
             | Error::NoIdentities
             | Error::NoSuchHistory { .. }
             | Error::NoSuchVault { .. }
+            | Error::NoSuchProject { .. }
+            | Error::NoProjects
             | Error::NoSuchThing { .. }
             | Error::Unresolved { .. } => exit::UNKNOWN,
             Error::NodeStopped { .. }
@@ -754,6 +811,7 @@ impl Error {
             | Error::InUse { .. }
             | Error::WrongPassphrase { .. }
             | Error::HistoryRefused { .. }
+            | Error::NotVerified { .. }
             | Error::OpenToOthers { .. }
             | Error::ListenDenied { .. }
             | Error::OtherUser { .. }
@@ -762,7 +820,16 @@ impl Error {
             | Error::IdentityChanged { .. }
             | Error::ChannelRefused { .. }
             | Error::RelayRefused { .. }
+            | Error::OtherAuthority { .. }
+            | Error::PolicyDenies { .. }
             | Error::NodeNotAuthorized { .. } => exit::DENIED,
+            Error::AuthorityRefused { status, .. } => match status {
+                401 | 403 => exit::DENIED,
+                404 => exit::UNKNOWN,
+                409 => exit::CANNOT_CREATE,
+                400..=499 => exit::PROTOCOL,
+                _ => exit::UNAVAILABLE,
+            },
             Error::NoHome
             | Error::NoCertificates
             | Error::IdentityUnusable { .. }
@@ -828,6 +895,7 @@ impl Error {
                 "Ask its owner for the latest history; an older or another one can come from a stolen key.".into()
             }
             Error::Credential(why) => credential_hint(why).into(),
+            Error::NotVerified { .. } => "Do not believe it; ask its owner for what is valid now.".into(),
             Error::NoListenerOfNode { name } => {
                 format!("Give it one with `ockam tcp-listener create 127.0.0.1:0 --at {name}`.")
             }
@@ -888,6 +956,23 @@ impl Error {
             Error::Undelivered { reason, .. } => undelivered_hint(*reason).into(),
             Error::LinkLost { .. } | Error::ChannelLost { .. } => "Check that the peer runs, then send again.".into(),
             Error::WayLost { .. } => "It is opened again as soon as the far end answers; check that it runs.".into(),
+            Error::NoSuchProject { near, .. } if near.is_empty() => {
+                "See all with `ockam project list`; `ockam project import` and `ockam enroll` add one.".into()
+            }
+            Error::NoSuchProject { near, .. } => format!("Did you mean {}? See `ockam project list`.", near.join(" or ")),
+            Error::NoProjects => "Enroll with a ticket: `ockam enroll TICKET`; or take one in: `ockam project import`.".into(),
+            Error::OtherAuthority { name, .. } => {
+                format!("If that is meant, forget the old one first: `ockam project delete {name}`.")
+            }
+            Error::AuthorityRefused { status: 401 | 403, .. } => {
+                "Check the identity (`--identity`) and the ticket: it may be used up or expired. An enroller can make another one with \
+                 `ockam ticket create`."
+                    .into()
+            }
+            Error::AuthorityRefused { .. } => "Check the request, and the log of the authority's node.".into(),
+            Error::PolicyDenies { .. } => {
+                "The lines above say which policy decides, and why; `ockam policy create` sets another one.".into()
+            }
             Error::RelayRefused { .. } => "Choose another name, or ask the owner of that node who has this one.".into(),
             Error::NoReply { .. } => {
                 "Check the route, or wait longer with --timeout; nodes of other makes drop silently what they cannot deliver."
@@ -1179,6 +1264,10 @@ mod tests {
             ),
             (Error::NodeNotAuthorized { node: "n3".into(), identifier: "I00".into() }, 77, 403),
             (Error::RelayRefused { name: "blue".into(), place: "the node n3".into() }, 77, 403),
+            (Error::NoSuchProject { name: "x".into(), near: vec![] }, 68, 404),
+            (Error::AuthorityRefused { what: "redeem the ticket", why: "x".into(), status: 403 }, 77, 403),
+            (Error::AuthorityRefused { what: "add the member", why: "x".into(), status: 400 }, 76, 502),
+            (Error::AuthorityRefused { what: "add the member", why: "x".into(), status: 500 }, 69, 503),
             (Error::Interrupted, 130, 500),
         ] {
             assert_eq!((error.exit(), error.http_status()), (exit, status), "{error}");

@@ -4,7 +4,8 @@
 //! * [`process`]: the processes of a node. [`store`]: SQLite, one file for all nodes and one per node.
 //! * `node`: desired state and changes; `supervisor`: the engine's life; [`engine_link`]: the engine's socket;
 //!   `messages`: a message sent by a node; `channels`: secure channels; `portals`: inlets and outlets; `relays`: relays here and elsewhere; `trust`: policies, credentials, authorities; `sessions`: ways that are kept open; `api_server`: the Unix socket.
-//! * [`identities`]: vaults and identities. [`authority`]: nodes that say who is a member.
+//! * [`identities`]: vaults and identities. [`authority`]: nodes that say who is a member. [`projects`]: authorities as those know
+//!   them who are members.
 //! * [`random`], [`text`]: small tools. [`route`], [`transit`]: routes and transit rules as nodes see them.
 //! * [`cli`]: the commands. [`node_file`]: what a file says that they shall do. [`messenger`]: a message sent without a node. [`demo`]: all of it on a stage.
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod node;
 pub mod node_file;
 mod portals;
 pub mod process;
+pub mod projects;
 pub mod random;
 mod relays;
 mod resolve;

@@ -1,8 +1,9 @@
 //! `ockam.db`: which nodes there are, which is the default, and who they are. Vaults and identities are in it, too:
-//! [`super::identity`].
+//! [`super::identity`]; and the projects that this home knows: [`super::project`].
 
 use super::database::{self, Format, from_sqlite};
 use super::identity::{self, Tables};
+use super::project;
 use crate::error::Error;
 use crate::home::{Home, NodeName};
 use ockam_crypto::Identifier;
@@ -24,6 +25,7 @@ const FORMAT: Format = Format {
         identity::MIGRATION,
         identity::ISSUING_KEYS,
         identity::PASSPHRASE_CHANGES,
+        project::MIGRATION,
     ],
 };
 
@@ -203,6 +205,23 @@ impl SharedStore {
         let changed = self.change_identities(change);
         self.set_synchronous("FULL")?;
         changed
+    }
+
+    /// The tables of projects and credentials, to read.
+    pub(crate) fn projects(&self) -> project::Tables<'_> {
+        project::Tables::new(&self.connection, &self.path)
+    }
+
+    /// Changes projects and credentials in one transaction, as [`SharedStore::change_identities`].
+    pub(crate) fn change_projects<T>(
+        &mut self,
+        change: impl FnOnce(&project::Tables<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let failed = |error: rusqlite::Error| from_sqlite(&self.path, &error);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let changed = change(&project::Tables::new(&transaction, &self.path))?;
+        transaction.commit().map_err(failed)?;
+        Ok(changed)
     }
 
     #[cfg(test)]
