@@ -3,17 +3,13 @@
 
 use crate::error::Error;
 use crate::home::{Home, NodeName};
-use crate::identities::{Identities, IssuingKeys};
+use crate::identities::{Identities, IssuingKeys, RENEW_ISSUING_BEFORE_SECS};
 use crate::store::SharedStore;
 use ockam_crypto::Identifier;
 use std::time::{Duration, Instant};
 
 /// For how long nothing is looked at.
 const TRUSTED: Duration = Duration::from_secs(1);
-
-/// How long before the end of a key it is asked for anew, in seconds; whoever keeps keys decides whether it gets
-/// another one.
-const RENEW_BEFORE_SECS: u64 = 366 * 86_400;
 
 pub(super) struct Keys {
     home: Home,
@@ -54,13 +50,22 @@ impl Keys {
         Ok(identities.known(identifier)?.map(|history| history.latest().hash))
     }
 
+    /// What was read is looked at anew.
+    #[cfg(test)]
+    pub(super) fn forget(&mut self) {
+        self.checked = None;
+    }
+
     fn look(&mut self, now: u64) -> Result<(), Error> {
         let node = self.node.clone();
         let (store, identities) = self.open()?;
         let identifier = store.node_identity(&node)?.ok_or(Error::NoIdentities)?;
         let history = identities.known(&identifier)?;
         let is_right = |keys: &IssuingKeys| {
-            history.as_ref() == Some(&keys.history) && keys.expires_at > now.saturating_add(RENEW_BEFORE_SECS)
+            // A new one would end with the identity's key, too.
+            let is_last = keys.expires_at >= keys.history.latest().validity.until && keys.expires_at >= now;
+            let is_long = keys.expires_at >= now.saturating_add(RENEW_ISSUING_BEFORE_SECS);
+            history.as_ref() == Some(&keys.history) && (is_last || is_long)
         };
         if !self.keys.as_ref().is_some_and(is_right) {
             let (_, identities) = self.open()?;

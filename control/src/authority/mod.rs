@@ -106,7 +106,10 @@ impl Authority {
         let Some(service) = message.onward.first().and_then(|address| self.service(address.name)) else { return false };
         // What this node sends itself has no channel, either.
         let Some(asked) = channel.and_then(|channel| read(node, engine, service, channel, &message)) else {
-            tracing::debug!(service = service.address(), "a request that did not come through a channel, or is too long");
+            tracing::debug!(
+                service = service.address(),
+                "a request that did not come through a channel, or is too long"
+            );
             return true;
         };
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {

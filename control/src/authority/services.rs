@@ -457,3 +457,5 @@ fn no_room_for_revocations() -> Refused {
     Refused::new(Status::CONFLICT, "the authority has as many revocations as it may have; older ones must expire first")
 }
 
+#[cfg(test)]
+mod tests;

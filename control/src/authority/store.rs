@@ -541,9 +541,8 @@ fn json(texts: &Texts) -> String {
 
 fn texts(row: &Row<'_>, index: usize) -> rusqlite::Result<Texts> {
     let text = row.get_ref(index)?.as_str()?;
-    serde_json::from_str(text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
-    })
+    serde_json::from_str(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error)))
 }
 
 /// SQLite has no larger ones, and no time is that late.
@@ -555,3 +554,5 @@ fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(index).map(|number| number.max(0).unsigned_abs())
 }
 
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ const RENEW_BEFORE_SECS: u64 = 30 * 86_400;
 
 /// How long before its end a key for credentials is replaced, in seconds: a year, because no credential may outlive the
 /// key that signed it.
-const RENEW_ISSUING_BEFORE_SECS: u64 = 365 * 86_400;
+pub(crate) const RENEW_ISSUING_BEFORE_SECS: u64 = 365 * 86_400;
 
 /// The vaults and identities of a home.
 #[derive(Debug)]
