@@ -4,7 +4,9 @@
 #[macro_use]
 mod support;
 
-use ockam_engine_abi::{CloseReason, Command, Counter, DropReason, Key, Notice, PortalTarget, Target};
+use ockam_engine_abi::{
+    ChannelGrants, CloseReason, Command, Counter, DropReason, Grants, Guard, Key, Notice, PortalTarget, Target,
+};
 use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_counter, payload_head};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,6 +22,7 @@ fn engine_process() {
 const CHANNEL_FLOW: u8 = 9;
 const INLET: u32 = 100;
 const OUTLET: &str = "outlet";
+const GUARD: Guard = 70;
 /// The client's offer, and the engine's.
 const CREDIT: u32 = 128 * 1024;
 
@@ -43,16 +46,21 @@ struct Portal {
 
 impl Portal {
     fn new(near: &mut Engine, between: Between) -> Portal {
+        Portal::guarded(near, between, [None; 2])
+    }
+
+    /// The same with guards at the inlet and at the outlet.
+    fn guarded(near: &mut Engine, between: Between, [at_inlet, at_outlet]: [Option<Guard>; 2]) -> Portal {
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = [PortalTarget::Tcp(target.local_addr().unwrap())];
         let (far, way) = match between {
             Between::Nothing => {
-                set_outlet(near, &to);
+                set_guarded_outlet(near, &to, at_outlet);
                 (None, vec![OUTLET.to_owned()])
             }
             Between::Link | Between::Channel => {
                 let mut far = Engine::start(&near.driver, near.cores as u8);
-                set_outlet(&mut far, &to);
+                set_guarded_outlet(&mut far, &to, at_outlet);
                 let (near_link, far_link) = connect(near, &mut far);
                 let first = if between == Between::Channel {
                     install(near, "n", &near_link, "f", [1, 2]);
@@ -64,7 +72,7 @@ impl Portal {
                 (Some(far), vec![first, OUTLET.to_owned()])
             }
         };
-        let inlet = add_inlet(near);
+        let inlet = add_inlet(near, at_inlet);
         route_inlet(near, &way.iter().map(String::as_str).collect::<Vec<_>>());
         Portal { far, inlet, target }
     }
@@ -83,20 +91,24 @@ fn patient(stream: TcpStream) -> TcpStream {
 }
 
 fn set_outlet(engine: &mut Engine, targets: &[PortalTarget]) {
+    set_guarded_outlet(engine, targets, None);
+}
+
+fn set_guarded_outlet(engine: &mut Engine, targets: &[PortalTarget], guard: Option<Guard>) {
     let request = engine.request();
     let (address, targets) = (OUTLET.as_bytes().to_vec().into(), targets.to_vec());
     let reachable = 1 << FLOW | 1 << CHANNEL_FLOW;
     let command =
-        Command::SetOutlet { request, address, targets, reachable, plain: false, guard: None, cookie: vec![1].into() };
+        Command::SetOutlet { request, address, targets, reachable, plain: false, guard, cookie: vec![1].into() };
     engine.send(command, None);
     engine.applied(request);
 }
 
-fn add_inlet(engine: &mut Engine) -> SocketAddr {
+fn add_inlet(engine: &mut Engine, guard: Option<Guard>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let request = engine.request();
-    let command = Command::AddInlet { request, inlet: INLET, guard: None, cookie: vec![5; 3].into() };
+    let command = Command::AddInlet { request, inlet: INLET, guard, cookie: vec![5; 3].into() };
     engine.send(command, Some(&OwnedFd::from(listener)));
     engine.applied(request);
     address
@@ -167,6 +179,37 @@ fn install(engine: &mut Engine, node: &str, link: &str, peer: &str, [sealing, op
     engine.applied(request);
 }
 
+fn open(engine: &mut Engine, guards: &[Guard]) {
+    let request = engine.request();
+    engine.send(Command::SetGuards { request, open: guards.iter().copied().collect() }, None);
+    engine.applied(request);
+}
+
+fn grants(guards: &[Guard], expire_in_ms: Option<u64>) -> Grants {
+    Grants { guards: guards.iter().copied().collect(), expire_in_ms }
+}
+
+/// What the peer of the channel is granted.
+fn grant(engine: &mut Engine, grants: Grants) {
+    let request = engine.request();
+    engine.send(Command::SetGrants { request, channels: vec![ChannelGrants { channel: 1, grants }] }, None);
+    engine.applied(request);
+}
+
+/// Connections that guards did not let pass, before they were made or later.
+fn denials(engine: &Engine) -> u64 {
+    let counters = engine.counters();
+    counters.total(CloseReason::PortalDenied) + counters.total(DropReason::PolicyDenied)
+}
+
+/// How a connection is no longer let pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Shrink {
+    Grants,
+    Time,
+    Open,
+}
+
 fn read_all(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
@@ -194,6 +237,13 @@ fn payload(data: &[u8], counter: Option<u16>) -> Vec<u8> {
 
 /// A node that is none of ours and has an outlet: the inlet's Ping came, and is answered so.
 fn foreign_outlet(engine: &mut Engine, credit: Option<u32>) -> (TcpStream, Peer, String) {
+    let (mut peer, to, client) = foreign_ping(engine, None);
+    peer.send(&frame(&[&to], &["me"], &PortalMessage::Pong { credit }.encode()));
+    (client, peer, to)
+}
+
+/// The same before that answers: the address of the inlet's connection.
+fn foreign_ping(engine: &mut Engine, guard: Option<Guard>) -> (Peer, String, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let request = engine.request();
     let target = listener.local_addr().unwrap();
@@ -205,7 +255,7 @@ fn foreign_outlet(engine: &mut Engine, credit: Option<u32>) -> (TcpStream, Peer,
         }
         _ => None,
     });
-    let inlet = add_inlet(engine);
+    let inlet = add_inlet(engine, guard);
     route_inlet(engine, &[&link, OUTLET]);
     let client = patient(TcpStream::connect(inlet).unwrap());
     let ping = peer.receive();
@@ -213,8 +263,7 @@ fn foreign_outlet(engine: &mut Engine, credit: Option<u32>) -> (TcpStream, Peer,
     assert_eq!(PortalMessage::parse(&ping.payload), Some(PortalMessage::Ping { credit: Some(CREDIT) }));
     let [to] = &ping.back[..] else { panic!("{:?}", ping.back) };
     let to = to.to_string();
-    peer.send(&frame(&[&to], &["me"], &PortalMessage::Pong { credit }.encode()));
-    (client, peer, to)
+    (peer, to, client)
 }
 
 /// An inlet of a node that is none of ours has a connection to a target of the test.
@@ -654,23 +703,145 @@ on_both_drivers! {
         });
     }
 
+    connections_live_for_as_long_as_their_guard_lets_them_pass(engine) {
+        for at_inlet in [true, false] {
+            let guards = if at_inlet { [Some(GUARD), None] } else { [None, Some(GUARD)] };
+            let mut portal = Portal::guarded(&mut engine, Between::Channel, guards);
+            let mut far = portal.far.take().unwrap();
+            for (granted, shrink) in [
+                (grants(&[GUARD], None), Shrink::Grants),
+                (grants(&[GUARD, 900], Some(1 << 40)), Shrink::Time),
+                (grants(&[900], None), Shrink::Open),
+                (grants(&[GUARD], None), Shrink::Grants),
+            ] {
+                let what = format!("guarded at the inlet: {at_inlet}, {shrink:?}");
+                let guarded = if at_inlet { &mut engine } else { &mut far };
+                let denied = denials(guarded);
+                let mut client = patient(TcpStream::connect(portal.inlet).unwrap());
+                assert!(is_reset(&mut client), "{what}: nobody may yet");
+                assert_eq!(denials(guarded), denied + 1, "{what}");
+
+                grant(guarded, granted);
+                open(guarded, if shrink == Shrink::Open { &[GUARD] } else { &[] });
+                let (mut client, mut server) = portal.open();
+                client.write_all(b"question").unwrap();
+                let mut bytes = [0; 8];
+                server.read_exact(&mut bytes).unwrap();
+                server.write_all(b"the rest").unwrap();
+                client.read_exact(&mut bytes).unwrap();
+                match shrink {
+                    Shrink::Grants => grant(guarded, grants(&[900], None)),
+                    Shrink::Open => open(guarded, &[900]),
+                    Shrink::Time => grant(guarded, grants(&[GUARD], Some(200))),
+                }
+                assert!(is_reset(&mut client) && is_reset(&mut server), "{what}");
+                assert_eq!(denials(guarded), denied + 2, "{what}");
+            }
+            remove_inlet(&mut engine);
+            retire(&mut engine);
+        }
+    }
+
+    what_an_open_guard_let_pass_over_a_link_ends_when_it_shuts(engine) {
+        for at_inlet in [true, false] {
+            let guards = if at_inlet { [Some(GUARD), None] } else { [None, Some(GUARD)] };
+            let mut portal = Portal::guarded(&mut engine, Between::Link, guards);
+            let mut far = portal.far.take().unwrap();
+            let guarded = if at_inlet { &mut engine } else { &mut far };
+            open(guarded, &[GUARD]);
+            let (mut client, mut server) = portal.open();
+            open(guarded, &[GUARD, 3]);
+            client.write_all(b"x").unwrap();
+            server.read_exact(&mut [0]).unwrap();
+            open(guarded, &[3]);
+            assert!(is_reset(&mut client) && is_reset(&mut server), "{at_inlet}");
+            assert!(is_reset(&mut patient(TcpStream::connect(portal.inlet).unwrap())), "{at_inlet}");
+            remove_inlet(&mut engine);
+        }
+    }
+
+    a_portal_inside_one_node_passes_every_guard(engine) {
+        let portal = Portal::guarded(&mut engine, Between::Nothing, [Some(GUARD), Some(GUARD)]);
+        let (mut client, mut server) = portal.open();
+        open(&mut engine, &[1]);
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        server.write_all(b"y").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+
+    an_outlet_that_gets_another_guard_keeps_whom_that_lets_pass(engine) {
+        let mut portal = Portal::guarded(&mut engine, Between::Channel, [None, Some(GUARD)]);
+        let mut far = portal.far.take().unwrap();
+        let to = [PortalTarget::Tcp(portal.target.local_addr().unwrap())];
+        grant(&mut far, grants(&[GUARD, 900], None));
+        let (mut client, mut server) = portal.open();
+        set_guarded_outlet(&mut far, &to, Some(900));
+        grant(&mut far, grants(&[900], None));
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        set_guarded_outlet(&mut far, &to, Some(901));
+        assert!(is_reset(&mut client) && is_reset(&mut server));
+        set_guarded_outlet(&mut far, &to, None);
+        drop(portal.open());
+    }
+
+    a_way_through_a_forwarder_is_guarded_as_the_one_around_it(engine) {
+        engine.set("hop", Target::Hop, 1 << FLOW);
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        set_guarded_outlet(&mut engine, &[PortalTarget::Tcp(target.local_addr().unwrap())], Some(GUARD));
+        let mut peer = Peer::connect(engine.listen(1, FLOW));
+        let ping = PortalMessage::Ping { credit: None }.encode();
+        peer.send(&frame(&["hop", OUTLET], &["me"], &ping));
+        engine.reaches(DropReason::PolicyDenied, 1);
+        open(&mut engine, &[GUARD]);
+        peer.send(&frame(&["hop", OUTLET], &["me"], &ping));
+        let mut server = patient(target.accept().unwrap().0);
+        assert_eq!(PortalMessage::parse(&peer.receive().payload), Some(PortalMessage::Pong { credit: None }));
+        open(&mut engine, &[]);
+        assert!(is_reset(&mut server));
+        assert_eq!(PortalMessage::parse(&peer.receive().payload), Some(PortalMessage::Disconnect { broken: false }));
+    }
+
+    an_answer_through_a_forwarder_is_guarded_as_the_one_around_it(engine) {
+        engine.set("hop", Target::Hop, 1 << ockam_engine_abi::FLOW_CONTROL_DIALED);
+        open(&mut engine, &[GUARD]);
+        let (mut peer, to, mut client) = foreign_ping(&mut engine, Some(GUARD));
+        peer.send(&frame(&["hop", &to], &["me"], &PortalMessage::Pong { credit: None }.encode()));
+        client.write_all(b"x").unwrap();
+        assert_eq!(peer.receive().payload, payload(b"x", None));
+        open(&mut engine, &[]);
+        assert!(is_reset(&mut client));
+        assert_eq!(PortalMessage::parse(&peer.receive().payload), Some(PortalMessage::Disconnect { broken: false }));
+    }
+
+    an_answer_that_comes_when_nobody_is_let_pass_any_more_is_the_end(engine) {
+        open(&mut engine, &[GUARD]);
+        let (mut peer, to, mut client) = foreign_ping(&mut engine, Some(GUARD));
+        open(&mut engine, &[]);
+        assert!(is_reset(&mut client));
+        peer.send(&frame(&[&to], &["me"], &PortalMessage::Pong { credit: None }.encode()));
+        engine.reaches(CloseReason::PortalDenied, 1);
+        engine.reaches(DropReason::NoSuchAddress, 1);
+    }
+
     a_dump_shows_inlets_with_their_sockets(engine) {
-        let portal = Portal::new(&mut engine, Between::Nothing);
+        let portal = Portal::guarded(&mut engine, Between::Nothing, [Some(6), Some(7)]);
         let open = portal.open();
         let request = engine.request();
         engine.send(Command::Dump { request }, None);
         let (mut inlets, mut outlets, mut links) = (0, 0, 0);
         loop {
             match engine.notice() {
-                (Notice::Inlet { inlet, way, connections, cookie, .. }, socket) => {
-                    assert_eq!((inlet, connections, cookie.0), (INLET, 1, vec![5; 3]));
+                (Notice::Inlet { inlet, way, connections, guard, cookie, .. }, socket) => {
+                    assert_eq!((inlet, connections, guard, cookie.0), (INLET, 1, Some(6), vec![5; 3]));
                     assert_eq!(way.unwrap().0, frame(&[OUTLET], &[], &[])[4..]);
                     let socket = TcpListener::from(socket.expect("its socket"));
                     assert_eq!(socket.local_addr().unwrap(), portal.inlet);
                     inlets += 1;
                 }
-                (Notice::Address { target: Target::Outlet, address, .. }, _) => {
-                    assert_eq!(address.0, OUTLET.as_bytes());
+                (Notice::Address { target: Target::Outlet, address, guard, .. }, _) => {
+                    assert_eq!((&*address.0, guard), (OUTLET.as_bytes(), Some(7)));
                     outlets += 1;
                 }
                 (Notice::Link { .. }, _) => links += 1,

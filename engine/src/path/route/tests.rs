@@ -211,6 +211,9 @@ fn to(text: &str) -> (IpAddr, u8) {
     (ip.parse().unwrap(), bits.parse().unwrap())
 }
 
+/// The rules with a name, the route, and what becomes of it when the guard lets pass.
+type Case<'a> = (&'a str, &'a [TransitRule], &'a [&'a str], Result<(), DropReason>);
+
 #[test]
 fn addresses_are_dialed_for_whom_a_rule_lets_pass() {
     use DropReason::{PolicyDenied, TransitRefused};
@@ -224,7 +227,7 @@ fn addresses_are_dialed_for_whom_a_rule_lets_pass() {
         rule(GUARD, "0.0.0.0/1", None),
     ];
     let by_network = vec![TransitRule { from: TransitFrom::Network(to("0.0.0.0/0")), to: to("0.0.0.0/0"), port: None }];
-    let cases: [(&str, &[TransitRule], &[&str], Result<(), DropReason>); 36] = [
+    let cases: [Case<'_>; 36] = [
         ("none", &[], &["10.1.2.3:4000"], Err(TransitRefused)),
         ("none", &[], &["127.0.0.1:4000"], Err(TransitRefused)),
         ("by network", &by_network, &["10.1.2.3:4000"], Err(TransitRefused)),
