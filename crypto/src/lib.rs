@@ -83,7 +83,7 @@ pub use purpose_key::{
 pub use record::{Exhausted, NONCE_LEN, OpenError, Opened, Opener, RECORD_OVERHEAD, Sealer};
 pub use rekey::REKEY_INTERVAL;
 #[cfg(feature = "identity")]
-pub use revocation::{REVOCATION_LIST_MAX, RevocationError, RevocationList};
+pub use revocation::{REVOCATION_LIST_MAX, RevocationError, RevocationList, UnverifiedRevocationList};
 pub use secret::Secret;
 pub use self_test::{SelfTestFailed, self_test};
 #[cfg(feature = "identity")]

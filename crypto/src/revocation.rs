@@ -11,7 +11,7 @@
 use crate::credential::Credential;
 use crate::identity::{ChangeHistory, Identifier, at_end};
 use crate::issuer::{Issuer, IssuerError, Statement};
-use crate::purpose_key::{Attestation, CLOCK_SKEW_SECS};
+use crate::purpose_key::{Attestation, CLOCK_SKEW_SECS, UnverifiedAttestation};
 use crate::signature::{Blob, DataType};
 use minicbor::decode::Error as DecodeError;
 use minicbor::encode::{Error as EncodeError, Write};
@@ -134,6 +134,26 @@ impl RevocationList {
         })
     }
 
+    /// Reads a list without believing it: to be shown to a person, whatever is wrong with it.
+    ///
+    /// # Errors
+    /// It is too large, or not the CBOR of a list.
+    pub fn inspect(encoded: &[u8]) -> Result<UnverifiedRevocationList, RevocationError> {
+        if encoded.len() > REVOCATION_LIST_MAX {
+            return Err(RevocationError::TooLarge);
+        }
+        let statement = Statement::parse(encoded).ok_or(RevocationError::Malformed)?;
+        let (_, data) = Blob::parse::<ListData>(DataType::RevocationList, statement.signed.data)
+            .ok_or(RevocationError::NotARevocationList)?;
+        Ok(UnverifiedRevocationList {
+            issuer: Identifier(data.issuer),
+            number: data.number,
+            created_at: data.created_at,
+            entries: data.entries.0,
+            attestation: Attestation::inspect(statement.attestation).map_err(IssuerError::from)?,
+        })
+    }
+
     /// Whether a credential is void. Says nothing about those of other issuers.
     pub fn revokes(&self, credential: &Credential) -> bool {
         credential.issuer() == self.issuer
@@ -170,6 +190,21 @@ impl RevocationList {
     pub fn created_at(&self) -> u64 {
         self.created_at
     }
+}
+
+/// What a list says, if it is genuine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnverifiedRevocationList {
+    /// Whose it claims to be.
+    pub issuer: Identifier,
+    /// Which of the issuer's lists.
+    pub number: u64,
+    /// In seconds of Unix time.
+    pub created_at: u64,
+    /// Subjects, and until when their credentials are void.
+    pub entries: Vec<(Identifier, u64)>,
+    /// That of the key that signed it.
+    pub attestation: UnverifiedAttestation,
 }
 
 impl fmt::Debug for RevocationList {

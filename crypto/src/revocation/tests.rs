@@ -32,6 +32,14 @@ fn published() {
     assert_eq!(read.revoked_at(&history.identifier()), None);
     let credential = Credential::verify(&unhex(D6_CREDENTIAL), &client, [&history], 1_750_000_200).unwrap();
     assert!(read.revokes(&credential));
+
+    let shown = RevocationList::inspect(made.encoded()).unwrap();
+    assert_eq!((shown.issuer, shown.number, shown.created_at), (read.issuer(), read.number(), read.created_at()));
+    assert_eq!(shown.entries, read.entries());
+    assert_eq!(shown.attestation.subject, history.identifier());
+    assert_eq!(RevocationList::inspect(&unhex(D6_CREDENTIAL)), Err(RevocationError::NotARevocationList));
+    assert_eq!(RevocationList::inspect(&made.encoded()[1..]), Err(RevocationError::Malformed));
+    assert_eq!(RevocationList::inspect(&vec![0; REVOCATION_LIST_MAX + 1]), Err(RevocationError::TooLarge));
 }
 
 #[test]
