@@ -3,9 +3,11 @@
 use crate::credential::{encode, text};
 use crate::{ManagedNode, PATIENCE, Texts};
 use ockam::compat::tokio::runtime::{Builder, Runtime};
+use ockam::compat::tokio::time::sleep;
 use ockam::identity::utils::now;
-use ockam::identity::{AttributesEntry, Identifier, SecureChannels, identities};
+use ockam::identity::{AttributesEntry, Identifier, Identity, SecureChannels, identities};
 use ockam::tcp::TcpTransport;
+use ockam::vault::SoftwareVaultForVerifyingSignatures;
 use ockam::{Context, DatabaseConfiguration, Executor, NodeBuilder, SqlxDatabase};
 use ockam_api::authenticator::credential_issuer::CredentialIssuerWorker;
 use ockam_api::authenticator::direct::Members;
@@ -13,6 +15,7 @@ use ockam_api::authenticator::enrollment_tokens::{TokenAcceptor, TokenIssuer};
 use ockam_api::authenticator::one_time_code::OneTimeCode;
 use ockam_api::authenticator::{AuthorityMembersSqlxDatabase, PreTrustedIdentities, PreTrustedIdentity};
 use ockam_api::authority_node::{Authority, Configuration};
+use ockam_api::cli_state::{ExportedEnrollmentTicket, ProjectRoute};
 use ockam_api::config::lookup::InternetAddress;
 use ockam_api::enroll::enrollment::Enrollment;
 use ockam_api::orchestrator::AuthorityNodeClient;
@@ -20,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a node has to know of an authority to believe it and to ask it.
 #[derive(Clone)]
@@ -29,14 +32,47 @@ pub struct Anchor {
     pub identifier: Identifier,
     /// Its history, encoded.
     pub history: Vec<u8>,
-    /// Where its node listens.
-    pub address: SocketAddr,
+    /// The route to the listener for channels of its node.
+    pub route: String,
 }
 
 impl Anchor {
-    /// The route to the listener for channels of its node.
-    pub fn route(&self) -> String {
-        format!("{}/service/api", crate::over_tcp(self.address))
+    pub(crate) fn at(identifier: Identifier, history: Vec<u8>, address: SocketAddr) -> Anchor {
+        Anchor { identifier, history, route: format!("{}/service/api", crate::over_tcp(address)) }
+    }
+
+    /// A ticket as the real command makes them: the one-time code, and whom to bring it to.
+    pub fn ticket(&self, code: &str) -> String {
+        let code: OneTimeCode = code.parse().expect("a one-time code in hexadecimal");
+        // A project of an authority alone has no node. Its route and its history are needed all the same.
+        let project = self.route.replace("/service/api", "/service/interop/service/api");
+        let project = ProjectRoute::new(project.parse().expect("a route")).expect("a route of a project");
+        let history = hex::encode(&self.history);
+        let ticket = ExportedEnrollmentTicket::new(
+            code,
+            project,
+            self.identifier.clone(),
+            RealAuthority::PROJECT,
+            &history,
+            &history,
+            self.route.parse().expect("a route"),
+        );
+        ticket.hex_encoded().expect("text")
+    }
+
+    /// What the real library reads in a ticket: an authority, and a one-time code in hexadecimal.
+    #[track_caller]
+    pub fn read_ticket(ticket: &str) -> (Anchor, String) {
+        let ticket: ExportedEnrollmentTicket = ticket.trim_end().parse().expect("a real node reads it");
+        let runtime = Builder::new_current_thread().build().expect("a tokio runtime");
+        let ticket = runtime.block_on(ticket.import()).expect("its histories verify");
+        let code = hex::encode(ticket.one_time_code.code());
+        let project = ticket.project().expect("text");
+        let history = project.authority_identity.expect("an authority");
+        let import = Identity::import_from_string(None, &history, SoftwareVaultForVerifyingSignatures::create());
+        let identifier = runtime.block_on(import).expect("a history").identifier().clone();
+        let history = hex::decode(history).expect("hexadecimal");
+        (Anchor { identifier, history, route: project.authority_access_route.expect("a route") }, code)
     }
 }
 
@@ -142,13 +178,30 @@ async fn start(
     context.flow_controls().add_consumer(&"credential_issuer".into(), &flow_control);
     context.start_worker("credential_issuer", issuer).expect("an issuer");
     let tcp = TcpTransport::get_or_create(context).expect("a TCP transport");
-    let [listener] = &tcp.registry().get_all_listeners()[..] else { panic!("it has one listener") };
-    let address = listener.socket_address();
-    (Anchor { identifier, history, address }, channels)
+    // It says so a moment after it listens.
+    let since = Instant::now();
+    let address = loop {
+        if let [listener] = &tcp.registry().get_all_listeners()[..] {
+            break listener.socket_address();
+        }
+        assert!(since.elapsed() < PATIENCE, "it has a listener");
+        sleep(Duration::from_millis(2)).await;
+    };
+    (Anchor::at(identifier, history, address), channels)
 }
 
 /// What a real node asks of an authority's node, as its command does. An error is what was answered.
 impl ManagedNode {
+    /// A node that enrolls with a ticket, as the real command does: it redeems the code, and joins.
+    #[track_caller]
+    pub fn enrolled(ticket: &str) -> ManagedNode {
+        let mut node = ManagedNode::start();
+        let (anchor, code) = Anchor::read_ticket(ticket);
+        node.redeem(&anchor, &code).expect("the ticket is good");
+        node.join(&anchor);
+        node
+    }
+
     /// Makes somebody a member, with these attributes; it must be an enroller.
     pub fn add_member(
         &self,
@@ -223,7 +276,7 @@ impl ManagedNode {
         authority: &Anchor,
         question: impl AsyncFnOnce(&Context, &AuthorityNodeClient) -> Result<T, E>,
     ) -> Result<T, String> {
-        let route = authority.route().parse().expect("a route");
+        let route = authority.route.parse().expect("a route");
         self.run(async |node, context| {
             let client =
                 node.create_authority_client_with_authority(context, &authority.identifier, &route, None).await;

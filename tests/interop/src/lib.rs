@@ -9,6 +9,7 @@
 //!   [`Client`]s in front.
 //! * [`Middle`]: between two nodes, and hostile.
 //! * [`Pair`]: a secure channel between a real node and either of them, with a [`Middle`] between them.
+//! * [`Fleet`]: an authority of either kind, who enrolls at it, and its members.
 //! * [`Wallet`]: what a [`RealNode`] shows in its channels, and [`Attested`]: what one believes of a peer.
 //! * [`RealAuthority`]: the node of a real authority, and [`Anchor`]: what others know of one.
 //! * [`RawPeer`] and [`RawListener`]: a plain TCP socket, for what must hold to the byte.
@@ -23,6 +24,7 @@
 mod authority;
 mod bytes;
 mod credential;
+mod fleet;
 mod managed;
 mod middle;
 mod ours;
@@ -35,6 +37,7 @@ mod real;
 pub use authority::{Anchor, RealAuthority};
 pub use bytes::{assert_body, body, local, noise, tcp};
 pub use credential::{Attested, Texts, Wallet};
+pub use fleet::{Authority, Fleet, OurAuthority};
 pub use managed::ManagedNode;
 pub use middle::{Middle, Way, nonce, with_payload};
 pub use ours::{Home, OurNode, Output};

@@ -13,7 +13,7 @@ use ockam_api::cli_state::{CliState, CliStateMode};
 use ockam_api::nodes::InMemoryNode;
 use ockam_api::nodes::models::policies::ResourceTypeOrName;
 use ockam_api::nodes::models::portal::OutletAccessControl;
-use ockam_api::nodes::models::relay::ReturnTiming;
+use ockam_api::nodes::models::relay::{RelayInfo, ReturnTiming};
 use ockam_api::nodes::service::{NodeManagerGeneralOptions, NodeManagerTransportOptions};
 use ockam_multiaddr::MultiAddr;
 use std::net::SocketAddr;
@@ -68,7 +68,7 @@ impl ManagedNode {
 
     /// The same, as a member that asks the authority for credentials and shows them.
     pub fn join(&mut self, authority: &Anchor) {
-        let route = Some(multiaddr(&authority.route()));
+        let route = Some(multiaddr(&authority.route));
         let authority = Some(ChangeHistory::import(&authority.history).expect("a history"));
         self.start_trusting(Trust { authority, route });
     }
@@ -167,14 +167,23 @@ impl ManagedNode {
     /// Registers a relay at the node that `at` leads to. Waits for it.
     #[track_caller]
     pub fn relay(&self, name: &str, at: &str) {
-        let Running { node, context, runtime, .. } = self.running();
-        let at = multiaddr(at);
-        let (name, timing) = (name.to_owned(), ReturnTiming::AfterConnection);
-        // As its command does, it asks for an address of the relay's name.
-        let created = node.create_relay(context, &at, name.clone(), None, Some(name.clone()), timing);
-        let relay = runtime.block_on(created).expect("a relay");
+        let relay = self.create_relay(name, at);
         assert_eq!(relay.connection_status(), ConnectionStatus::Up, "the relay {name} at {at:?}");
         assert_eq!(relay.remote_address().as_deref(), Some(&*format!("forward_to_{name}")));
+    }
+
+    /// Whether it can register a relay at the node that `at` leads to.
+    pub fn tries_relay(&self, name: &str, at: &str) -> bool {
+        self.create_relay(name, at).connection_status() == ConnectionStatus::Up
+    }
+
+    fn create_relay(&self, name: &str, at: &str) -> RelayInfo {
+        let (at, name, timing) = (multiaddr(at), name.to_owned(), ReturnTiming::AfterConnection);
+        // As its command does, it asks for an address of the relay's name.
+        let create = async |node: &InMemoryNode, context: &Context| {
+            node.create_relay(context, &at, name.clone(), None, Some(name.clone()), timing).await
+        };
+        self.run(create).expect("a relay")
     }
 
     /// Whether it holds the way of an inlet to be up.
@@ -191,12 +200,13 @@ impl ManagedNode {
         relay.connection_status() == ConnectionStatus::Up
     }
 
-    /// What it holds to be true of somebody by the word of `authority`.
-    pub fn attested(&self, subject: &Identifier, authority: &Identifier) -> Option<Attested> {
+    /// What it holds to be true of somebody by the word of the authority that it believes.
+    pub fn attested(&self, subject: &Identifier) -> Option<Attested> {
         self.run(async |node, _| {
+            let authority = node.project_authority().expect("it believes one");
             let attributes = node.secure_channels().identities().identities_attributes();
-            let entry = attributes.get_attributes(subject, authority).await.expect("a database");
-            entry.map(|entry| Attested::from(&entry))
+            let entry = attributes.get_attributes(subject, &authority).await.expect("a database");
+            entry.as_ref().map(Attested::from)
         })
     }
 

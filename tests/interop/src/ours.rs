@@ -2,6 +2,7 @@
 
 use crate::PATIENCE;
 use serde_json::Value;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -80,19 +81,27 @@ impl Home {
     /// Runs the command to its end.
     #[track_caller]
     pub fn ockam(&self, arguments: &[&str]) -> Output {
-        self.run(arguments).unwrap_or_else(|problem| panic!("`ockam {}`: {problem}", arguments.join(" ")))
+        self.ockam_with(arguments, "")
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<Output, String> {
-        let child = Command::new(self.binary)
+    /// Runs the command to its end, with something to read.
+    #[track_caller]
+    pub fn ockam_with(&self, arguments: &[&str], input: &str) -> Output {
+        self.run(arguments, input).unwrap_or_else(|problem| panic!("`ockam {}`: {problem}", arguments.join(" ")))
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Result<Output, String> {
+        let mut child = Command::new(self.binary)
             .args(arguments)
             .env("OCKAM_HOME", self.directory.path())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| format!("{}: {e}", self.binary.display()))?;
         let pid = child.id();
+        // What a command does not want to read it need not take.
+        let _ = child.stdin.take().expect("it is a pipe").write_all(input.as_bytes());
         let (done, finished) = mpsc::channel();
         thread::spawn(move || done.send(child.wait_with_output()));
         let Ok(output) = finished.recv_timeout(PATIENCE) else {
@@ -128,7 +137,7 @@ impl Drop for Home {
         if thread::panicking() {
             eprintln!("{}", self.logs());
         }
-        let problem = match self.run(&["node", "delete", "--all", "--yes"]) {
+        let problem = match self.run(&["node", "delete", "--all", "--yes"], "") {
             Ok(output) if output.code == Some(0) => return,
             Ok(output) => output.stderr,
             Err(problem) => problem,
@@ -243,6 +252,15 @@ impl OurNode {
         let shown: Value = serde_json::from_str(&printed).expect("`node show --output json` prints JSON");
         let identifier = shown["identifier"].as_str().unwrap_or_else(|| panic!("no identifier in {shown:#}"));
         identifier.to_owned()
+    }
+
+    /// Until when it believes what the authority says of somebody, in seconds of Unix time.
+    #[track_caller]
+    pub fn attested_until(&self, subject: &str) -> Option<u64> {
+        let printed = self.home.ok(&["credential", "list", "--at", &self.name, "--output", "json"]);
+        let known: Vec<Value> =
+            serde_json::from_str(&printed).expect("`credential list --output json` prints an array");
+        known.iter().find(|credential| credential["subject"] == subject)?["expires_at"].as_u64()
     }
 
     /// Sends a message from this node, which must be answered, and gives what the command printed.

@@ -1,12 +1,13 @@
 //! Nodes with portals and relays, and what goes through them.
 
 use crate::{Home, Kind, ManagedNode, Middle, OurNode, PATIENCE, noise};
+use ockam::identity::Identifier;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -123,6 +124,34 @@ impl PortalNode {
         }
     }
 
+    /// Whether it can register a relay for itself there.
+    pub fn tries_relay(&self, name: &str, at: &str) -> bool {
+        match self {
+            PortalNode::Real(node) => node.tries_relay(name, at),
+            PortalNode::Ours(node) => {
+                let create = ["relay", "create", name, "--at", at, "--to", node.name(), "--no-connection-wait"];
+                node.home().ockam(&create).code == Some(0)
+            }
+        }
+    }
+
+    /// Who it is.
+    pub fn identifier(&self) -> Identifier {
+        match self {
+            PortalNode::Real(node) => node.identifier().clone(),
+            PortalNode::Ours(node) => node.identifier().as_str().try_into().expect("an identifier"),
+        }
+    }
+
+    /// Until when it believes what the authority says of somebody, in seconds of Unix time.
+    #[track_caller]
+    pub fn attested_until(&self, subject: &Identifier) -> Option<u64> {
+        match self {
+            PortalNode::Real(node) => node.attested(subject).map(|attested| attested.expires_at),
+            PortalNode::Ours(node) => node.attested_until(&subject.to_string()),
+        }
+    }
+
     /// Whether it holds the way of an inlet to be up.
     #[track_caller]
     pub fn inlet_is_up(&self, alias: &str) -> bool {
@@ -210,6 +239,7 @@ impl Portal {
 pub struct Target {
     address: SocketAddr,
     ended: Mutex<Receiver<Ended>>,
+    connections: Arc<AtomicU64>,
 }
 
 /// A connection to a target that has ended.
@@ -261,19 +291,27 @@ impl Target {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (ends, ended) = mpsc::channel();
+        let connections = Arc::new(AtomicU64::new(0));
+        let count = connections.clone();
         // Ends with the process of the test.
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
+                count.fetch_add(1, Ordering::Relaxed);
                 let ends = ends.clone();
                 thread::spawn(move || ends.send(serve(stream)));
             }
         });
-        Target { address, ended: Mutex::new(ended) }
+        Target { address, ended: Mutex::new(ended), connections }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections it had.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Waits until one of its connections has ended.

@@ -148,6 +148,7 @@ macro_rules! portals {
     )*};
 }
 
+mod authorities;
 mod channels;
 mod channels_identity;
 mod channels_middle;
@@ -172,4 +173,5 @@ mod sessions;
 mod silent;
 mod sizes;
 mod transit;
+mod trust;
 mod vectors;

@@ -1,0 +1,126 @@
+//! An authority, who enrolls at it, and its members, of either kind.
+
+use crate::{Anchor, Home, Kind, ManagedNode, OurNode, PortalNode, RealAuthority};
+use ockam::identity::Identifier;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An authority of either kind.
+#[expect(clippy::large_enum_variant, reason = "a test holds one of them")]
+pub enum Authority {
+    /// The real library's.
+    Real(RealAuthority),
+    /// This project's.
+    Ours(OurAuthority),
+}
+
+/// The node of an authority of ours.
+pub struct OurAuthority {
+    /// As a node.
+    pub node: OurNode,
+    anchor: Anchor,
+}
+
+impl Authority {
+    /// Starts one, of which these may enroll others. Its credentials live so long.
+    #[track_caller]
+    pub fn start(kind: Kind, enrollers: &[Identifier], lifetime: Duration) -> Authority {
+        match kind {
+            Kind::Real => Authority::Real(RealAuthority::start(enrollers, lifetime)),
+            Kind::Ours => Authority::Ours(OurAuthority::start(enrollers, lifetime)),
+        }
+    }
+
+    /// What there is to know of it.
+    pub fn anchor(&self) -> &Anchor {
+        match self {
+            Authority::Real(authority) => authority.anchor(),
+            Authority::Ours(authority) => &authority.anchor,
+        }
+    }
+}
+
+impl OurAuthority {
+    #[track_caller]
+    fn start(enrollers: &[Identifier], lifetime: Duration) -> OurAuthority {
+        let role = serde_json::json!({ "ockam-role": "enroller" });
+        let trusted: serde_json::Map<_, _> =
+            enrollers.iter().map(|enroller| (enroller.to_string(), role.clone())).collect();
+        let (trusted, lifetime) = (Value::Object(trusted).to_string(), format!("{}s", lifetime.as_secs()));
+        let more = [
+            "--project-identifier",
+            RealAuthority::PROJECT,
+            "--trusted-identities",
+            &trusted,
+            "--credential-ttl",
+            &lifetime,
+        ];
+        let node = Home::new().create("authority", "authority", "127.0.0.1:0", &more);
+        let history = node.home().ok(&["identity", "export"]);
+        let history = hex::decode(history.trim_end()).expect("hexadecimal");
+        let identifier = node.identifier().as_str().try_into().expect("an identifier");
+        let anchor = Anchor::at(identifier, history, node.address());
+        OurAuthority { node, anchor }
+    }
+}
+
+/// An authority with somebody who may enroll others.
+pub struct Fleet {
+    /// The authority.
+    pub authority: Authority,
+    /// A real node: that it can talk to an authority of ours is checked by all that it does there.
+    pub enroller: ManagedNode,
+}
+
+impl Fleet {
+    /// An authority of this kind, whose credentials live so long.
+    #[track_caller]
+    pub fn start(kind: Kind, lifetime: Duration) -> Fleet {
+        let enroller = ManagedNode::start();
+        let authority = Authority::start(kind, &[enroller.identifier().clone()], lifetime);
+        Fleet { authority, enroller }
+    }
+
+    /// What there is to know of the authority.
+    pub fn anchor(&self) -> &Anchor {
+        self.authority.anchor()
+    }
+
+    /// A ticket for somebody who becomes a member with these attributes, once.
+    #[track_caller]
+    pub fn ticket(&self, attributes: &[(&str, &str)]) -> String {
+        let code = self.enroller.create_code(self.anchor(), attributes, None, None).expect("a code");
+        self.anchor().ticket(&code)
+    }
+
+    /// Starts a node that enrolls with a ticket. It shows its credential, and believes the authority.
+    #[track_caller]
+    pub fn member(&self, kind: Kind, attributes: &[(&str, &str)]) -> PortalNode {
+        let ticket = self.ticket(attributes);
+        match kind {
+            Kind::Real => PortalNode::Real(ManagedNode::enrolled(&ticket)),
+            Kind::Ours => {
+                let home = Home::new();
+                home.enroll(&ticket);
+                PortalNode::Ours(home.node("ours"))
+            }
+        }
+    }
+
+    /// Starts a node that believes the authority and is not known there.
+    #[track_caller]
+    pub fn stranger(&self, kind: Kind) -> PortalNode {
+        PortalNode::believing(kind, &self.anchor().history)
+    }
+}
+
+impl Home {
+    /// Enrolls the identity of this home with a ticket, and keeps what it says of the project.
+    #[track_caller]
+    pub fn enroll(self: &Arc<Home>, ticket: &str) -> String {
+        let output = self.ockam_with(&["project", "enroll", "-"], ticket);
+        assert_eq!(output.code, Some(0), "`ockam project enroll -`: {}", output.stderr);
+        output.stdout
+    }
+}
