@@ -11,6 +11,7 @@
 //! Each client also has a channel to its node, and a network in between that delays, drops, repeats and forges its
 //! records, and moves it from one connection to another. What was delivered and genuine is answered once, and nothing else.
 
+mod guards;
 mod portals;
 
 use super::mesh::{FromCore, Mesh, ToCore};
@@ -22,7 +23,7 @@ use crate::path::guard::Granted;
 use crate::path::tables::Access;
 use ockam_crypto::{Opener, OutgoingPlaintext, Plaintext, Sealer, Secret};
 use ockam_engine_abi::notice::Driver as DriverKind;
-use ockam_engine_abi::{Grants, Notice, Target};
+use ockam_engine_abi::{DropReason, Grants, GuardSet, Notice, Target};
 use ockam_wire::{AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts, TCP};
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
@@ -395,6 +396,9 @@ struct World {
     clients: Vec<Client>,
     nodes: Vec<Node>,
     workers: Vec<String>,
+    /// What the core said in the last tick, and the time that it took for now when that began.
+    said: Vec<FromCore>,
+    tick_began_ms: u64,
     now_ms: Rc<Cell<u64>>,
     requests: u64,
     /// Whether the first client asks much and reads little.
@@ -436,6 +440,8 @@ impl World {
             clients: Vec::new(),
             nodes: Vec::new(),
             workers: Vec::new(),
+            said: Vec::new(),
+            tick_began_ms: 0,
             now_ms,
             requests: 0,
             greedy,
@@ -623,11 +629,20 @@ impl World {
         let census = &self.cores[core];
         census.pool.assert_conserved(census.driver.provided());
         let now_ms = self.now_ms.clone();
+        self.tick_began_ms = self.cores[core].now_ms;
+        self.said.clear();
         self.cores[core].tick(|| now_ms.get(), &mut burst).unwrap();
         while let Some(said) = self.mesh.notices.pop() {
-            if let FromCore::Notice(Notice::LinkUp { address, .. }) = said {
-                self.workers.push(String::from_utf8(address.0).unwrap());
+            match &said {
+                FromCore::Notice(Notice::LinkUp { address, .. }) => {
+                    self.workers.push(String::from_utf8(address.0.clone()).unwrap());
+                }
+                FromCore::Notice(Notice::Punt { .. }) => {
+                    self.mesh.punts_waiting.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                }
+                _ => {}
             }
+            self.said.push(said);
         }
     }
 
