@@ -133,6 +133,12 @@ pub enum Command {
     /// Files with secret keys
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Show what somebody gave you, and whether it is true: identities, credentials, tickets, revocation lists
+    #[command(after_help = "Examples:\n  \
+        ockam inspect bob.credential\n  ockam inspect bob.credential --verify-with issuer\n  \
+        ockam identity export alice | ockam inspect -\n  ockam inspect alice\n\n\
+        What cannot be verified is said to be so. With --verify-with it ends with 77 unless it was verified.")]
+    Inspect(Inspect),
     /// The data plane of a node: its driver, cores, memory, links and counters
     #[command(subcommand)]
     Engine(EngineCommand),
@@ -1171,6 +1177,20 @@ pub struct CredentialDelete {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// A file with it, in hexadecimal or as it is; `-` for stdin; the hexadecimal digits; or the name of an identity
+    #[arg(value_name = "THING")]
+    pub thing: String,
+    /// Believe only what this identity signed: its name or identifier here, or its history
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_or_history)]
+    pub verify_with: Option<values::IdentityOrHistory>,
+    /// Show the code of a ticket, too, by which whoever sees it can become a member
+    #[arg(long)]
+    pub show_secret: bool,
 }
 
 /// `ockam vault ...`

@@ -71,6 +71,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<(), Error> {
         Command::FlowControl(command) => commands::service::run_flow_control(command, session),
         Command::Identity(command) => commands::identity::run(command, session),
         Command::Credential(command) => commands::credential::run(command, session),
+        Command::Inspect(arguments) => commands::inspect::run(&arguments, session),
         Command::Vault(command) => commands::vault::run(command, session),
         Command::Engine(command) => commands::engine::run(command, session),
         Command::Health(arguments) => commands::health::run(arguments, session),

@@ -180,14 +180,7 @@ fn show(session: &mut Session, name: Option<&str>, full: bool, encoding: Encodin
         Encoding::Plain => {
             let mut lines = describe(&known);
             for (number, change) in history.changes().iter().enumerate() {
-                let change = ChangeView::of(change);
-                lines.push(format!(
-                    "  {:<12}{} {}",
-                    format!("{} key", ordinal(number + 1)),
-                    change.key_type,
-                    change.key
-                ));
-                lines.push(format!("  {:<12}from {} to {}", "", date(change.valid_from), date(change.valid_until)));
+                lines.extend(ChangeView::of(change).lines(&format!("{} key", ordinal(number + 1))));
             }
             lines.join("\n")
         }
@@ -258,7 +251,7 @@ impl FullView {
 }
 
 #[derive(Serialize)]
-struct ChangeView {
+pub(super) struct ChangeView {
     hash: String,
     key_type: &'static str,
     key: String,
@@ -268,13 +261,20 @@ struct ChangeView {
 }
 
 impl ChangeView {
-    fn of(change: &Change) -> ChangeView {
+    pub(super) fn of(change: &Change) -> ChangeView {
         let (key_type, key) = match &change.key {
             PublicKey::Ed25519(key) => ("Ed25519", to_hex(key)),
             PublicKey::P256(key) => ("P-256", to_hex(key)),
         };
         let (valid_from, valid_until) = (change.validity.from, change.validity.until);
         ChangeView { hash: to_hex(&change.hash), key_type, key, valid_from, valid_until }
+    }
+
+    pub(super) fn lines(&self, label: &str) -> [String; 2] {
+        [
+            format!("  {label:<12}{} {}", self.key_type, self.key),
+            format!("  {:<12}from {} to {}", "", date(self.valid_from), date(self.valid_until)),
+        ]
     }
 }
 
@@ -284,7 +284,7 @@ struct Exported {
     change_history: String,
 }
 
-fn ordinal(number: usize) -> String {
+pub(super) fn ordinal(number: usize) -> String {
     let suffix = match (number % 10, number % 100) {
         (1, rest) if rest != 11 => "st",
         (2, rest) if rest != 12 => "nd",

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod environment;
 pub mod health;
 pub mod identity;
+pub mod inspect;
 pub mod message;
 pub mod node;
 pub mod relay;
