@@ -254,13 +254,13 @@ impl OurNode {
         identifier.to_owned()
     }
 
-    /// Until when it believes what the authority says of somebody, in seconds of Unix time.
+    /// What it believes that the authority says of somebody.
     #[track_caller]
-    pub fn attested_until(&self, subject: &str) -> Option<u64> {
+    pub fn attested(&self, subject: &str) -> Option<Value> {
         let printed = self.home.ok(&["credential", "list", "--at", &self.name, "--output", "json"]);
         let known: Vec<Value> =
             serde_json::from_str(&printed).expect("`credential list --output json` prints an array");
-        known.iter().find(|credential| credential["subject"] == subject)?["expires_at"].as_u64()
+        known.into_iter().find(|credential| credential["subject"] == subject)
     }
 
     /// Sends a message from this node, which must be answered, and gives what the command printed.

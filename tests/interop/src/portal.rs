@@ -143,12 +143,24 @@ impl PortalNode {
         }
     }
 
+    /// An attribute of somebody, by the word of the authority that it believes.
+    #[track_caller]
+    pub fn attested(&self, subject: &Identifier, attribute: &str) -> Option<String> {
+        match self {
+            PortalNode::Real(node) => node.attested(subject)?.attributes.remove(attribute),
+            PortalNode::Ours(node) => {
+                let known = node.attested(&subject.to_string())?;
+                known["attributes"][attribute].as_str().map(str::to_owned)
+            }
+        }
+    }
+
     /// Until when it believes what the authority says of somebody, in seconds of Unix time.
     #[track_caller]
     pub fn attested_until(&self, subject: &Identifier) -> Option<u64> {
         match self {
             PortalNode::Real(node) => node.attested(subject).map(|attested| attested.expires_at),
-            PortalNode::Ours(node) => node.attested_until(&subject.to_string()),
+            PortalNode::Ours(node) => node.attested(&subject.to_string())?["expires_at"].as_u64(),
         }
     }
 

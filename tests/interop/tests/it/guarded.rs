@@ -3,12 +3,15 @@
 //!
 //! That nothing is answered is shown by somebody else who is answered later, over the same connection.
 
+use ockam::route;
 use ockam_crypto::{
     Attributes, Credential, Issuer, PROJECT_MEMBER_SCHEMA, PurposePublicKey, Secret, SigningKey, encode_payload,
     encode_refresh,
 };
-use ockam_interop::{Kind, PATIENCE, PortalNode, Target};
+use ockam_interop::{Kind, PATIENCE, PortalNode, RealNode, Target, Wallet};
 use ockam_tests::{Channel, Identity, Initiator, Inner, Peer as Wire, addresses, now};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::time::Instant;
 
 of_each_kind!(
@@ -19,8 +22,10 @@ of_each_kind!(
     a_refresh_that_is_worth_nothing,
     a_refresh_with_other_attributes,
     an_expired_credential_admits_no_more,
+    an_expired_credential_ends_portals,
     a_renewed_issuing_key,
     a_rotated_member,
+    a_real_member,
 );
 
 const HOUR: u64 = 3600;
@@ -128,28 +133,42 @@ impl<'g> Link<'g> {
         self.wire.send(&frame);
     }
 
-    /// The name and the payload of what comes next, out of a channel or of the marker's.
+    /// What comes next, out of a channel or of the marker's: for which name, from which, and the payload.
     #[track_caller]
-    fn receive(&mut self, channel: &mut Channel) -> (String, Vec<u8>) {
+    fn receive(&mut self, channel: &mut Channel) -> (String, String, Vec<u8>) {
         let received = self.wire.receive();
         let from = if received.onward == addresses(&[&channel.decryptor]) { channel } else { &mut self.marker };
         match from.open(&received.payload) {
             Ok(Inner::Message(message)) => {
-                let [name] = &message.onward[..] else { panic!("an answer for {:?}", message.onward) };
-                (String::from_utf8(name.name.clone()).expect("a name of a question"), message.payload)
+                let [to] = &message.onward[..] else { panic!("an answer for {:?}", message.onward) };
+                let [from] = &message.back[..] else { panic!("an answer from {:?}", message.back) };
+                let text = |name: &[u8]| String::from_utf8(name.to_vec()).expect("names are UTF-8");
+                (text(&to.name), text(&from.name), message.payload)
             }
             other => panic!("no message came out of a channel: {other:?}"),
         }
     }
 
+    /// The payload of what comes out of a channel next, for whatever name.
+    #[track_caller]
+    fn next(&mut self, channel: &mut Channel) -> Vec<u8> {
+        self.receive(channel).2
+    }
+
     /// The payload of the answer that a service must give to a message through a channel.
     #[track_caller]
     fn ask(&mut self, channel: &mut Channel, service: &str, payload: &[u8]) -> Vec<u8> {
+        self.ask_in_full(channel, service, payload).1
+    }
+
+    /// The same, and before it the name that answered.
+    #[track_caller]
+    fn ask_in_full(&mut self, channel: &mut Channel, service: &str, payload: &[u8]) -> (String, Vec<u8>) {
         let question = self.send(channel, service, payload);
         loop {
-            let (name, payload) = self.receive(channel);
+            let (name, from, payload) = self.receive(channel);
             if name == question {
-                return payload;
+                return (from, payload);
             }
         }
     }
@@ -183,7 +202,7 @@ impl<'g> Link<'g> {
                 service => self.send(channel, service, b"\x01u"),
             };
             loop {
-                let (name, payload) = self.receive(channel);
+                let (name, _, payload) = self.receive(channel);
                 if name == awaited {
                     break;
                 }
@@ -414,6 +433,91 @@ fn an_expired_credential_admits_no_more(kind: Kind) {
     link.refresh(&mut channel, &somebody, &[&credential]);
     link.until_admitted(&mut channel, true);
     link.until_admitted(&mut another, true);
+}
+
+/// What a credential opened: a real node drops what is sent when it has expired, in both directions, and keeps the target's
+/// connection. Ours ends it.
+fn an_expired_credential_ends_portals(kind: Kind) {
+    let authority = Authority::new();
+    let guard = authority.guard(kind);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a free port");
+    guard.outlet("outlet", listener.local_addr().expect("a bound socket has an address"));
+    let mut link = Link::to(&guard, &authority);
+    let mut somebody = Identity::new();
+    let until = now() + 4;
+    let credential = authority.attest(&somebody, &[], now() - 10, until);
+    let mut channel = link.open(&mut somebody, &[&credential]);
+    let (outlet, pong) = link.ask_in_full(&mut channel, "outlet", &[0]);
+    assert_eq!(pong, [1]);
+    let mut target = listener.accept().expect("the outlet dials").0;
+    target.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
+    link.send(&mut channel, &outlet, b"\x03\x05hello");
+    let mut hello = [0; 5];
+    target.read_exact(&mut hello).expect("it passes");
+    assert_eq!(&hello, b"hello");
+    target.write_all(b"hi").expect("write to an outlet");
+    assert_eq!(link.next(&mut channel), b"\x03\x02hi");
+    link.until_admitted(&mut channel, false);
+    assert!(now() >= until, "it had time left");
+    match kind {
+        Kind::Ours => {
+            let ended = target.read(&mut [0]);
+            let is_over = match &ended {
+                Ok(0) => true,
+                Err(e) => e.kind() == ErrorKind::ConnectionReset,
+                Ok(_) => false,
+            };
+            assert!(is_over, "{ended:?}");
+        }
+        Kind::Real => {
+            target.write_all(b"dropped").expect("write to an outlet");
+            link.send(&mut channel, &outlet, b"\x03\x07dropped");
+            for _ in 0..10 {
+                assert!(!link.is_admitted(&mut channel));
+            }
+            let credential = authority.member(&somebody, &[]);
+            link.refresh(&mut channel, &somebody, &[&credential]);
+            link.until_admitted(&mut channel, true);
+            link.send(&mut channel, &outlet, b"\x03\x05again");
+            target.read_exact(&mut hello).expect("it passes again");
+            assert_eq!(&hello, b"again", "what was sent in between is lost");
+        }
+    }
+}
+
+/// A real node as the member: what it shows in a handshake, and what it shows later (E.7).
+fn a_real_member(kind: Kind) {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let guard = authority.guard(kind);
+    guard.allow("echo", "component=db");
+    let real = RealNode::start();
+    let attest = |by: &Authority, component| {
+        let mut attributes = Attributes::new();
+        attributes.insert("component", component).expect("an attribute");
+        let (from, until, schema) = (now() - 10, now() + HOUR / 2, PROJECT_MEMBER_SCHEMA);
+        let subject = real.identifier().to_string().parse().expect("the same text");
+        let issued = Credential::issue(&by.issuer, subject, None, schema, &attributes, from, until);
+        issued.expect("a credential").encoded().to_vec()
+    };
+    let wallet = Wallet::with(&attest(&authority, "db"));
+    let connection = real.connect(guard.address());
+    let channel = real.open_showing(route![connection.as_str(), "api"], &wallet, None);
+    let encryptor = channel.encryptor_address().clone();
+    let mut mailbox = real.mailbox(&encryptor);
+    mailbox.assert_alive_and_silent();
+    // A later one, that admits no more: another node is asked until then, so that nothing is on its way.
+    real.show(&wallet, &attest(&authority, "web"));
+    let since = Instant::now();
+    while guard.attested(&real.identifier(), "component").as_deref() != Some("web") {
+        assert!(since.elapsed() < PATIENCE, "it heard of another credential");
+    }
+    // One that is worth nothing changes nothing, and one that admits is heard of again.
+    real.show(&wallet, &attest(&stranger, "cache"));
+    real.show(&wallet, &attest(&authority, "db"));
+    while guard.attested(&real.identifier(), "component").as_deref() != Some("db") {
+        assert!(since.elapsed() < PATIENCE, "it heard of the third credential");
+    }
+    mailbox.assert_alive_and_silent();
 }
 
 /// An authority has another key for credentials. What the earlier one signed stays good.
