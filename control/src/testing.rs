@@ -67,6 +67,8 @@ pub(crate) struct Tables {
     pub(crate) retired: Vec<(u32, bool)>,
     /// Messages that control sent over links.
     pub(crate) sent: Vec<Vec<u8>>,
+    /// Messages that control sent into channels.
+    pub(crate) sent_into: Vec<Vec<u8>>,
     /// The handshake at the other end: the address of its receiving side, and where it stands.
     handshake: Option<(Vec<u8>, ExpectMessage3)>,
     /// What the other end of the last handshake has: its keys for opening and sealing, and who is here.
@@ -428,6 +430,7 @@ impl Tables {
         let link = self.links.keys().copied().find(|link| link_address(*link) == first.name);
         let channel = self.channels.iter().find(|(_, channel)| channel.encryptor == first.name);
         if let Some((&number, channel)) = channel {
+            self.sent_into.push(encoded.to_vec());
             return match &self.peer {
                 Some(Peer::Node(_, Manner::Accepts)) => {
                     let (opens, seals, _) = self.established.as_ref().expect("a handshake at the other end");

@@ -33,6 +33,9 @@ const WORK: Duration = Duration::from_millis(10);
 /// How often it is looked whether a ticket is over when nothing else happens: the clock may have been set.
 const LOOK_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often it is looked, while somebody waits for news, whether the identity has another key.
+const KEYS_PAUSE: Duration = Duration::from_secs(2);
+
 /// How often the log says that requests are dropped.
 const TELL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -155,6 +158,7 @@ impl Desk {
             services,
             out,
             awaiting: Awaiting::default(),
+            looked: Instant::now(),
             work: Duration::ZERO,
         };
         std::thread::Builder::new().name("authority".into()).spawn(move || clerk.work())?;
@@ -239,6 +243,8 @@ struct Clerk {
     awaiting: Awaiting,
     /// The number of the list that all who wait know.
     number: u64,
+    /// When it was looked at the keys.
+    looked: Instant,
     /// How long it worked since it rested.
     work: Duration,
 }
@@ -264,7 +270,7 @@ impl Clerk {
     fn next(&mut self) -> Option<Option<Asked>> {
         let look = self.until_expiry();
         let now = Instant::now();
-        let awaited = self.awaiting.next().map(|next| next.saturating_duration_since(now));
+        let awaited = self.awaiting.next().map(|next| next.saturating_duration_since(now).min(KEYS_PAUSE));
         let pause = awaited.unwrap_or(LOOK_PAUSE).min(look);
         let mut queue = self.shared.queue();
         if queue.waits == 0 && !queue.is_closed {
@@ -295,6 +301,12 @@ impl Clerk {
             match answer {
                 Answer::Now(answer) => self.send(&back, &answer)?,
                 Answer::Await { id, number } => self.wait(id, number, channel, back)?,
+            }
+        }
+        if self.awaiting.next().is_some() && self.looked.elapsed() >= KEYS_PAUSE {
+            self.looked = Instant::now();
+            if let Err(error) = self.services.look(unix_now()) {
+                tracing::warn!(%error, "the authority cannot read its keys");
             }
         }
         let number = self.services.list_number();

@@ -192,3 +192,6 @@ fn along(way: &[u8], from: &str, payload: &[u8]) -> Vec<u8> {
     };
     outgoing.to_frame(payload).split_off(4)
 }
+
+#[cfg(test)]
+mod tests;

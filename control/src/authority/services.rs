@@ -151,6 +151,15 @@ impl Services {
         }
     }
 
+    /// Looks whether the identity is another one since: then the list of revocations is.
+    ///
+    /// # Errors
+    /// As [`Keys::at`].
+    pub(super) fn look(&mut self, now: u64) -> Result<(), Error> {
+        let change = self.keys.at(now)?.history.latest().hash;
+        self.store.signs_with(&change, now)
+    }
+
     /// Notes which tickets are over. Gives when the next one is.
     ///
     /// # Errors
@@ -160,6 +169,7 @@ impl Services {
     }
 
     fn list(&mut self, now: u64) -> Result<&RevocationList, Error> {
+        self.look(now)?;
         let number = self.store.list_number();
         let keys = self.keys.at(now)?;
         let attestation = keys.issuer.attestation();

@@ -42,7 +42,8 @@ const FORMAT: Format = Format {
             one         INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
             list_number INTEGER NOT NULL,
             newest      INTEGER NOT NULL,
-            longest_ttl INTEGER NOT NULL
+            longest_ttl INTEGER NOT NULL,
+            signed_by   BLOB             CHECK (length(signed_by) = 32)
         ) STRICT;
         CREATE TABLE member (
             identifier BLOB    NOT NULL PRIMARY KEY CHECK (length(identifier) = 32),
@@ -156,7 +157,7 @@ impl Store {
     ) -> Result<Store, Error> {
         let connection = database::open_or_make(path, &FORMAT, |connection| {
             // Not 0: the first list says that nobody is revoked. And ahead of a file that an old copy replaces.
-            connection.execute("INSERT INTO state VALUES (1, ?1, 0, 0)", [signed(now.max(1))]).map(drop)
+            connection.execute("INSERT INTO state VALUES (1, ?1, 0, 0, NULL)", [signed(now.max(1))]).map(drop)
         })?;
         let sql = "SELECT list_number, newest, (SELECT count(*) FROM member) FROM state";
         let read = connection.query_row(sql, [], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?, unsigned(row, 2)?)));
@@ -428,6 +429,20 @@ impl Store {
     /// The number of the list that they are. It grows with each change.
     pub(super) fn list_number(&self) -> u64 {
         self.list_number
+    }
+
+    /// The identity has this latest change now. After another one its list is a new one: what was signed before is not
+    /// believed any more, and those who wait for news hear of it.
+    pub(super) fn signs_with(&mut self, change: &[u8; 32], now: u64) -> Result<(), Error> {
+        let before = self.query("SELECT signed_by FROM state", [], |row| row.get::<_, Option<[u8; 32]>>(0))?.flatten();
+        if before.as_ref() == Some(change) {
+            return Ok(());
+        }
+        let list_number = if before.is_some() { self.next_number(now) } else { self.list_number };
+        let sql = "UPDATE state SET signed_by = ?1, list_number = ?2";
+        self.write(|it| it.execute(sql, params![change, signed(list_number)]).map(drop))?;
+        self.list_number = list_number;
+        Ok(())
     }
 
     /// A credential was issued that says so of itself.
