@@ -19,6 +19,8 @@ use ockam_api::cli_state::{ExportedEnrollmentTicket, ProjectRoute};
 use ockam_api::config::lookup::InternetAddress;
 use ockam_api::enroll::enrollment::Enrollment;
 use ockam_api::orchestrator::AuthorityNodeClient;
+use ockam_api::orchestrator::project::Project;
+use ockam_api::orchestrator::project::models::ProjectModel;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -58,6 +60,36 @@ impl Anchor {
             self.route.parse().expect("a route"),
         );
         ticket.hex_encoded().expect("text")
+    }
+
+    /// The older form of such a ticket.
+    pub fn old_ticket(&self, code: &str) -> String {
+        let ticket: ExportedEnrollmentTicket = self.ticket(code).parse().expect("it is its own");
+        let runtime = Builder::new_current_thread().build().expect("a tokio runtime");
+        let ticket = runtime.block_on(ticket.import()).expect("its histories verify");
+        ticket.export_legacy().and_then(|ticket| ticket.hex_encoded()).expect("text")
+    }
+
+    /// The project as the real command exports it.
+    pub fn project(&self) -> String {
+        let ticket: ExportedEnrollmentTicket = self.ticket(&"00".repeat(32)).parse().expect("it is its own");
+        let runtime = Builder::new_current_thread().build().expect("a tokio runtime");
+        let ticket = runtime.block_on(ticket.import()).expect("its histories verify");
+        serde_json::to_string(&ticket.project().expect("text")).expect("JSON")
+    }
+
+    /// What the real library reads in the JSON of a project.
+    #[track_caller]
+    pub fn read_project(json: &str) -> Anchor {
+        let project: ProjectModel = serde_json::from_str(json).expect("a real node reads it");
+        let runtime = Builder::new_current_thread().build().expect("a tokio runtime");
+        let project = runtime.block_on(Project::import(project)).expect("a real node imports it");
+        let identity = project.authority_identity().expect("an authority");
+        Anchor {
+            identifier: identity.identifier().clone(),
+            history: identity.export().expect("a history"),
+            route: project.authority_multiaddr().expect("a route").to_string(),
+        }
     }
 
     /// What the real library reads in a ticket: an authority, and a one-time code in hexadecimal.

@@ -3,6 +3,7 @@
 use crate::{Anchor, Home, Kind, ManagedNode, OurNode, PortalNode, RealAuthority};
 use ockam::identity::Identifier;
 use serde_json::Value;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,15 @@ impl Authority {
         match kind {
             Kind::Real => Authority::Real(RealAuthority::start(enrollers, lifetime)),
             Kind::Ours => Authority::Ours(OurAuthority::start(enrollers, lifetime)),
+        }
+    }
+
+    /// Gives it another key to issue credentials with. One of ours gets it with another key of its identity.
+    #[track_caller]
+    pub fn renew_keys(&self) {
+        match self {
+            Authority::Real(authority) => authority.renew_issuing_key(),
+            Authority::Ours(authority) => drop(authority.node.home().ok(&["identity", "rotate"])),
         }
     }
 
@@ -116,6 +126,14 @@ impl Fleet {
 }
 
 impl Home {
+    /// Keeps a project, given as JSON.
+    #[track_caller]
+    pub fn import(&self, project: &str) {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(project.as_bytes()).expect("write a file");
+        self.ok(&["project", "import", "--project-file", file.path().to_str().expect("its name is UTF-8")]);
+    }
+
     /// Enrolls the identity of this home with a ticket, and keeps what it says of the project.
     #[track_caller]
     pub fn enroll(self: &Arc<Home>, ticket: &str) -> String {

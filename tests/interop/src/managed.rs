@@ -210,6 +210,16 @@ impl ManagedNode {
         })
     }
 
+    /// Gives its identity another key, signed by the old one, and another key for channels.
+    pub fn rotate(&self) {
+        self.run(async |node, _| {
+            let identities = node.secure_channels().identities();
+            identities.identities_creation().rotate_identity(&self.identifier).await.expect("rotate");
+            let creation = identities.purpose_keys().purpose_keys_creation();
+            creation.create_secure_channel_purpose_key(&self.identifier).await.expect("a purpose key");
+        });
+    }
+
     /// Has it do something.
     pub(crate) fn run<T>(&self, what: impl AsyncFnOnce(&InMemoryNode, &Context) -> T) -> T {
         let Running { node, context, runtime, .. } = self.running();

@@ -155,6 +155,15 @@ impl PortalNode {
         }
     }
 
+    /// Gives its identity another key. It goes on as who it was.
+    #[track_caller]
+    pub fn rotate(&self) {
+        match self {
+            PortalNode::Real(node) => node.rotate(),
+            PortalNode::Ours(node) => drop(node.home().ok(&["identity", "rotate"])),
+        }
+    }
+
     /// Until when it believes what the authority says of somebody, in seconds of Unix time.
     #[track_caller]
     pub fn attested_until(&self, subject: &Identifier) -> Option<u64> {

@@ -157,6 +157,7 @@ mod channels_routes;
 mod channels_send;
 mod credentials_raw;
 mod differences;
+mod enrollers;
 mod guarded;
 mod lenient;
 mod message_send;

@@ -31,7 +31,15 @@ macro_rules! fleets {
     };
 }
 
-fleets!(members_and_strangers, the_outlet_may_be_a_strangers, credentials_are_refreshed, relays_have_names);
+fleets!(
+    members_and_strangers,
+    the_outlet_may_be_a_strangers,
+    credentials_are_refreshed,
+    relays_have_names,
+    an_authority_renews_its_keys,
+    members_rotate,
+    a_deleted_member,
+);
 
 fn to(node: &PortalNode, outlet: &str) -> String {
     format!("{}/secure/api/service/{outlet}", over_tcp(node.address()))
@@ -124,4 +132,72 @@ fn relays_have_names(authority: Kind, near: Kind, far: Kind) {
             assert!(!registered.join().expect("it does not panic"), "{name}");
         }
     });
+}
+
+/// An authority issues with another key, and one of ours has another identity key, too. A portal that is open stays open, and
+/// who enrolls later is admitted.
+fn an_authority_renews_its_keys(authority: Kind, near: Kind, far: Kind) {
+    // Members ask often, and so hear of their authority.
+    let fleet = Fleet::start(authority, Duration::from_secs(122));
+    let (early, far) = (fleet.member(near, &[]), fleet.member(far, &[]));
+    let target = Target::start();
+    far.outlet("outlet", target.address());
+    let mut open = Client::ask(early.inlet("inlet", &to(&far, "outlet")), 500_000, 500_000);
+    fleet.authority.renew_keys();
+    let late = fleet.member(near, &[]);
+    Client::until_it_gets_through(late.inlet("inlet", &to(&far, "outlet")));
+    open.send_and_receive();
+    // What is refreshed now is signed with the new key.
+    let since = Instant::now();
+    let first = far.attested_until(&early.identifier()).expect("a member");
+    while far.attested_until(&early.identifier()).expect("still a member") < first + 2 {
+        assert!(since.elapsed() < PATIENCE, "nothing is refreshed any more");
+    }
+    drop(Client::talk(early.inlet("another", &to(&far, "outlet")), 1000, 1000));
+}
+
+/// Both members have another identity key, one after the other. What is open stays open, and what is opened then works.
+fn members_rotate(authority: Kind, near: Kind, far: Kind) {
+    let fleet = Fleet::start(authority, Duration::from_secs(122));
+    let (near, far) = (fleet.member(near, &[]), fleet.member(far, &[]));
+    let target = Target::start();
+    far.outlet("outlet", target.address());
+    let mut open = Client::ask(near.inlet("inlet", &to(&far, "outlet")), 500_000, 500_000);
+    let (before, there) = ([near.identifier(), far.identifier()], &far);
+    for (round, node) in [&near, there].into_iter().enumerate() {
+        node.rotate();
+        Client::until_it_gets_through(near.inlet(&format!("after {round}"), &to(&far, "outlet")));
+    }
+    assert_eq!([near.identifier(), far.identifier()], before);
+    open.send_and_receive();
+    let number = open.number();
+    drop(open);
+    assert!((0..3).any(|_| target.ended() == Ended { number, whole: true }), "it was never interrupted");
+}
+
+/// Who is no member any more gets no credential, but has one. Our nodes follow the list of revocations of an authority of
+/// ours, and end what they admitted; a real authority has no such list, and a real node would not look at one.
+fn a_deleted_member(authority: Kind, near: Kind, far: Kind) {
+    let fleet = Fleet::start(authority, HOUR);
+    let (bad, good) = (fleet.member(near, &[]), fleet.member(near, &[]));
+    let is_ended = (authority, far) == (Kind::Ours, Kind::Ours);
+    let far = fleet.member(far, &[]);
+    let (target, other) = (Target::start(), Target::start());
+    far.outlet("outlet", target.address());
+    far.outlet("other", other.address());
+    let inlet = bad.inlet("inlet", &to(&far, "outlet"));
+    let (open, mut stays) =
+        (Client::talk(inlet, 10, 10), Client::ask(good.inlet("inlet", &to(&far, "other")), 100_000, 100_000));
+    fleet.enroller.delete_member(fleet.anchor(), &bad.identifier()).expect("a member");
+    if is_ended {
+        assert_eq!(target.ended().number, open.number(), "its connection ends");
+        assert!(!Client::gets_through(inlet), "it has no other");
+    } else {
+        assert!(fleet.enroller.member(fleet.anchor(), &bad.identifier()).is_err(), "it is no member");
+        drop(Client::talk(inlet, 1000, 1000));
+        assert_ne!(target.ended().number, open.number(), "the other one ended");
+    }
+    stays.send_and_receive();
+    drop(stays);
+    assert!(other.ended().whole);
 }
