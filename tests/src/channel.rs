@@ -18,7 +18,7 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_secs()
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     assert_eq!(filled, Ok(N), "the kernel has random bytes");
@@ -83,6 +83,14 @@ impl Identity {
     #[track_caller]
     pub fn payload_for(&self, key: PurposePublicKey, from: u64, until: u64) -> Vec<u8> {
         encode_payload(&self.history, &self.attestation(key, from, until), &[])
+    }
+
+    /// From now on it shows these credentials in its handshakes.
+    #[track_caller]
+    pub fn show(&mut self, credentials: &[&[u8]]) {
+        let key = PurposePublicKey::SecureChannel(*self.static_key.public());
+        let attestation = self.attestation(key, now() - 60, now() + 24 * 3600);
+        self.payload = encode_payload(&self.history, &attestation, credentials);
     }
 
     /// This identity's word for any key.

@@ -15,6 +15,7 @@ mod pair;
 mod peer;
 mod process;
 mod program;
+mod trust;
 
 pub use application::{Place, Sequence, Stream, Talk, Target, echo, echoes, try_works, works};
 pub use binary::binary;
@@ -26,6 +27,7 @@ pub use pair::Pair;
 pub use peer::{ClosedPort, Peer, Received, Traffic, addresses, frame, frame_to, noise, text};
 pub use process::Process;
 pub use program::{Server, give_to_unprivileged, program, unprivileged};
+pub use trust::{Authority, Statement, Vouching};
 
 use std::io::Write;
 use std::time::{Duration, Instant};
