@@ -1,12 +1,13 @@
 //! The API (`api.rs`) on the node's Unix socket: HTTP/1.1 for callers of our own user and of root.
 
 use crate::api::{
-    AddConsumer, BODY_BYTES_MAX, ChannelRole, CheckPolicy, ConnectionOrigin, CreatePolicy, CreateRelay,
+    AddConsumer, AuthorityInfo, BODY_BYTES_MAX, ChannelRole, CheckPolicy, ConnectionOrigin, CreatePolicy, CreateRelay,
     CreateSecureChannel, CreateSecureChannelListener, CreateTcpConnection, CreateTcpInlet, CreateTcpListener,
-    CreateTcpOutlet, EngineBrief, EngineHealth, EngineInfo, EngineStats, FlowControlInfo, HealthInfo,
+    CreateTcpOutlet, CredentialInfo, EngineBrief, EngineHealth, EngineInfo, EngineStats, FlowControlInfo, HealthInfo,
     MESSAGE_BODY_BYTES_MAX, MessageReply, NodeInfo, NodeStatus, PolicyDecision, PolicyInfo, PoolInfo, RelayInfo,
     RelayServiceInfo, ResourceType, SecureChannelInfo, SecureChannelListenerInfo, SendMessage, ServiceInfo,
-    StartService, Stopped, TcpConnectionInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo, WorkerInfo, path,
+    StartService, Stopped, StoreCredential, TcpConnectionInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo,
+    WorkerInfo, path,
 };
 use crate::channels;
 use crate::engine_link::cookie::Cookie;
@@ -163,6 +164,8 @@ fn router(api: Api) -> Router {
         .route(path::CONSUMERS, post(add_consumer))
         .route(path::POLICIES, get(policies).post(create_policy).delete(delete_policy))
         .route(path::POLICIES_CHECK, post(check_policy))
+        .route(path::CREDENTIALS, get(credentials).post(store_credential).delete(forget_credentials))
+        .route(path::AUTHORITY, get(authority))
         .route(path::ENGINE, get(engine))
         .route(path::ENGINE_STATS, get(stats))
         .route(path::ENGINE_RESTART, post(restart))
@@ -294,7 +297,7 @@ pub(crate) async fn node_info(supervisor: &Supervisor) -> Result<NodeInfo, Error
         inlets: inlets::infos(node, &dump).into_iter().map(|(_, info)| info).collect(),
         relays: relays::infos(node),
         transit_rules: desired.transit.iter().map(crate::transit::text).collect(),
-        authority: None,
+        authority: node.trust.authority_info(node),
         control_log: node.dir.control_log().display().to_string(),
         engine_log: node.dir.engine_log().display().to_string(),
     })
@@ -649,6 +652,34 @@ async fn delete_policy(State(api): State<Api>, Asked(about): Asked<About>) -> An
 
 async fn check_policy(State(api): State<Api>, Body(request): Body<CheckPolicy>) -> Answer<PolicyDecision> {
     trust::policies::check(api.node(), request).map(Json)
+}
+
+// ---- credentials and the authority
+
+/// Which credentials, in the query of a request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    scope: Option<String>,
+    subject: Option<String>,
+}
+
+async fn credentials(State(api): State<Api>) -> Json<Vec<CredentialInfo>> {
+    Json(api.node().trust.credential_infos())
+}
+
+async fn store_credential(State(api): State<Api>, Body(request): Body<StoreCredential>) -> Answer<CredentialInfo> {
+    to_its_end(async move { trust::own::store(api.node(), request).await.map(Json) }).await
+}
+
+async fn forget_credentials(State(api): State<Api>, Asked(which): Asked<Which>) -> Answer<Vec<CredentialInfo>> {
+    to_its_end(async move { trust::own::forget(api.node(), which.scope, which.subject).await.map(Json) }).await
+}
+
+async fn authority(State(api): State<Api>) -> Answer<AuthorityInfo> {
+    let node = api.node();
+    let info = node.trust.authority_info(node);
+    info.map(Json).ok_or_else(|| node.no_such("authority", "that it believes", "ockam project list"))
 }
 
 // ---- services, workers, flow controls

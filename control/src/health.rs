@@ -50,7 +50,18 @@ pub(crate) fn info(
         problems.push(format!("the relay {} is down: {}", relay.name, why(&relay.error)));
     }
     let status = if problems.is_empty() { HealthStatus::Ready } else { status };
-    HealthInfo { node, status, control: true, engine: Some(engine), listeners, inlets, outlets, relays, authority: None, problems }
+    HealthInfo {
+        node,
+        status,
+        control: true,
+        engine: Some(engine),
+        listeners,
+        inlets,
+        outlets,
+        relays,
+        authority: None,
+        problems,
+    }
 }
 
 #[cfg(test)]

@@ -973,6 +973,7 @@ impl Node {
             Notice::Undelivered { request, reason, left } => self.waiting.on_undelivered(request, reason, left),
             Notice::OutletFailed { address, errno } => outlets::on_failed(self, &address.0, errno),
             Notice::InletUnanswered { inlet } => inlets::on_unanswered(self, inlet),
+            Notice::CredentialsShown { channel, text } => self.trust.on_shown(self, channel, text.0),
             Notice::RelayGone { address } => self.relays.on_gone(&address.0),
             Notice::LinkDown { link, reason } => {
                 // Who dialed one in vain says so, if that is worth a word.

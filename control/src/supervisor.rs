@@ -202,6 +202,7 @@ impl Supervisor {
             "the engine runs"
         );
         self.node.set_engine(Some(Arc::new(Engine { link, ready, counters, process, met: Instant::now() })));
+        crate::trust::resume(&self.node);
         crate::channels::resume(&self.node);
         crate::portals::resume(&self.node);
         crate::relays::resume(&self.node);

@@ -10,7 +10,7 @@ const SAVED_MAX: Duration = Duration::from_millis(100);
 
 /// A bucket of processor time.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     /// Seconds; below zero when the last piece of work took longer than there was.
     saved: f64,
     at: Instant,
@@ -18,12 +18,12 @@ pub(super) struct Budget {
 
 impl Budget {
     /// A full one.
-    pub(super) fn new(now: Instant) -> Budget {
+    pub(crate) fn new(now: Instant) -> Budget {
         Budget { saved: SAVED_MAX.as_secs_f64(), at: now }
     }
 
     /// How long to wait before the next piece of work.
-    pub(super) fn wait(&mut self, now: Instant) -> Duration {
+    pub(crate) fn wait(&mut self, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now.max(self.at);
         self.saved = (self.saved + passed * SHARE).min(SAVED_MAX.as_secs_f64());
@@ -31,7 +31,7 @@ impl Budget {
     }
 
     /// A piece of work took this much processor time.
-    pub(super) fn spend(&mut self, time: Duration) {
+    pub(crate) fn spend(&mut self, time: Duration) {
         self.saved -= time.as_secs_f64();
     }
 }

@@ -76,6 +76,8 @@ struct Judged {
     established: Established,
     peer: Identifier,
     expires_at: u64,
+    /// What it showed that is worth something.
+    credential: Option<crate::trust::Judged>,
 }
 
 /// Opens a channel, and knows afterwards that the peer accepted it.
@@ -94,6 +96,8 @@ pub(crate) async fn open(
     let sender = format!("the node {}", node.name());
     let who = node.channels.who.clone();
     let own = plan.own;
+    let ready = node.trust.ready(node, own, plan.authorized);
+    tokio::time::timeout_at(patience.deadline, ready).await.map_err(|_| patience.over())?;
     let keys = blocking(move || who.keys(Some(own))).await?;
 
     let is_dialed = plan.behind.is_none() && plan.leg.first_hop().is_some();
@@ -153,12 +157,12 @@ pub(crate) async fn open(
     let way = way.to_frame(&[]).split_off(4);
     let message_2 = message.payload.to_vec();
     let judge = {
-        let (who, authorized, listener) = (node.channels.who.clone(), plan.authorized.to_vec(), listener.clone());
+        let (judging, authorized, listener) = (node.clone(), plan.authorized.to_vec(), listener.clone());
         let keys = keys.clone();
-        blocking(move || judge(&who, &keys, expect, &message_2, &authorized, listener))
+        blocking(move || judge(&judging, &keys, expect, &message_2, &authorized, listener))
     };
     let judged = tokio::time::timeout_at(patience.deadline, judge).await.map_err(|_| patience.over())??;
-    let Judged { message_3, established, peer, expires_at } = judged;
+    let Judged { message_3, established, peer, expires_at, credential } = judged;
 
     // First the channel, so that what the peer says at once finds it.
     let (tell, ended) = oneshot::channel();
@@ -208,7 +212,7 @@ pub(crate) async fn open(
         cookie: node.cookies.seal(&cookie).into(),
     };
     drop(established);
-    let installed = node.channels.install(node, &engine.link, install, peer).await;
+    let installed = node.channels.install(node, &engine.link, install, peer, credential).await;
     installed.map_err(|error| node.command_failed("open a secure channel", error))?;
     request.send_plainly(&onward, &message_3, patience).await?;
     // The address is the channel's now, and so is the link.
@@ -224,7 +228,7 @@ pub(crate) async fn open(
 
 /// The public-key work.
 fn judge(
-    who: &super::who::Who,
+    node: &Node,
     keys: &super::who::Keys,
     expect: ExpectMessage2,
     message: &[u8],
@@ -235,7 +239,7 @@ fn judge(
     let (claimed, ready) = expect.read(message).map_err(|rejected| {
         misbehaved(format!("did not answer as a listener of secure channels does: {}", rejected.error))
     })?;
-    let peer = who.judge(&claimed).map_err(|doubt| match doubt {
+    let peer = node.channels.who.judge(&claimed).map_err(|doubt| match doubt {
         Doubt::Malformed => misbehaved("sent an identity that is malformed".into()),
         Doubt::Untrue(why) => Error::PeerNotAuthentic { listener: listener.clone(), why },
         Doubt::Unreadable(error) => error,
@@ -247,7 +251,9 @@ fn judge(
     let written = ready.write(&keys.static_key, &keys.payload);
     let (message_3, established) =
         written.map_err(|error| misbehaved(format!("sent keys that are no keys: {error}")))?;
-    Ok(Judged { message_3, established, peer: identifier, expires_at: peer.expires_at.min(keys.expires_at) })
+    let credential = super::responder::judge(node, &peer, &claimed.payload);
+    let expires_at = peer.expires_at.min(keys.expires_at);
+    Ok(Judged { message_3, established, peer: identifier, expires_at, credential })
 }
 
 /// Waits until it is known that a channel was accepted. Whatever is said through it says so, even that there is no `echo`.

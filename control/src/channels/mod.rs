@@ -18,7 +18,9 @@ mod responder;
 mod supervised;
 mod who;
 
+pub(crate) use budget::Budget;
 pub(crate) use initiator::{OpenChannel, Plan, open};
+pub(crate) use responder::cpu_time;
 pub(crate) use supervised::{create, delete, resume};
 
 use crate::api::{ChannelRole, ChannelStatus, SecureChannelInfo, SecureChannelListenerInfo};
@@ -28,9 +30,9 @@ use crate::error::Error;
 use crate::home::NodeDir;
 use crate::node::Node;
 use crate::store::ChannelListenerRow;
-use crate::trust::Granted;
+use crate::trust::{Granted, Judged};
 use half_open::{End, Gone, HalfOpen, Source};
-use ockam_crypto::Identifier;
+use ockam_crypto::{ChangeHistory, Identifier};
 use ockam_engine_abi::{ChannelEnd, Command, LinkId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,6 +143,43 @@ impl Channels {
                 living.granted = Some(*granted);
             }
         }
+    }
+
+    /// An identity of ours shows this credential from now on, encoded, or none. Gives what tells peers so over channels that
+    /// live.
+    ///
+    /// # Errors
+    /// Those of the store and the vaults.
+    pub(crate) async fn show(&self, own: Identifier, credential: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Error> {
+        let who = self.who.clone();
+        blocking(move || who.show(own, credential)).await
+    }
+
+    /// What is known of an identity, ours or not.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn known(&self, identifier: Identifier) -> Result<Option<ChangeHistory>, Error> {
+        let who = self.who.clone();
+        blocking(move || who.known(&identifier)).await
+    }
+
+    /// The node's identity, if it has been needed.
+    pub(crate) fn own_if_known(&self) -> Option<Identifier> {
+        self.who.own_if_known()
+    }
+
+    /// The living channels in which this node is this identity.
+    pub(crate) fn of_own(&self, own: &Identifier) -> Vec<u32> {
+        self.state().those(|living| living.own == *own)
+    }
+
+    /// The peer of a channel shows its identity as it is now, encoded. It is remembered when it is news. This blocks.
+    ///
+    /// # Errors
+    /// Why it is not the peer's, or not believed, as the end of a sentence.
+    pub(crate) fn hear_history(&self, peer: &Identifier, encoded: &[u8]) -> Result<(), String> {
+        self.who.hear_history(peer, encoded)
     }
 
     fn has_decryptor(&self, decryptor: &str) -> bool {
@@ -286,13 +325,20 @@ impl Channels {
     /// Installs a channel with what its peer is granted: `command` is complete but for that.
     async fn install(
         &self,
-        node: &Node,
+        node: &Arc<Node>,
         engine: &EngineLink,
         mut command: Command,
         peer: Identifier,
+        judged: Option<Judged>,
     ) -> Result<(), CommandError> {
         // What is changed meanwhile is changed after it is there.
         let _passing = node.trust.passing().await;
+        let is_news = judged.is_some_and(|judged| node.trust.hear(&peer, judged));
+        if is_news && self.state().living.values().filter(|living| living.peer == peer).count() > 1 {
+            // The other channels of this peer.
+            let node = node.clone();
+            tokio::spawn(async move { node.trust.decide_anew(&node).await });
+        }
         let granted = node.trust.granted(&peer);
         if let Command::InstallChannel { channel, grants, .. } = &mut command {
             *grants = granted.grants(node.trust.clock.now());

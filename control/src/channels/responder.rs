@@ -2,13 +2,14 @@
 
 use super::budget::Budget;
 use super::half_open::{End, Gone, Handshake, Job, Source};
-use super::who::{Doubt, Who};
+use super::who::Doubt;
 use super::{Channels, Living, WAY_BYTES_MAX, clear, lifetime_ms};
 use crate::engine_link::cookie::{Cookie, Purpose};
 use crate::engine_link::{CommandError, EngineLink};
 use crate::node::Node;
 use crate::store::ChannelListenerRow;
-use ockam_crypto::{CLOSE, Claim, Established, ExpectMessage3, Identifier, Sealer, Secret, accept};
+use crate::trust::Judged;
+use ockam_crypto::{CLOSE, Claim, Established, ExpectMessage3, Identifier, Peer, Sealer, Secret, accept};
 use ockam_engine_abi::{Command, Key, Refusal, Target};
 use ockam_wire::{AddressRef, Message, Outgoing, RouteParts};
 use rustix::time::{ClockId, clock_gettime};
@@ -25,7 +26,14 @@ enum Done {
     /// Message 2.
     Answer(Vec<u8>, ExpectMessage3),
     /// A peer that is who it says it is, and welcome.
-    Accept { peer: Identifier, own: Identifier, expires_at: u64, established: Box<Established> },
+    Accept {
+        peer: Identifier,
+        own: Identifier,
+        expires_at: u64,
+        established: Box<Established>,
+        /// What it showed that is worth something.
+        judged: Option<Judged>,
+    },
     /// A peer that proved to be the other end of this handshake, and is told that it is not welcome.
     Refuse { why: End, sealing_key: Secret },
     /// Nothing can be said to it.
@@ -113,10 +121,10 @@ async fn work(node: Arc<Node>) {
         let is_full = permit.is_none();
         match (job.zip(permit), deadline) {
             (Some(((number, handshake, job), permit)), _) => {
-                let (who, listener) = (channels.who.clone(), handshake.listener.clone());
+                let (working, listener) = (node.clone(), handshake.listener.clone());
                 let done = tokio::task::spawn_blocking(move || {
                     let before = cpu_time();
-                    let done = run(&who, &listener, job);
+                    let done = run(&working, &listener, job);
                     (done, cpu_time().saturating_sub(before))
                 });
                 let (done, took) = done.await.unwrap_or((Done::End(End::Withdrawn), Duration::ZERO));
@@ -138,13 +146,22 @@ async fn work(node: Arc<Node>) {
 }
 
 /// Processor time of this thread.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
+/// What a peer showed beside its identity, which is known to be its own.
+pub(super) fn judge(node: &Node, peer: &Peer, payload: &[u8]) -> Option<Judged> {
+    node.trust.met(peer);
+    // It was parsed before.
+    let claim = Claim::parse(payload).ok()?;
+    node.trust.judge(&peer.identifier(), claim.credentials())
+}
+
 /// The public-key work.
-fn run(who: &Who, listener: &ChannelListenerRow, job: Job) -> Done {
+fn run(node: &Node, listener: &ChannelListenerRow, job: Job) -> Done {
+    let who = &node.channels.who;
     let keys = match who.keys(listener.identity) {
         Ok(keys) => keys,
         Err(error) => {
@@ -186,6 +203,7 @@ fn run(who: &Who, listener: &ChannelListenerRow, job: Job) -> Done {
     }
     match who.judge(&claimed) {
         Ok(peer) => Done::Accept {
+            judged: judge(node, &peer, &claimed.payload),
             peer: peer.identifier(),
             own: keys.identifier,
             expires_at: peer.expires_at.min(keys.expires_at),
@@ -243,7 +261,7 @@ fn act(
                 refuse(engine, handshake, sealing_key);
             }
         }
-        Done::Accept { peer, own, expires_at, established } => {
+        Done::Accept { peer, own, expires_at, established, judged } => {
             let living = Living {
                 address: crate::random::hex_id(),
                 decryptor: handshake.decryptor.clone(),
@@ -275,6 +293,7 @@ fn act(
                 Channels::shed(node, engine, shed);
             }
             channels.watch_identities(node);
+            node.trust.need(node, own);
             let cookie = node.cookies.seal(&Cookie::Channel {
                 peer: peer.to_string(),
                 own: own.to_string(),
@@ -301,7 +320,7 @@ fn act(
             let (node, engine) = (node.clone(), engine.clone());
             tokio::spawn(async move {
                 let _permit = permit;
-                let installed = node.channels.install(&node, &engine, command, peer).await;
+                let installed = node.channels.install(&node, &engine, command, peer, judged).await;
                 let channels = &node.channels;
                 if let Err(error) = installed {
                     let why = match error {

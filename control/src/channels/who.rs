@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::home::{Home, NodeName};
 use crate::identities::Identities;
 use crate::store::SharedStore;
-use ockam_crypto::{ChangeHistory, Claim, Claimed, Identifier, Peer, X25519Key, encode_payload};
+use ockam_crypto::{ChangeHistory, Claim, Claimed, Identifier, Peer, X25519Key, encode_payload, encode_refresh};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,12 +41,21 @@ pub(crate) struct Who {
     /// take away the locks of the first.
     identities: Mutex<Option<(Identities, Option<u32>)>>,
     keys: Mutex<HashMap<Identifier, Arc<Keys>>>,
+    /// The credentials that identities show.
+    credentials: Mutex<HashMap<Identifier, Vec<u8>>>,
     own: Mutex<Option<Identifier>>,
 }
 
 impl Who {
     pub(super) fn new(home: Home, node: NodeName) -> Who {
-        Who { home, node, identities: Mutex::default(), keys: Mutex::default(), own: Mutex::default() }
+        Who {
+            home,
+            node,
+            identities: Mutex::default(),
+            keys: Mutex::default(),
+            credentials: Mutex::default(),
+            own: Mutex::default(),
+        }
     }
 
     /// The node's identity, as far as it is known.
@@ -107,9 +116,11 @@ impl Who {
                 return Ok(keys.clone());
             }
             let read = identities.channel_keys(&identifier, unix_now())?;
+            let credentials = lock(&self.credentials);
+            let credential = credentials.get(&identifier).map(Vec::as_slice);
             let keys = Arc::new(Keys {
                 identifier,
-                payload: encode_payload(&read.history, &read.attestation, &[]),
+                payload: encode_payload(&read.history, &read.attestation, credential.as_slice()),
                 static_key: read.static_key,
                 expires_at: read.expires_at,
                 history: read.history,
@@ -117,6 +128,32 @@ impl Who {
             all.insert(identifier, keys.clone());
             Ok(keys)
         })
+    }
+
+    /// The identity shows this credential from now on, encoded, or none. Gives what tells peers so over channels that live.
+    ///
+    /// # Errors
+    /// As [`Who::keys`].
+    pub(super) fn show(&self, own: Identifier, credential: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Error> {
+        self.with(|_, _| {
+            // Nobody reads keys meanwhile.
+            lock(&self.keys).remove(&own);
+            match &credential {
+                Some(credential) => lock(&self.credentials).insert(own, credential.clone()),
+                None => lock(&self.credentials).remove(&own),
+            };
+            Ok(())
+        })?;
+        let Some(credential) = credential else { return Ok(None) };
+        Ok(Some(encode_refresh(&self.keys(Some(own))?.history, &[&credential])))
+    }
+
+    /// What is known of an identity, ours or not.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) fn known(&self, identifier: &Identifier) -> Result<Option<ChangeHistory>, Error> {
+        self.with(|identities, _| identities.known(identifier))
     }
 
     /// Forgets keys that are no longer what the identity shows, and says which of `used` are no longer ours.
@@ -167,6 +204,30 @@ impl Who {
             Ok(Ok(peer))
         });
         judged.map_err(Doubt::Unreadable)?.map_err(Doubt::Untrue)
+    }
+
+    /// The peer of a channel shows its identity as it is now (`wire.md` E.7, C.3). It is remembered when it is news.
+    ///
+    /// # Errors
+    /// Why it is not believed, as the end of a sentence.
+    pub(super) fn hear_history(&self, peer: &Identifier, encoded: &[u8]) -> Result<(), String> {
+        let heard = self.with(|identities, _| {
+            let known = identities.known(peer)?;
+            // What was verified when it was stored needs no second look.
+            if known.as_ref().is_some_and(|known| known.encoded() == encoded) {
+                return Ok(Ok(()));
+            }
+            let history = match ChangeHistory::verify(encoded) {
+                Ok(history) if history.identifier() == *peer => history,
+                Ok(_) => return Ok(Err("it is another identity's".to_owned())),
+                Err(error) => return Ok(Err(error.to_string())),
+            };
+            match identities.remember(&history) {
+                Err(error @ Error::HistoryRefused { .. }) => Ok(Err(error.to_string())),
+                remembered => remembered.map(|_| Ok(())),
+            }
+        });
+        heard.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Identities, &mut Option<u32>) -> Result<T, Error>) -> Result<T, Error> {

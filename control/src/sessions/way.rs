@@ -320,9 +320,10 @@ pub(crate) async fn ask(
         // Whatever it is, somebody sent it who has seen the question: its reply address is random.
         Outcome::Reply(_) => Ok(Ok(())),
         // Of the whole route the last address was left: it was the far end who looked for it.
-        Outcome::Undelivered(DropReason::NoSuchAddress | DropReason::NotAdmitted | DropReason::NotDelivered, 0 | 1) => {
-            Ok(Ok(()))
-        }
+        Outcome::Undelivered(
+            DropReason::NoSuchAddress | DropReason::NotAdmitted | DropReason::NotDelivered | DropReason::PolicyDenied,
+            0 | 1,
+        ) => Ok(Ok(())),
         other => Ok(Err(other)),
     }
 }

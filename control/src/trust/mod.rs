@@ -11,11 +11,15 @@
 //! revocations change, when something expires. The engine only compares bits. What a channel is granted is computed and
 //! given to the engine by one at a time ([`Trust::passing`]), so that nothing older overtakes anything newer.
 
+mod authority;
 mod clock;
+pub(crate) mod own;
 pub(crate) mod policies;
 mod rules;
+mod shown;
 
-pub(crate) use rules::{Rules, Subject, service_type};
+pub(crate) use rules::{Rules, service_type};
+pub(crate) use shown::Judged;
 
 use crate::api::ResourceType;
 use crate::engine_link::{CommandError, EngineLink};
@@ -24,14 +28,20 @@ use crate::node::{Desired, Node};
 use crate::process::TrustOptions;
 use crate::route::Route;
 use crate::store::trust::GUARD_CLOSED;
-use crate::store::{GuardRow, NodeStore};
+use crate::store::{AuthorityRow, GuardRow, NodeStore};
+use authority::Authority;
 use clock::Clock;
-use ockam_crypto::{ChangeHistory, Identifier};
+use ockam_crypto::{ChangeHistory, Identifier, RevocationList};
 use ockam_engine_abi::{ChannelGrants, Command, Grants, Guard, GuardSet, TransitRule};
 use ockam_wire::{MultiAddr, Protocol};
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{RwLock, RwLockReadGuard};
+use own::Own;
+use rules::Subject;
+use shown::{Queue, Shown};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, RwLock, RwLockReadGuard, watch};
 
 /// Channels whose grants go to the engine in one record.
 const BATCH: usize = 512;
@@ -98,6 +108,16 @@ pub(crate) fn authority_route(text: &str) -> Result<Route, Error> {
     Route::new(&multiaddr, "--authority-route")
 }
 
+/// How often it is looked whether something has expired: the machine's clock may be set.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is looked whose channels are gone, and how often the time is stored.
+const TIDY_PAUSE: Duration = Duration::from_secs(10);
+const TIME_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long to wait for an identity that cannot be had.
+const IDENTITY_PAUSE: Duration = Duration::from_secs(5);
+
 /// What a channel is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Granted {
@@ -125,6 +145,14 @@ struct State {
     rules: Arc<Rules>,
     /// Those that are about to be: whoever sets places takes the guards from here.
     coming: Option<Arc<Rules>>,
+    authority: Option<Arc<AuthorityRow>>,
+    revocations: Option<Arc<RevocationList>>,
+    /// What peers showed last that was worth something then.
+    peers: HashMap<Identifier, Arc<Shown>>,
+    /// Peers of whom the store is to learn something.
+    unnoted: HashSet<Identifier>,
+    /// The store is to learn of the authority's identity.
+    is_authority_unnoted: bool,
 }
 
 /// What a node has to do with trust.
@@ -133,6 +161,16 @@ pub(crate) struct Trust {
     state: Mutex<State>,
     /// Who gives the engine grants has it: to read for a channel of its own, to write for all of them.
     gate: RwLock<()>,
+    /// What was shown over channels and is to be looked at.
+    queue: Queue,
+    own: Mutex<Own>,
+    /// Counts changes of what our identities have.
+    own_changes: watch::Sender<u64>,
+    way: Mutex<Authority>,
+    /// There is something for the task that looks after all this.
+    work: Arc<Notify>,
+    /// That task runs.
+    is_kept: AtomicBool,
 }
 
 impl Trust {
@@ -142,15 +180,44 @@ impl Trust {
     /// Those of the store.
     pub(crate) fn new(store: &NodeStore, desired: &Desired) -> Result<Trust, Error> {
         let rules = Arc::new(Rules::new(desired));
+        let (authority, revocations) = (desired.authority.clone(), store.revocation_list()?.map(Arc::new));
+        let mut peers = HashMap::new();
+        if let Some(authority) = &authority {
+            let shown = store.shown_credentials()?.into_iter();
+            let shown = shown.filter_map(|(peer, encoded)| Some((peer, Arc::new(Shown::stored(encoded)?))));
+            peers.extend(shown.filter(|(_, shown)| shown.issuer == authority.history.identifier()));
+        }
         Ok(Trust {
             clock: Clock::new(store.latest_time()?),
-            state: Mutex::new(State { rules, coming: None }),
+            state: Mutex::new(State { rules, authority, revocations, peers, ..State::default() }),
             gate: RwLock::default(),
+            queue: Queue::default(),
+            own: Mutex::new(Own::new(store.own_credentials()?)),
+            own_changes: watch::Sender::new(0),
+            way: Mutex::default(),
+            work: Arc::default(),
+            is_kept: AtomicBool::new(false),
         })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own_changes(&self) -> watch::Receiver<u64> {
+        self.own_changes.subscribe()
+    }
+
+    fn own_changed(&self) {
+        self.own_changes.send_modify(|count| *count += 1);
+    }
+
+    fn way(&self) -> MutexGuard<'_, Authority> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rules(&self) -> Arc<Rules> {
@@ -276,6 +343,50 @@ impl Trust {
         }
     }
 
+    /// Forgets what peers showed that have no channel any more.
+    async fn forget_gone(&self, node: &Node) {
+        // No channel is installed meanwhile.
+        let _gate = self.gate.write().await;
+        let there: HashSet<Identifier> = node.channels.granted().into_iter().map(|(_, peer, _)| peer).collect();
+        let mut state = self.state();
+        let gone: Vec<Identifier> = state.peers.keys().filter(|peer| !there.contains(peer)).copied().collect();
+        for peer in gone {
+            state.peers.remove(&peer);
+            state.unnoted.insert(peer);
+        }
+    }
+
+    /// Tells the store what peers showed and what the authority's identity is, for a control that comes after this one; and
+    /// what time it is, now and then.
+    async fn note(&self, node: &Node, time: Option<u64>) -> Result<(), Error> {
+        let (shown, authority) = {
+            let mut state = self.state();
+            let unnoted = std::mem::take(&mut state.unnoted);
+            let shown =
+                unnoted.into_iter().map(|peer| (peer, state.peers.get(&peer).map(|shown| shown.encoded.clone())));
+            let shown: Vec<_> = shown.collect();
+            let is_unnoted = std::mem::take(&mut state.is_authority_unnoted);
+            (shown, state.authority.clone().filter(|_| is_unnoted))
+        };
+        if shown.is_empty() && authority.is_none() && time.is_none() {
+            return Ok(());
+        }
+        let mut store = node.store().await;
+        let noted = store.note_shown(&shown).and_then(|()| match &authority {
+            Some(authority) => store.set_authority_history(&authority.history),
+            None => Ok(()),
+        });
+        if noted.is_err() {
+            let mut state = self.state();
+            state.unnoted.extend(shown.iter().map(|(peer, _)| *peer));
+            state.is_authority_unnoted |= authority.is_some();
+        }
+        match time {
+            Some(time) => noted.and(store.set_latest_time(time)),
+            None => noted,
+        }
+    }
+
     /// Tells the engine what channels are granted, those for which that is something else than before. The gate is closed.
     async fn grant(&self, node: &Node, link: &EngineLink) -> Result<(), CommandError> {
         let channels = node.channels.granted();
@@ -316,9 +427,83 @@ impl Trust {
 
 impl State {
     /// Who a peer is to policies, and the last second for which that holds.
-    fn subject(&self, peer: &Identifier, _now: u64) -> (Subject, Option<u64>) {
-        (Subject { identifier: Some(peer.to_string()), attributes: None }, None)
+    fn subject(&self, peer: &Identifier, now: u64) -> (Subject, Option<u64>) {
+        let shown = self.peers.get(peer).filter(|shown| shown.holds(peer, self.revocations.as_deref(), now));
+        let attributes = shown.map(|shown| shown.attributes.clone());
+        (Subject { identifier: Some(peer.to_string()), attributes }, shown.map(|shown| shown.expires_at))
     }
+}
+
+/// Begins to look after what a node believes and shows, once it has an engine.
+pub(crate) fn resume(node: &Arc<Node>) {
+    let trust = &node.trust;
+    let has_own = !trust.own().is_empty();
+    let authority = trust.state().authority.clone();
+    if (authority.is_some() || has_own) && !trust.is_kept.swap(true, Ordering::Relaxed) {
+        tokio::spawn(begin(node.clone(), authority));
+    }
+}
+
+async fn begin(node: Arc<Node>, authority: Option<Arc<AuthorityRow>>) {
+    let own = loop {
+        match crate::channels::own(&node, None).await {
+            Ok(own) => break own,
+            Err(error) => {
+                tracing::warn!(%error, "the node has no identity to show a credential of");
+                tokio::time::sleep(IDENTITY_PAUSE).await;
+            }
+        }
+    };
+    let listeners = node.desired().channel_listeners;
+    let used = listeners.iter().filter_map(|row| row.identity).chain(node.trust.own().subjects());
+    let used: BTreeSet<Identifier> = used.chain([own]).collect();
+    if let Some(row) = authority {
+        match node.channels.known(row.history.identifier()).await {
+            Ok(Some(known)) => node.trust.learn(&known),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "what else is known of the authority cannot be read"),
+        }
+        node.trust.follow_authority(&node, &row, own);
+        tokio::spawn(keep(Arc::downgrade(&node), node.trust.work.clone()));
+    }
+    used.into_iter().for_each(|own| node.trust.need(&node, own));
+}
+
+/// Looks after what peers showed, for as long as the node lives: what expires, what the store is to know, what nobody needs.
+async fn keep(node: Weak<Node>, work: Arc<Notify>) {
+    let mut tidied = Instant::now();
+    let mut timed = Instant::now();
+    loop {
+        let _ = tokio::time::timeout(LOOK, work.notified()).await;
+        let Some(node) = node.upgrade() else { return };
+        let trust = &node.trust;
+        let now = trust.clock.now();
+        let has_lapsed = node
+            .channels
+            .granted()
+            .iter()
+            .any(|(.., granted)| granted.and_then(|granted| granted.until).is_some_and(|until| until < now));
+        if has_lapsed {
+            tracing::info!("a credential has expired; deciding anew who passes");
+            trust.decide_anew(&node).await;
+        }
+        if tidied.elapsed() >= TIDY_PAUSE {
+            trust.forget_gone(&node).await;
+            tidied = Instant::now();
+        }
+        let is_time = has_lapsed || timed.elapsed() >= TIME_PAUSE;
+        if let Err(error) = trust.note(&node, is_time.then_some(now)).await {
+            tracing::warn!(%error, "what peers showed cannot be stored");
+        }
+        if is_time {
+            timed = Instant::now();
+        }
+    }
+}
+
+/// Bytes of somebody else, fit to be shown.
+fn escaped(bytes: &[u8]) -> String {
+    crate::text::escape(bytes, ockam_crypto::ATTRIBUTE_VALUE_MAX)
 }
 
 /// What somebody is granted who is this until then.

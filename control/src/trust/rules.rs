@@ -235,11 +235,6 @@ impl Rules {
         self.by_resource.get(&(resource_type, resource.to_owned())).copied().unwrap_or(GUARD_CLOSED)
     }
 
-    /// Whether the node has an authority.
-    pub(super) fn has_authority(&self) -> bool {
-        self.has_authority
-    }
-
     /// The guards that let everybody pass.
     pub(super) fn open(&self) -> GuardSet {
         self.open
