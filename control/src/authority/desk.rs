@@ -17,9 +17,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc};
 
-/// Most requests that wait for their turn, and those of one caller among them.
+/// Most requests that wait for their turn, those of one caller among them, and the bytes of all.
 const WAITING_MAX: usize = 4096;
 const WAITING_PER_CALLER_MAX: usize = 32;
+const WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// How long a request for a newer list of revocations waits before it is told that there is none.
 const AWAIT_LIMIT: Duration = Duration::from_secs(20);
@@ -52,6 +53,12 @@ pub(super) struct Asked {
     pub(super) back: Back,
 }
 
+impl Asked {
+    fn bytes(&self) -> usize {
+        self.payload.len() + self.back.way.len()
+    }
+}
+
 /// Where an answer goes.
 #[derive(Clone)]
 pub(super) struct Back {
@@ -73,6 +80,7 @@ pub(super) struct Outgoing {
 struct Queue {
     callers: BTreeMap<Identifier, VecDeque<Asked>>,
     waits: usize,
+    bytes: usize,
     /// Whose turn it was last.
     last: Option<Identifier>,
     dropped: u64,
@@ -83,22 +91,25 @@ struct Queue {
 impl Queue {
     fn put(&mut self, asked: Asked) {
         let mine = self.callers.get(&asked.caller).map_or(0, VecDeque::len);
-        if mine >= WAITING_PER_CALLER_MAX || (self.waits >= WAITING_MAX && !self.shed(mine)) {
+        let is_full = self.waits >= WAITING_MAX || self.bytes + asked.bytes() > WAITING_BYTES_MAX;
+        if mine >= WAITING_PER_CALLER_MAX || (is_full && !self.shed(mine)) {
             return self.drop_one();
         }
-        self.callers.entry(asked.caller).or_default().push_back(asked);
+        self.bytes += asked.bytes();
         self.waits += 1;
+        self.callers.entry(asked.caller).or_default().push_back(asked);
     }
 
     /// Of all callers the one with most gives way to one that has fewer.
     fn shed(&mut self, mine: usize) -> bool {
         let longest = self.callers.values_mut().max_by_key(|queue| queue.len());
-        let is_shed = longest.filter(|queue| queue.len() > mine + 1).and_then(VecDeque::pop_back).is_some();
-        if is_shed {
+        let shed = longest.filter(|queue| queue.len() > mine + 1).and_then(VecDeque::pop_back);
+        if let Some(shed) = &shed {
             self.waits -= 1;
+            self.bytes -= shed.bytes();
             self.drop_one();
         }
-        is_shed
+        shed.is_some()
     }
 
     fn drop_one(&mut self) {
@@ -122,6 +133,7 @@ impl Queue {
             self.callers.remove(&caller);
         }
         self.waits -= usize::from(asked.is_some());
+        self.bytes -= asked.as_ref().map_or(0, Asked::bytes);
         self.last = Some(caller);
         asked
     }
@@ -383,7 +395,7 @@ mod tests {
             let order: Vec<(u8, u8)> =
                 std::iter::from_fn(|| queue.take()).map(|it| (it.caller.0[0], it.payload[0])).collect();
             assert_eq!(order[..8], [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (1, 2), (2, 2), (1, 3)]);
-            assert_eq!((order.len(), queue.waits, queue.callers.len()), (36, 0, 0));
+            assert_eq!((order.len(), queue.waits, queue.bytes, queue.callers.len()), (36, 0, 0, 0));
         });
     }
 
@@ -400,6 +412,15 @@ mod tests {
             queue.put(asked(&engine, 200, 7));
             assert_eq!((queue.waits, queue.dropped), (WAITING_MAX, 1));
             assert!(queue.callers.contains_key(&Identifier([200; 32])));
+
+            // Few that are large.
+            let mut queue = Queue::default();
+            let large = |caller| Asked { payload: vec![0; WAITING_BYTES_MAX / 4], ..asked(&engine, caller, 0) };
+            (0..4).for_each(|_| queue.put(large(1)));
+            queue.put(large(2));
+            assert_eq!((queue.waits, queue.bytes, queue.dropped), (4, WAITING_BYTES_MAX, 1));
+            queue.put(large(3));
+            assert_eq!((queue.callers[&Identifier([1; 32])].len(), queue.bytes), (2, WAITING_BYTES_MAX));
         });
     }
 

@@ -43,8 +43,8 @@ use store::Store;
 /// has not said who it is.
 pub(crate) const REACHABLE: u64 = CHANNELS_MASK & !(1 << FLOW_CONTROL_INITIATED);
 
-/// Longest request in bytes: all that a credential has room for, several times.
-const REQUEST_MAX: usize = 64 * 1024;
+/// Longest request in bytes: all the attributes that a member may have, and something around them.
+pub(crate) const REQUEST_MAX: usize = 16 * 1024;
 
 /// Longest way back in bytes, as a message without payload: 32 addresses as nodes make them.
 const WAY_BYTES_MAX: usize = 1200;
@@ -106,10 +106,7 @@ impl Authority {
         let Some(service) = message.onward.first().and_then(|address| self.service(address.name)) else { return false };
         // What this node sends itself has no channel, either.
         let Some(asked) = channel.and_then(|channel| read(node, engine, service, channel, &message)) else {
-            tracing::debug!(
-                service = service.address(),
-                "a request that did not come through a channel, or is too long"
-            );
+            tracing::debug!(service = service.address(), "a request that did not come through a channel");
             return true;
         };
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -164,7 +161,7 @@ fn read(node: &Node, engine: &EngineLink, service: Service, channel: u32, messag
     let addresses: Vec<AddressRef<'_>> = message.return_route.iter().collect();
     let [front, _, ..] = addresses.as_slice() else { return None };
     // Answers go back through the channel that the request came by, and nowhere else.
-    if front.kind != LOCAL || front.name != source.as_bytes() || message.payload.len() > REQUEST_MAX {
+    if front.kind != LOCAL || front.name != source.as_bytes() {
         return None;
     }
     let way = Outgoing {
@@ -177,7 +174,9 @@ fn read(node: &Node, engine: &EngineLink, service: Service, channel: u32, messag
         return None;
     }
     let back = Back { engine: engine.clone(), way: way.to_frame(&[]).split_off(4), service };
-    Some(Asked { service, caller, channel, payload: message.payload.to_vec(), back })
+    // One that is too long is answered like one that cannot be read.
+    let payload = if message.payload.len() > REQUEST_MAX { &[][..] } else { message.payload };
+    Some(Asked { service, caller, channel, payload: payload.to_vec(), back })
 }
 
 /// A message along a way that was encoded here, from a service.

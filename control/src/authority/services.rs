@@ -1,5 +1,6 @@
 //! What the services of an authority answer (`wire.md` D.5): who asks is known, and what is asked is not trusted.
 
+use super::REQUEST_MAX;
 use super::bodies::{
     AddMember, AttributesEntry, AwaitRevocations, CreateToken, IdentifierList, MalformedBody, MemberList, OneTimeCode,
     PAGE_MAX, Page, read, write,
@@ -22,8 +23,8 @@ const TOKEN_TTL_SECS_MAX: u64 = 366 * 86_400;
 /// Most uses of a code.
 const TOKEN_USES_MAX: u64 = 1_000_000;
 
-/// Most bytes of one answer with members: more than two are not made of bytes that a frame has room for.
-const ANSWER_MAX: usize = 8 << 20;
+/// Most bytes of one answer: a frame has room for little more.
+const ANSWER_MAX: usize = 15 << 20;
 
 /// How far ahead of a reader's clock a credential may be created (`wire.md` D.4).
 const SKEW_SECS: u64 = ockam_crypto::CLOCK_SKEW_SECS;
@@ -119,7 +120,7 @@ impl Services {
     /// Answers a request. `now` is in seconds of Unix time, here and below.
     pub(super) fn answer(&mut self, service: Service, caller: &Identifier, payload: &[u8], now: u64) -> Answer {
         let Ok(request) = Request::parse(payload) else {
-            return Answer::Now(not_a_request("this is no request"));
+            return Answer::Now(not_a_request(&format!("this is no request, or has more than {REQUEST_MAX} bytes")));
         };
         let answered = match service {
             Service::Revocations => self.await_revocations(&request),

@@ -296,6 +296,20 @@ impl Store {
         Ok(Some(chosen.len() as u64))
     }
 
+    /// Adds many at once.
+    #[cfg(test)]
+    pub(super) fn fill(&mut self, members: impl Iterator<Item = Member>) {
+        let mut count = 0;
+        let filled = self.write(|it| {
+            members.map(|member| put(it, &member)).try_for_each(|put| {
+                count += 1;
+                put
+            })
+        });
+        filled.unwrap();
+        self.members += count;
+    }
+
     // ---- tokens
 
     /// Keeps the hash of a new code. Says whether there was room.

@@ -145,14 +145,16 @@ fn answers_go_back_through_the_channel_and_news_to_all_who_wait() {
         say(&world, &punt(Some(number), "direct_authenticator", &[&address], &add));
         say(&world, &punt(Some(number), "direct_authenticator", &[], &add));
         say(&world, &punt(Some(4711), "direct_authenticator", &[&address, "client-0"], &add));
-        let long = vec![0; REQUEST_MAX + 1];
-        say(&world, &punt(Some(number), "direct_authenticator", &[&address, "client-0"], &long));
         // Who asks is the peer of the channel.
         say(&world, &punt(Some(other), "direct_authenticator", &[&other_address, "client-1"], &add));
         let answer = until(|| received(&world, "client-1").pop()).await;
         assert_eq!(answer.0, b"direct_authenticator");
         assert_eq!(Response::parse(&answer.1).unwrap().status.unwrap().0, 403);
         assert!(received(&world, "client-0").is_empty());
+        let long = [&add[..], &vec![0; REQUEST_MAX]].concat();
+        say(&world, &punt(Some(number), "direct_authenticator", &[&address, "long"], &long));
+        let answer = until(|| received(&world, "long").pop()).await;
+        assert_eq!(Response::parse(&answer.1).unwrap().status.unwrap().0, 400);
 
         // Both know the list of now, and wait.
         let ask = |number: u64| {

@@ -431,3 +431,46 @@ fn any_bytes_get_an_answer_and_change_nothing() {
         .unwrap();
     assert_eq!(place.into_inner().services.store.page(None, 100).unwrap(), before);
 }
+
+#[test]
+fn a_hundred_thousand_members_are_found_listed_and_given_credentials() {
+    let mut place = Place::new(|_| ());
+    let member = |number: u64| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes());
+        bytes[31] = 0xff;
+        Identifier(bytes)
+    };
+    place.services.store.fill((0..100_000).map(|number| Member {
+        identifier: member(number),
+        attributes: of(&[("role", "web")]),
+        added_at: place.now,
+        added_by: Some(ADMIN),
+        is_trusted: false,
+    }));
+    for number in (0..100_000).step_by(10_007) {
+        assert_eq!(place.issue(member(number)).unwrap().subject(), member(number));
+    }
+    assert_eq!(place.issue(member(100_000)), Err(403));
+    let ids = place.ask(Service::Members, ADMIN, Method::Get, "/member_ids", None).unwrap();
+    assert_eq!(read::<IdentifierList>(&ids).unwrap().0.len(), 100_003);
+    let all = place.ask(Service::Members, ADMIN, Method::Get, "/", None).unwrap();
+    assert!(all.len() < ANSWER_MAX);
+    assert_eq!(read::<MemberList>(&all).unwrap().0.len(), 100_003);
+    let (mut count, mut after) = (0, None);
+    loop {
+        let body = write(&Page { after, count: PAGE_MAX });
+        let page = place.ask(Service::Members, ADMIN, Method::Get, "/member_ids", Some(&body)).unwrap();
+        let page = read::<IdentifierList>(&page).unwrap().0;
+        assert!(page.is_sorted() && page.first() > after.as_ref());
+        count += page.len();
+        after = page.last().copied();
+        if (page.len() as u64) < PAGE_MAX {
+            break;
+        }
+    }
+    assert_eq!(count, 100_003);
+    place.ask(Service::Members, ADMIN, Method::Delete, "/members", None).unwrap();
+    assert_eq!(place.services.store.members(), 1);
+    assert_eq!(place.list().entries().len(), 100_002);
+}
