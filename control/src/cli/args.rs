@@ -3,17 +3,21 @@
 //! Values are parsed here, once, into types that cannot hold nonsense, so that a usage error names its argument before
 //! anything is touched. What needs the state of this home (does that node exist?) is not decided here.
 
-use crate::api::Service;
+use crate::api::{ResourceType, Service};
 use crate::home::NodeName;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use ockam_crypto::Identifier;
 use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
+use ockam_wire::MultiAddr;
 use std::path::PathBuf;
 
 use super::stdin::RouteArg;
-use super::values::{self, Duration, HistoryArg, HostPort, InletTo, NodeRef, NodeSource, PortalPlace, Variable, Via};
+use super::values::{
+    self, Duration, HistoryArg, HostPort, IdentityOrHistory, InletTo, NodeRef, NodeSource, PortalPlace, TicketArg,
+    Variable, Via,
+};
 
 /// The whole command line.
 #[derive(Parser, Debug)]
@@ -133,6 +137,24 @@ pub enum Command {
     /// Files with secret keys
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Nodes that say who is a member of a project, and with which attributes
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
+    /// Projects: authorities that this home knows, and how they are reached
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Tickets, by which others become members of a project
+    #[command(subcommand)]
+    Ticket(TicketCommand),
+    /// Become a member of a project by a ticket (as `project enroll`)
+    #[command(after_help = ENROLL_HELP)]
+    Enroll(Enroll),
+    /// The members of a project, for those who may say who they are
+    #[command(subcommand)]
+    ProjectMember(ProjectMemberCommand),
+    /// Who may use what of a node: expressions over attributes
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Show what somebody gave you, and whether it is true: identities, credentials, tickets, revocation lists
     #[command(after_help = "Examples:\n  \
         ockam inspect bob.credential\n  ockam inspect bob.credential --verify-with issuer\n  \
@@ -259,6 +281,23 @@ pub struct NodeCreate {
     /// How log lines are written [default: text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Become a member of the ticket's project first, unless the node's identity is one already: a file with the ticket, or
+    /// `-` for stdin; ENROLLMENT_TICKET when left out
+    #[arg(long, visible_alias = "ticket", value_name = "FILE", value_parser = values::ticket)]
+    pub enrollment_ticket: Option<TicketArg>,
+    /// The project whose authority the node believes; the default project when left out, if there is one
+    #[arg(long, value_name = "PROJECT", conflicts_with = "authority_identity")]
+    pub project: Option<String>,
+    /// The authority that the node believes, when it is of no project: the name or identifier of an identity that this home
+    /// knows, or the history of one
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_or_history, requires = "authority_route")]
+    pub authority_identity: Option<IdentityOrHistory>,
+    /// The route to the authority's node, such as /dnsaddr/authority.example/tcp/4000/secure/api
+    #[arg(long, value_name = "ROUTE", value_parser = values::way, requires = "authority_identity")]
+    pub authority_route: Option<MultiAddr>,
+    /// What the authority's credentials are filed under [default: project]
+    #[arg(long, value_name = "TEXT", requires = "authority_identity")]
+    pub credential_scope: Option<String>,
 }
 
 impl NodeCreate {
@@ -268,6 +307,7 @@ impl NodeCreate {
             Some(NodeSource::Name(name)) => Some(NodeSource::Name(name)),
             _ => None,
         };
+        let believes = self.project.is_some() || self.authority_identity.is_some();
         NodeCreate {
             name: typed_name.or(other.name),
             configuration: None,
@@ -283,6 +323,12 @@ impl NodeCreate {
             portal_memory: self.portal_memory.or(other.portal_memory),
             allow_transit: if self.allow_transit.is_empty() { other.allow_transit } else { self.allow_transit },
             log_format: self.log_format.or(other.log_format),
+            enrollment_ticket: self.enrollment_ticket.or(other.enrollment_ticket),
+            // Whom a node believes is said in one place.
+            project: if believes { self.project } else { other.project },
+            authority_identity: if believes { self.authority_identity } else { other.authority_identity },
+            authority_route: if believes { self.authority_route } else { other.authority_route },
+            credential_scope: if believes { self.credential_scope } else { other.credential_scope },
         }
     }
 }
@@ -726,6 +772,9 @@ pub struct TcpOutletCreate {
     /// Let anyone use it who reaches the node, without a secure channel
     #[arg(long)]
     pub allow_plain: bool,
+    /// Whom to let use it: a policy for this outlet, in place of the one that there may be (see `policy create`)
+    #[arg(long, visible_alias = "expression", value_name = "EXPRESSION", value_parser = values::policy)]
+    pub allow: Option<String>,
 }
 
 /// A command about one outlet.
@@ -817,6 +866,9 @@ pub struct TcpInletCreate {
     /// Do not wait until the outlet is reached
     #[arg(long)]
     pub no_connection_wait: bool,
+    /// From whom to take what comes back: a policy for this inlet, in place of the one that there may be (see `policy create`)
+    #[arg(long, visible_alias = "expression", value_name = "EXPRESSION", value_parser = values::policy)]
+    pub allow: Option<String>,
 }
 
 /// A command about one inlet.
@@ -1335,6 +1387,450 @@ pub struct VaultDelete {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// `ockam authority ...`
+#[derive(Subcommand, Debug)]
+pub enum AuthorityCommand {
+    /// Create a node that is an authority and start it, or start a stopped one with what is given here replaced
+    #[command(after_help = "Examples:\n  \
+        ockam identity create admin\n  \
+        ockam authority create --enroller admin\n  \
+        ockam authority create -t 0.0.0.0:4000 --enroller admin \\\n    \
+        --authority-route /dnsaddr/authority.example/tcp/4000/service/api --output json > project.json\n  \
+        ockam authority create auth --project-identifier p1 --trusted-identities trusted.json\n\n\
+        trusted.json is a map of identifiers to maps of attributes: {\"I01..\": {\"ockam-role\": \"enroller\"}}.\n\
+        Under --output json the result is the project, for `ockam project import`.")]
+    Create(Box<AuthorityCreate>),
+    /// Show the project of an authority: what others need to know of it, and nothing secret
+    #[command(after_help = "Examples:\n  \
+        ockam authority show\n  ockam authority show auth --output json > project.json")]
+    Show(AuthorityShow),
+}
+
+/// Arguments of `authority create`.
+#[derive(Args, Debug)]
+pub struct AuthorityCreate {
+    /// The name of its node
+    #[arg(default_value = "authority", value_parser = values::node_name)]
+    pub name: NodeName,
+    /// Where to accept links [default: 127.0.0.1:4000]
+    #[arg(short, long, value_name = "HOST:PORT", value_parser = values::listen_address)]
+    pub tcp_listener_address: Option<HostPort>,
+    /// The identity that it is, made if there is none of this name; the default one when left out
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// The id of its project, which is in each of its credentials; a random one when left out
+    #[arg(long, value_name = "ID")]
+    pub project_identifier: Option<String>,
+    /// Members from the start, which nobody can remove: JSON that maps identifiers to attributes, or a file with it
+    #[arg(long, value_name = "JSON|FILE")]
+    pub trusted_identities: Option<String>,
+    /// An identity that is a member from the start and may add others: its identifier, or its name in this home; may be
+    /// repeated
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub enroller: Vec<String>,
+    /// Members are neither added, shown nor deleted over the wire
+    #[arg(long)]
+    pub no_direct_authentication: bool,
+    /// There are no tickets
+    #[arg(long)]
+    pub no_token_enrollment: bool,
+    /// Only those who are trusted from the start may make enrollers; otherwise every enroller may
+    #[arg(long)]
+    pub enforce_admin_checks: bool,
+    /// Credentials do not carry the id of the project
+    #[arg(long)]
+    pub disable_trust_context_id: bool,
+    /// For how long credentials are valid: a number with s, m, h or d [default: 30d]
+    #[arg(long, value_name = "TIME", env = "CREDENTIAL_TTL_SECS", value_parser = values::lifetime)]
+    pub credential_ttl: Option<Duration>,
+    /// The route by which others reach it, for its project; that of its first listener when left out
+    #[arg(long, value_name = "ROUTE", value_parser = values::way)]
+    pub authority_route: Option<MultiAddr>,
+    /// The route to the project's own node, for its project; that of the authority when left out
+    #[arg(long, value_name = "ROUTE", value_parser = values::way)]
+    pub project_access_route: Option<MultiAddr>,
+    /// Stay in the foreground until a signal; logs go to stderr
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Accepted and not needed: a lock tells whether a node runs, also where process numbers repeat
+    #[arg(short, long)]
+    pub skip_is_running_check: bool,
+    /// How log lines are written [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Refused: members of an account are for the hosted service
+    #[arg(long, hide = true, value_parser = values::not_here)]
+    pub account_authority: Option<String>,
+    /// Refused: Okta is for the hosted service
+    #[arg(long, hide = true, value_parser = values::not_here)]
+    pub tenant_base_url: Option<String>,
+    /// Refused: Okta is for the hosted service
+    #[arg(long, hide = true, value_parser = values::not_here)]
+    pub certificate: Option<String>,
+    /// Refused: Okta is for the hosted service
+    #[arg(long, hide = true, value_parser = values::not_here)]
+    pub attributes: Option<String>,
+}
+
+/// Arguments of `authority show`.
+#[derive(Args, Debug)]
+pub struct AuthorityShow {
+    /// The node, as n1 or /node/n1
+    #[arg(value_name = "NODE", default_value = "authority", value_parser = values::node_ref)]
+    pub node: NodeRef,
+    /// The route by which others reach it; that of its first listener when left out
+    #[arg(long, value_name = "ROUTE", value_parser = values::way)]
+    pub authority_route: Option<MultiAddr>,
+    /// The route to the project's own node; that of the authority when left out
+    #[arg(long, value_name = "ROUTE", value_parser = values::way)]
+    pub project_access_route: Option<MultiAddr>,
+}
+
+/// The help of `project ticket` and `ticket create`.
+const TICKET_HELP: &str = "Examples:\n  \
+    ockam ticket create --file bob.ticket\n  \
+    ockam ticket create -a cluster=production --expires-in 1h --usage-count 20 --file fleet.ticket\n  \
+    ockam ticket create --identity admin --enroller | ssh host ockam enroll -\n\n\
+    Whoever has a ticket can become a member by it: hand it over in confidence. A file that is made here is for its owner alone.";
+
+/// The help of `project enroll` and `enroll`.
+const ENROLL_HELP: &str = "Examples:\n  \
+    ockam enroll bob.ticket\n  \
+    ockam enroll bob.ticket --identity bob\n  \
+    ssh host ockam ticket create | ockam enroll -\n\n\
+    The identity becomes a member, and the project known to this home. Doing it again renews the credential.";
+
+/// `ockam project ...`
+#[derive(Subcommand, Debug)]
+pub enum ProjectCommand {
+    /// Take in a project that somebody else has shown: authority, route and id; nothing in it is secret
+    #[command(after_help = "Examples:\n  \
+        ockam project import --project-file project.json\n  \
+        ssh host ockam authority show --output json | ockam project import --project-file - --name production")]
+    Import(ProjectImport),
+    /// List the projects that this home knows
+    #[command(after_help = "Examples:\n  ockam project list\n  ockam project list --output json")]
+    List,
+    /// Show one project; as JSON it is what `project import` takes
+    #[command(after_help = "Examples:\n  \
+        ockam project show\n  ockam project show production --output json > project.json")]
+    Show(ProjectArg),
+    /// Show or choose the project that commands and new nodes use when none is named
+    #[command(after_help = "Examples:\n  ockam project default\n  ockam project default production")]
+    Default(ProjectArg),
+    /// Forget a project; nodes that believe its authority go on
+    #[command(after_help = "Examples:\n  ockam project delete production --yes\n  ockam project delete --all --yes")]
+    Delete(ProjectDelete),
+    /// Make a ticket, by which others become members, and print it
+    #[command(after_help = TICKET_HELP)]
+    Ticket(TicketCreate),
+    /// Become a member of a project by a ticket
+    #[command(after_help = ENROLL_HELP)]
+    Enroll(Enroll),
+}
+
+/// Arguments of `project import`.
+#[derive(Args, Debug)]
+pub struct ProjectImport {
+    /// The file with the project's JSON; `-` stands for stdin
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub project_file: PathBuf,
+    /// Its name here; that in the file when left out
+    #[arg(long, value_name = "NAME", value_parser = values::name)]
+    pub name: Option<String>,
+}
+
+/// A command about one project.
+#[derive(Args, Debug)]
+pub struct ProjectArg {
+    /// Its name or id; the default project when left out
+    #[arg(value_name = "PROJECT")]
+    pub project: Option<String>,
+}
+
+/// Arguments of `project delete`.
+#[derive(Args, Debug)]
+pub struct ProjectDelete {
+    /// Its name or id
+    #[arg(value_name = "PROJECT", required_unless_present = "all", conflicts_with = "all")]
+    pub project: Option<String>,
+    /// All projects of this home
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `ockam ticket ...`
+#[derive(Subcommand, Debug)]
+pub enum TicketCommand {
+    /// Make a ticket and print it (as `project ticket`)
+    #[command(after_help = TICKET_HELP)]
+    Create(TicketCreate),
+}
+
+/// Which authority is asked, and as whom.
+#[derive(Args, Debug)]
+pub struct Asking {
+    /// The project, by name or id; the default one when left out
+    #[arg(long, visible_alias = "project-name", value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Who asks: an identity of this home; the default one when left out
+    #[arg(long, value_name = "NAME", value_parser = values::identity_ref)]
+    pub identity: Option<String>,
+    /// How long to wait for an answer, such as 500ms, 10s or 2m
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
+    pub timeout: Duration,
+}
+
+/// What a member is to be.
+#[derive(Args, Debug)]
+pub struct MemberAttributes {
+    /// What its credentials will say; may be repeated
+    #[arg(short, long = "attribute", value_name = "NAME=VALUE", value_parser = values::attribute)]
+    pub attributes: Vec<values::Attribute>,
+    /// The name of the relay that it may register at nodes of the project, or `*` for any
+    #[arg(long, value_name = "NAME", value_parser = values::relay_name)]
+    pub relay: Option<String>,
+    /// It may add other members
+    #[arg(long)]
+    pub enroller: bool,
+}
+
+/// Arguments of `project ticket` and `ticket create`.
+#[derive(Args, Debug)]
+pub struct TicketCreate {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub asking: Asking,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub attributes: MemberAttributes,
+    /// It may use the certificate for TLS of the project
+    #[arg(long)]
+    pub tls: bool,
+    /// For how long it can be used: a number with s, m, h or d
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::lifetime)]
+    pub expires_in: Duration,
+    /// By how many it can be used
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub usage_count: u64,
+    /// Write it to a new file that only its owner can read
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+}
+
+/// Arguments of `project enroll` and `enroll`.
+#[derive(Args, Debug)]
+pub struct Enroll {
+    /// A file with the ticket, or `-` for stdin; what ENROLLMENT_TICKET says when left out, a file or the ticket itself
+    #[arg(value_name = "TICKET", value_parser = values::ticket, value_hint = ValueHint::FilePath)]
+    pub ticket: Option<TicketArg>,
+    /// Who becomes a member: an identity of this home, made if there is none of this name; the default one when left out
+    #[arg(long, value_name = "NAME", value_parser = values::identity_ref)]
+    pub identity: Option<String>,
+    /// The name of the project here; that in the ticket when left out
+    #[arg(long, value_name = "NAME", value_parser = values::name)]
+    pub name: Option<String>,
+    /// How long to wait for each answer of the authority, such as 500ms, 10s or 2m
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::timeout)]
+    pub timeout: Duration,
+}
+
+/// `ockam project-member ...`
+#[derive(Subcommand, Debug)]
+pub enum ProjectMemberCommand {
+    /// Add a member, or replace its attributes
+    #[command(after_help = "Examples:\n  \
+        ockam project-member add I0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef -a role=web\n  \
+        ockam project-member add bob --relay blue --identity admin")]
+    Add(MemberAdd),
+    /// List the members with their attributes
+    #[command(after_help = "Examples:\n  \
+        ockam project-member list\n  ockam project-member list --identity admin --output json")]
+    List(Asking),
+    /// List the identifiers of the members
+    #[command(after_help = "Examples:\n  \
+        ockam project-member list-ids\n  ockam project-member list-ids --project production")]
+    ListIds(Asking),
+    /// Show one member
+    #[command(after_help = "Examples:\n  \
+        ockam project-member show bob\n  ockam project-member show --output json")]
+    Show(MemberShow),
+    /// Delete a member, and revoke the credentials that it has
+    #[command(after_help = "Examples:\n  \
+        ockam project-member delete bob --yes\n  ockam project-member delete --all --yes")]
+    Delete(MemberDelete),
+    /// Revoke the credentials that a member has; it stays one and gets new ones
+    #[command(after_help = "Examples:\n  \
+        ockam project-member revoke bob --yes\n  ockam project-member revoke bob --identity admin --yes")]
+    Revoke(MemberRevoke),
+}
+
+/// Arguments of `project-member add`.
+#[derive(Args, Debug)]
+pub struct MemberAdd {
+    /// Who: an identifier, or the name of an identity that this home knows
+    #[arg(value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub member: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub attributes: MemberAttributes,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub asking: Asking,
+}
+
+/// Arguments of `project-member show`.
+#[derive(Args, Debug)]
+pub struct MemberShow {
+    /// Who: an identifier, or the name of an identity that this home knows; who asks when left out
+    #[arg(value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub member: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub asking: Asking,
+}
+
+/// Arguments of `project-member delete`.
+#[derive(Args, Debug)]
+pub struct MemberDelete {
+    /// Who: an identifier, or the name of an identity that this home knows
+    #[arg(
+        value_name = "IDENTITY", value_parser = values::identity_ref, required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub member: Option<String>,
+    /// All members but those that the authority trusts from the start
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub asking: Asking,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `project-member revoke`.
+#[derive(Args, Debug)]
+pub struct MemberRevoke {
+    /// Who: an identifier, or the name of an identity that this home knows
+    #[arg(value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub member: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub asking: Asking,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `ockam policy ...`
+#[derive(Subcommand, Debug)]
+pub enum PolicyCommand {
+    /// Say who may use a resource, or all resources of a type; it replaces the policy that there was for them
+    #[command(after_help = "Examples:\n  \
+        ockam policy create --resource outlet --allow '(= subject.cluster \"production\")'\n  \
+        ockam policy create --at n3 --resource-type tcp-outlet --allow 'admin or cluster=production'\n  \
+        ockam policy create --resource-type transit --resource 10.1.0.0/16:4000 --allow subject.has_credential=true\n\n\
+        A resource is named as the node does: an outlet by its address, an inlet by its alias, a service by its address, a \
+        relay's service as forwarding_service.\n\
+        One form has `and`, `or`, `not`, NAME (for NAME=true), NAME=VALUE and identifiers; the other one is \
+        (= subject.NAME \"VALUE\"), (and ..), (or ..), (not ..), (member? ..), (exists? ..), (if ..), < and >.")]
+    Create(PolicyCreate),
+    /// Show the policy for a resource, or for all of a type
+    #[command(after_help = "Examples:\n  \
+        ockam policy show --resource outlet\n  ockam policy show --at n3 --resource-type tcp-outlet --output json")]
+    Show(PolicyArg),
+    /// List the policies of a node, those that are built in, too
+    #[command(after_help = "Examples:\n  ockam policy list\n  ockam policy list --at n3 --output json")]
+    List(At),
+    /// Delete a policy; what was before it holds again
+    #[command(after_help = "Examples:\n  \
+        ockam policy delete --resource outlet --yes\n  ockam policy delete --at n3 --resource-type tcp-outlet --yes")]
+    Delete(PolicyDelete),
+    /// Say whether somebody may use a resource, which policy decides, and why
+    #[command(after_help = "Examples:\n  \
+        ockam policy check outlet --subject I0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n  \
+        ockam policy check outlet --at n3 -a cluster=production -a role=web\n  \
+        ockam policy check echo --output json\n\n\
+        It ends with 0 for yes and 77 for no.")]
+    Check(PolicyCheck),
+}
+
+/// What a policy is for.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub struct PolicyFor {
+    /// All resources of this type: tcp-inlet, tcp-outlet, relay, echoer, transit or service
+    #[arg(long, value_name = "TYPE", value_parser = values::resource_type)]
+    pub resource_type: Option<ResourceType>,
+    /// The resource of this name, which need not be there yet
+    #[arg(long, value_name = "NAME", value_parser = values::resource)]
+    pub resource: Option<String>,
+}
+
+/// Arguments of `policy create`.
+#[derive(Args, Debug)]
+pub struct PolicyCreate {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub of: PolicyFor,
+    /// Whom it permits
+    #[arg(long, visible_alias = "expression", value_name = "EXPRESSION", value_parser = values::policy)]
+    pub allow: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// A command about one policy.
+#[derive(Args, Debug)]
+pub struct PolicyArg {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub of: PolicyFor,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+}
+
+/// Arguments of `policy delete`.
+#[derive(Args, Debug)]
+pub struct PolicyDelete {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub of: PolicyFor,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `policy check`.
+#[derive(Args, Debug)]
+pub struct PolicyCheck {
+    /// The name of the resource
+    #[arg(value_parser = values::resource)]
+    pub resource: String,
+    /// Its type, where that does not follow from the name
+    #[arg(long, value_name = "TYPE", value_parser = values::resource_type)]
+    pub resource_type: Option<ResourceType>,
+    /// Who comes: an identifier, or the name of an identity that this home knows; somebody without an identity when left out
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_ref)]
+    pub subject: Option<String>,
+    /// As if it had a credential with this attribute, instead of what the node knows; may be repeated
+    #[arg(short, long = "attribute", value_name = "NAME=VALUE", value_parser = values::attribute)]
+    pub attributes: Vec<values::Attribute>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub at: At,
 }
 
 /// `ockam engine ...`

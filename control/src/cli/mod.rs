@@ -73,6 +73,12 @@ fn run(cli: Cli, terminal: Terminal) -> Result<(), Error> {
         Command::Credential(command) => commands::credential::run(command, session),
         Command::Inspect(arguments) => commands::inspect::run(&arguments, session),
         Command::Vault(command) => commands::vault::run(command, session),
+        Command::Authority(command) => commands::authority::run(command, session),
+        Command::Project(command) => commands::project::run(command, session),
+        Command::Ticket(command) => commands::ticket::run(command, session),
+        Command::Enroll(arguments) => commands::project::run_enroll(arguments, session),
+        Command::ProjectMember(command) => commands::project_member::run(command, session),
+        Command::Policy(command) => commands::policy::run(command, session),
         Command::Engine(command) => commands::engine::run(command, session),
         Command::Health(arguments) => commands::health::run(arguments, session),
         Command::Run(arguments) => commands::run::run(arguments, session),
@@ -143,8 +149,14 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Cli, clap::Error> {
-        let typed: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        parse(&typed)
+        // As a shell: what stands between single quotes is one word.
+        let mut typed: Vec<String> = vec![String::new()];
+        for (index, part) in line.split('\'').enumerate() {
+            let mut words = part.split(' ').filter(|_| index % 2 == 0);
+            typed.last_mut().unwrap().push_str(words.next().unwrap_or(part));
+            typed.extend(words.map(str::to_owned));
+        }
+        parse(&typed.into_iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
@@ -231,6 +243,30 @@ mod tests {
             ("ockam service start web", "SERVICE"),
             ("ockam service start hop --addr a/b", "--addr"),
             ("ockam flow-control add-consumer 12 hop", "FLOW_CONTROL_ID"),
+            (
+                "ockam node create n1 --project p --authority-identity n --authority-route /ip4/10.0.0.1/tcp/1",
+                "--project",
+            ),
+            ("ockam node create n1 --authority-identity n", "--authority-route"),
+            ("ockam node create n1 --authority-route /ip4/10.0.0.1/tcp/1", "--authority-identity"),
+            ("ockam authority create --okta", "--okta"),
+            ("ockam authority create --tenant-base-url x", "hosted service"),
+            ("ockam authority create --credential-ttl soon", "--credential-ttl"),
+            ("ockam project import", "--project-file"),
+            ("ockam project delete", "PROJECT"),
+            ("ockam ticket create --attribute a", "--attribute"),
+            ("ockam ticket create --attribute identifier=x", "--attribute"),
+            ("ockam ticket create --expires-in never", "--expires-in"),
+            ("ockam ticket create --usage-count 0", "--usage-count"),
+            ("ockam project-member add", "IDENTITY"),
+            ("ockam project-member add a.b", "IDENTITY"),
+            ("ockam project-member delete x --all", "--all"),
+            ("ockam policy create --allow admin", "--resource"),
+            ("ockam policy create --resource echo", "--allow"),
+            ("ockam policy create --resource echo --allow admin)", "--allow"),
+            ("ockam policy create --resource-type door --allow admin", "--resource-type"),
+            ("ockam policy check", "RESOURCE"),
+            ("ockam tcp-outlet create --to 80 --allow (", "--allow"),
             ("ockam node list --output yaml", "--output"),
             ("ockam completion --shell cmd", "--shell"),
             ("ockam demo --seconds 0", "--seconds"),

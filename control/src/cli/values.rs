@@ -1,7 +1,7 @@
 //! Values of arguments, parsed once. Every refusal says what would be right.
 
 use super::stdin::RouteArg;
-use crate::api::Service;
+use crate::api::{ResourceType, Service};
 use crate::error::Error;
 use crate::home::NodeName;
 use crate::text::is_hex_id;
@@ -9,11 +9,13 @@ use crate::transit;
 use ockam_crypto::{Attributes, ChangeHistory, Identifier};
 use ockam_engine::DriverChoice;
 use ockam_engine_abi::TransitRule;
+use ockam_policy::Policy;
 use ockam_wire::MultiAddr;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use zeroize::Zeroizing;
 
 pub use std::time::Duration;
 
@@ -150,6 +152,98 @@ pub fn scope(text: &str) -> Result<String, String> {
     } else {
         Err(format!("a scope is the id of a project, 1 to {SCOPE_BYTES_MAX} bytes of text"))
     }
+}
+
+/// A ticket as it was given: where it is, or itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TicketArg {
+    /// The text.
+    pub text: Zeroizing<String>,
+    /// It stands on the command line, for everybody on this machine to see.
+    pub is_typed: bool,
+}
+
+impl fmt::Debug for TicketArg {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+/// Takes a ticket as it is: whether it is the name of a file shows when it is read.
+///
+/// # Errors
+/// The text is empty.
+pub fn ticket(text: &str) -> Result<TicketArg, String> {
+    match text.trim() {
+        "" => Err("a ticket is missing here: give the file that holds it, or `-` for stdin".to_owned()),
+        text => Ok(TicketArg { text: Zeroizing::new(text.to_owned()), is_typed: true }),
+    }
+}
+
+/// Parses a route to a node, in which names may stand.
+///
+/// # Errors
+/// The text is none.
+pub fn way(text: &str) -> Result<MultiAddr, String> {
+    text.parse::<MultiAddr>()
+        .map_err(|error| format!("{error}; a route looks like /dnsaddr/authority.example/tcp/4000/service/api"))
+}
+
+/// Parses a policy, in either form.
+///
+/// # Errors
+/// Where it stops being one, and why.
+pub fn policy(text: &str) -> Result<String, String> {
+    let refused = |error: ockam_policy::ParseError| {
+        let end = error.at.min(text.len());
+        let rest = text.get(end..).filter(|rest| !rest.is_empty());
+        let rest = rest.map_or("its end".to_owned(), |rest| format!("`{}`", crate::text::escape(rest.as_bytes(), 40)));
+        format!("{}, at {rest}; `ockam policy create --help` shows how policies look", error.problem)
+    };
+    Policy::parse(text).map(|policy| policy.to_string()).map_err(refused)
+}
+
+/// Parses the type of a resource.
+///
+/// # Errors
+/// The text names none.
+pub fn resource_type(text: &str) -> Result<ResourceType, String> {
+    ResourceType::from_name(text).ok_or_else(|| {
+        let names: Vec<&str> = ResourceType::ALL.into_iter().map(ResourceType::name).collect();
+        format!("`{text}` is no type of a resource; there are {}", names.join(", "))
+    })
+}
+
+/// Parses the name of a resource: an address with or without `/service/` in front, an alias, or where transit leads.
+///
+/// # Errors
+/// The text is empty, too long, or has characters that no name has.
+pub fn resource(text: &str) -> Result<String, String> {
+    let name = ["/service/", "/worker/", "0#"].iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
+    let is_one = (1..=LOCAL_ADDRESS_BYTES_MAX).contains(&name.len())
+        && !name.chars().any(|char| char.is_control() || char.is_whitespace());
+    is_one.then(|| name.to_owned()).ok_or_else(|| {
+        "a resource has a name of 1 to 255 bytes without white space; for example outlet or echo".to_owned()
+    })
+}
+
+/// Parses the name of a relay that somebody may register: `*` for any.
+///
+/// # Errors
+/// The text is none.
+pub fn relay_name(text: &str) -> Result<String, String> {
+    let name = if text == "*" { text.to_owned() } else { local_address(text)? };
+    Ok(name.strip_prefix("forward_to_").unwrap_or(&name).to_owned())
+}
+
+/// Refuses what only the hosted service has.
+///
+/// # Errors
+/// Always.
+pub fn not_here(_: &str) -> Result<String, String> {
+    Err("this is for the hosted service, which this program does not know; leave it out, and name members with \
+         --trusted-identities, --enroller or tickets"
+        .to_owned())
 }
 
 /// An error of a parser as clap shows it, behind the argument and its value.

@@ -6,6 +6,9 @@
 //! name: sidecar                        # and any other option of `node create`
 //! identities: [keeper]                 # vaults, identities: made if there is none of the name
 //! identity: keeper
+//! ticket: /run/secrets/ticket          # the identity becomes a member of the ticket's project, and the node believes it
+//! policies:
+//!   db: { allow: cluster=production }
 //! relays:
 //!   far: { at: /dnsaddr/relay.example/tcp/4000 }
 //! tcp-outlet:                          # singular or plural; one map of arguments, names with maps, or a list of them
@@ -20,9 +23,11 @@
 mod tree;
 mod variables;
 
-use crate::cli::args::{IdentityCreate, NodeCreate, RelayCreate, TcpInletCreate, TcpOutletCreate, VaultCreate};
+use crate::cli::args::{
+    IdentityCreate, NodeCreate, PolicyCreate, RelayCreate, TcpInletCreate, TcpOutletCreate, VaultCreate,
+};
 use crate::cli::stdin::RouteArg;
-use crate::cli::values::{InletTo, NodeRef, NodeSource, Variable, is_variable_name};
+use crate::cli::values::{self, InletTo, NodeRef, NodeSource, TicketArg, Variable, is_variable_name};
 use crate::error::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args};
@@ -94,6 +99,8 @@ pub struct Plan {
     pub identities: Vec<Step<IdentityCreate>>,
     /// Nodes; exactly one of a node's own file.
     pub nodes: Vec<Step<NodeCreate>>,
+    /// Policies, before anything that they are for; `at` as `of` of a relay.
+    pub policies: Vec<Step<PolicyCreate>>,
     /// Relays; `of` is the node, absent where it is the one of the file or the default one.
     pub relays: Vec<Step<RelayCreate>>,
     /// Outlets; `at` as `of` of a relay.
@@ -105,6 +112,7 @@ pub struct Plan {
 impl Plan {
     /// Has everything be of the one node, whatever that is called.
     pub fn of_the_node(&mut self) {
+        self.policies.iter_mut().for_each(|step| step.arguments.at.at = None);
         self.relays.iter_mut().for_each(|step| step.arguments.of.to = None);
         self.outlets.iter_mut().for_each(|step| step.arguments.at.at = None);
         self.inlets.iter_mut().for_each(|step| step.arguments.at.at = None);
@@ -124,18 +132,8 @@ pub enum Kind {
 const NO_KEYS: [&str; 4] = ["configuration", "node-config", "variable", "yes"];
 
 /// Keys that Ockam knows and this version does not, and what they are for.
-const LATER: [(&str, &str); 31] = [
-    ("ticket", "enrolment with a ticket"),
-    ("enrollment-ticket", "enrolment with a ticket"),
-    ("project", "projects"),
-    ("project-enroll", "projects"),
-    ("policy", "policies"),
-    ("policies", "policies"),
-    ("allow", "policies"),
-    ("expression", "policies"),
-    ("authority-identity", "credentials"),
-    ("authority-route", "credentials"),
-    ("credential-scope", "credentials"),
+const LATER: [(&str, &str); 21] = [
+    ("project-enroll", "enrolment without a ticket"),
     ("http-server", "the HTTP server of a node"),
     ("enable-http-server", "the HTTP server of a node"),
     ("http-server-port", "the HTTP server of a node"),
@@ -256,6 +254,7 @@ fn own_variables(
 fn plan(entries: Vec<(Key, Tree)>, kind: Kind) -> Result<Plan, Fault> {
     let mut plan = Plan::default();
     let mut node = Vec::new();
+    let mut ticket = None;
     let mut seen: Vec<(&'static str, Place)> = Vec::new();
     for (key, tree) in entries {
         let mut once = |section: &'static str| {
@@ -282,6 +281,10 @@ fn plan(entries: Vec<(Key, Tree)>, kind: Kind) -> Result<Plan, Fault> {
                 once("identities")?;
                 plan.identities = steps(&key, &tree, Naming::Positional)?;
             }
+            "policy" | "policies" => {
+                once("policies")?;
+                plan.policies = steps(&key, &tree, Naming::Option("resource"))?;
+            }
             "relay" | "relays" => {
                 once("relays")?;
                 plan.relays = steps(&key, &tree, Naming::Positional)?;
@@ -307,6 +310,10 @@ fn plan(entries: Vec<(Key, Tree)>, kind: Kind) -> Result<Plan, Fault> {
                 once("identities")?;
                 plan.identities = steps(&key, &tree, Naming::Positional)?;
             }
+            "ticket" | "enrollment-ticket" if kind == Kind::Recipe => {
+                once("ticket")?;
+                ticket = Some((tree.place, ticket_of(&key, &tree)?));
+            }
             _ if kind == Kind::Node => node.push((key, tree)),
             _ => return Err(unknown(&key, &SECTIONS)),
         }
@@ -316,13 +323,42 @@ fn plan(entries: Vec<(Key, Tree)>, kind: Kind) -> Result<Plan, Fault> {
         let item = Item { place, name: None, entries: &node };
         plan.nodes = vec![step(item, Naming::Positional, &SECTIONS)?];
     }
+    if let Some((place, ticket)) = ticket {
+        if plan.nodes.is_empty() {
+            let fix = "Add the nodes to `nodes`, or enroll with `ockam enroll`.";
+            return Err(Fault::with_fix(place, "a ticket is for the nodes of a recipe, and it has none", fix));
+        }
+        for step in &mut plan.nodes {
+            step.arguments.enrollment_ticket.get_or_insert_with(|| ticket.clone());
+        }
+    }
+    let tickets = plan.nodes.iter_mut().filter_map(|step| step.arguments.enrollment_ticket.as_mut());
+    tickets.for_each(|ticket| ticket.is_typed = false);
     check(&mut plan, kind)?;
     Ok(plan)
 }
 
+/// The ticket of a recipe, with which the identities of all its nodes become members.
+fn ticket_of(key: &Key, tree: &Tree) -> Result<TicketArg, Fault> {
+    match &tree.value {
+        Value::Text(text) => values::ticket(text).map_err(|why| Fault::new(tree.place, why)),
+        other => Err(Fault::new(tree.place, format!("`{}` is {} and not a text", key.text, other.kind()))),
+    }
+}
+
 /// Keys of the whole, beside the options of `node create`.
-const SECTIONS: [&str; 8] =
-    ["version", "variables", "vaults", "identities", "nodes", "relays", "tcp-outlets", "tcp-inlets"];
+const SECTIONS: [&str; 10] = [
+    "version",
+    "variables",
+    "vaults",
+    "identities",
+    "ticket",
+    "nodes",
+    "policies",
+    "relays",
+    "tcp-outlets",
+    "tcp-inlets",
+];
 
 /// What no single argument shows.
 fn check(plan: &mut Plan, kind: Kind) -> Result<(), Fault> {
@@ -370,6 +406,9 @@ fn check(plan: &mut Plan, kind: Kind) -> Result<(), Fault> {
         }
         _ => Ok(()),
     };
+    for step in &mut plan.policies {
+        whose(step.place, &mut step.arguments.at.at, "at")?;
+    }
     for step in &mut plan.relays {
         whose(step.place, &mut step.arguments.of.to, "to")?;
     }

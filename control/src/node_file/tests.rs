@@ -115,6 +115,45 @@ fn each_shape_is_read() {
 }
 
 #[test]
+fn tickets_projects_and_policies_are_read() {
+    let text = "
+ticket: /run/secrets/ticket
+project: production
+policies:
+  db: { resource-type: tcp-outlet, allow: cluster=production }
+tcp-outlet: { from: db, to: 5432, expression: admin }
+tcp-inlet: { alias: web, to: /node/n3/secure/api/service/web, allow: '(= subject.role \"web\")' }
+";
+    let plan = node(text).unwrap();
+    let of = &plan.nodes[0].arguments;
+    let ticket = of.enrollment_ticket.as_ref().unwrap();
+    assert_eq!((ticket.text.as_str(), ticket.is_typed), ("/run/secrets/ticket", false));
+    assert_eq!(of.project.as_deref(), Some("production"));
+    let policy = &plan.policies[0].arguments;
+    assert_eq!((policy.of.resource.as_deref(), policy.allow.as_str()), (Some("db"), "cluster=production"));
+    assert_eq!(policy.of.resource_type, Some(crate::api::ResourceType::TcpOutlet));
+    assert_eq!(plan.outlets[0].arguments.allow.as_deref(), Some("admin"));
+    assert_eq!(plan.inlets[0].arguments.allow.as_deref(), Some("(= subject.role \"web\")"));
+    for text in [
+        "policies: [{ resource-type: echoer, allow: admin }]",
+        "policy: { resource-type: echoer, expression: admin }",
+        "policies:\n- { resource-type: echoer, allow: admin }",
+    ] {
+        let plan = node(text).unwrap_or_else(|fault| panic!("{text}: {fault:?}"));
+        assert_eq!(plan.policies[0].arguments.of.resource, None, "{text}");
+    }
+
+    // That of a recipe is for all its nodes that have none of their own.
+    let plan =
+        recipe("ticket: t1\nnodes: { n1: {}, n2: { ticket: t2 } }\npolicy: { echo: { allow: a, at: n2 } }").unwrap();
+    let tickets: Vec<&str> =
+        plan.nodes.iter().map(|step| step.arguments.enrollment_ticket.as_ref().unwrap().text.as_str()).collect();
+    assert_eq!(tickets, ["t1", "t2"]);
+    assert!(recipe("ticket: t1").is_err());
+    assert!(recipe("nodes: [n1, n2]\npolicy: { echo: { allow: a } }").is_err());
+}
+
+#[test]
 fn whose_a_thing_is_must_be_known() {
     let two = "nodes: [n1, n2]\ntcp-outlet: { to: 80, at: n2 }\nrelay: { far: { at: n1, to: n2 } }\n";
     let plan = recipe(two).unwrap();
@@ -184,10 +223,16 @@ fn mistakes_are_told_with_their_place() {
         ("variables:\n  A-B: 1\n", 2, 3, "A-B"),
         ("variables:\n  A:\n", 2, 4, "empty"),
         ("variables:\n  A: $B\nname: $A", 2, 6, "B has no value"),
-        ("ticket: 00ff", 1, 1, "enrolment"),
+        ("ticket: [a]", 1, 9, "a list"),
+        ("ticket: ''", 1, 9, "`ticket` cannot be"),
+        ("project-enroll: true", 1, 1, "enrolment"),
+        ("policies: {db: {allow: admin and}}", 1, 24, "`allow` cannot be"),
+        ("policies: {db: {}}", 1, 12, "`allow` is missing"),
+        ("policy: {allow: admin}", 1, 9, "resource"),
+        ("project: p\nauthority-identity: n\nauthority-route: /ip4/10.0.0.1/tcp/1", 1, 10, "project"),
         ("kafka-inlets: {}", 1, 1, "Kafka"),
         ("http-server: true", 1, 1, "HTTP server"),
-        ("tcp-inlet:\n  to: x\n  allow: a\n", 3, 3, "policies"),
+        ("tcp-inlet:\n  to: x\n  allow: (\n", 3, 10, "`allow` cannot be"),
     ] {
         let fault = node(text).expect_err(text);
         assert_eq!((fault.place.line, fault.place.column), (line, column), "{text:?}: {}", fault.why);

@@ -118,6 +118,8 @@ fn command(program: &Path) -> Command {
     for variable in systemd::VARIABLES {
         command.env_remove(variable);
     }
+    // What is secret in it is used up, and need not stay in an environment that others of this user can read.
+    command.env_remove(crate::cli::commands::ticket::VARIABLE);
     command
 }
 

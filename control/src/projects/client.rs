@@ -19,19 +19,19 @@ const PAGE: u64 = if PAGE_MAX < 500 { PAGE_MAX } else { 500 };
 
 /// An authority, as one identity of this home speaks with it.
 #[derive(Debug)]
-pub struct AuthorityClient<'a> {
-    project: &'a Project,
+pub struct AuthorityClient {
+    project: Project,
     party: Party,
     timeout: Duration,
 }
 
-impl<'a> AuthorityClient<'a> {
+impl AuthorityClient {
     /// That of a project. `party` is who asks; whom it may meet is decided here. `timeout` is for each request.
     ///
     /// # Errors
     /// As [`acquaint`].
-    pub fn new(project: &'a Project, mut party: Party, timeout: Duration) -> Result<AuthorityClient<'a>, Error> {
-        let authority = acquaint(&mut party.identities, project)?.identifier();
+    pub fn new(project: Project, mut party: Party, timeout: Duration) -> Result<AuthorityClient, Error> {
+        let authority = acquaint(&mut party.identities, &project)?.identifier();
         let channels = project.service("echo")?.protocols().iter().filter(|part| is_channel(part)).count();
         // What is on the way there is anybody's.
         party.authorized = vec![Vec::new(); channels.saturating_sub(1)];

@@ -3,18 +3,21 @@
 //! fails, what was made is taken away again: nodes that are new are deleted, those that were stopped are stopped, and of
 //! those that ran all goes that was added. Vaults and identities stay.
 
-use super::{Session, relay, tcp_inlet, tcp_outlet};
+use super::credential::history_of;
+use super::{Session, authority, policy, project, relay, tcp_inlet, tcp_outlet, ticket};
 use crate::api::{
-    CreateRelay, CreateTcpInlet, CreateTcpOutlet, NodeInfo, NodeStatus, RelayInfo, TcpInletInfo, TcpOutletInfo, path,
+    CreatePolicy, CreateRelay, CreateTcpInlet, CreateTcpOutlet, NodeInfo, NodeStatus, PolicyInfo, PolicySource,
+    RelayInfo, ResourceType, TcpInletInfo, TcpOutletInfo, path,
 };
-use crate::cli::args::{LogFormat, NodeCreate, RelayCreate, TcpInletCreate, TcpOutletCreate};
+use crate::cli::args::{LogFormat, NodeCreate, PolicyCreate, RelayCreate, TcpInletCreate, TcpOutletCreate};
 use crate::cli::client::{Control, item};
 use crate::cli::values::{NodeRef, NodeSource, Variable};
 use crate::error::Error;
 use crate::home::NodeName;
-use crate::identities::Identities;
+use crate::identities::{Identities, IdentityRow};
 use crate::node_file::{self, Kind, Plan, Step, TEXT_BYTES_MAX};
-use crate::process::{NodeOptions, stop};
+use crate::process::{NodeOptions, TrustOptions, stop};
+use crate::projects::{Project, Projects, acquaint};
 use crate::transit;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +25,9 @@ use std::io::Read;
 use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::Duration;
+
+/// What credentials are filed under when neither a project nor anything else says so.
+const SCOPE_DEFAULT: &str = "project";
 
 /// A text, and what it is called in errors.
 pub struct Text {
@@ -248,9 +254,16 @@ pub fn before(name: &NodeName, session: &mut Session) -> Result<Before, Error> {
     }
 }
 
-/// What `node create` tells the control process.
-pub fn options(arguments: &NodeCreate) -> NodeOptions {
-    NodeOptions {
+/// What `node create` tells the control process. A ticket is redeemed first, so that nothing is made for who is refused.
+///
+/// # Errors
+/// Those of enrolment; a project or an identity that is not known.
+pub fn options(name: &NodeName, arguments: &NodeCreate, session: &mut Session) -> Result<NodeOptions, Error> {
+    let enrolled = match ticket::given(arguments.enrollment_ticket.as_ref(), session)? {
+        Some(ticket) => Some(project::enroll_once(&ticket, &identity(name, arguments, session)?, session)?),
+        None => None,
+    };
+    Ok(NodeOptions {
         tcp_listener_address: arguments.tcp_listener_address.as_ref().map(ToString::to_string),
         driver: arguments.driver.map(|driver| driver.to_string()),
         threads: arguments.threads,
@@ -260,8 +273,49 @@ pub fn options(arguments: &NodeCreate) -> NodeOptions {
         allow_transit: (!arguments.allow_transit.is_empty())
             .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
         authority: None,
-        trust: None,
+        trust: trust(name, arguments, enrolled, session)?,
+    })
+}
+
+/// Who a node is that is about to be made or started.
+fn identity(name: &NodeName, arguments: &NodeCreate, session: &mut Session) -> Result<IdentityRow, Error> {
+    let recorded = match (&arguments.identity, session.store()?) {
+        (None, Some(store)) if before(name, session)? != Before::New => store.node_identity(name)?,
+        _ => None,
+    };
+    let recorded = recorded.map(|identifier| identifier.to_string());
+    let wanted = arguments.identity.as_deref().or(recorded.as_deref());
+    Identities::open(session.home()?)?.named_or_created(wanted)
+}
+
+/// Whom a node is to believe: who is named, the ticket's authority, for a new node that of the default project. `None`
+/// leaves it as it is.
+fn trust(
+    name: &NodeName,
+    arguments: &NodeCreate,
+    enrolled: Option<Project>,
+    session: &mut Session,
+) -> Result<Option<TrustOptions>, Error> {
+    if let (Some(identity), Some(route)) = (&arguments.authority_identity, &arguments.authority_route) {
+        return Ok(Some(TrustOptions {
+            history: history_of(identity, "--authority-identity", session)?.to_hex(),
+            route: authority::without_names(route, session)?.to_string(),
+            scope: arguments.credential_scope.clone().unwrap_or_else(|| SCOPE_DEFAULT.to_owned()),
+        }));
     }
+    let project = match (&arguments.project, enrolled) {
+        (Some(named), _) => Some(project::known(Some(named), session)?.project),
+        (None, Some(enrolled)) => Some(enrolled),
+        (None, None) if before(name, session)? == Before::New => {
+            let projects = Projects::open_existing(session.home()?)?;
+            projects.map_or(Ok(None), |projects| projects.default_project())?.map(|known| known.project)
+        }
+        (None, None) => None,
+    };
+    let Some(mut project) = project else { return Ok(None) };
+    project.authority = acquaint(&mut Identities::open(session.home()?)?, &project)?;
+    project.authority_route = authority::without_names(&project.authority_route, session)?;
+    Ok(Some(project.trust()))
 }
 
 fn nodes(plan: &mut Plan, done: &mut Done, session: &mut Session) -> Result<(), Error> {
@@ -276,7 +330,8 @@ fn nodes(plan: &mut Plan, done: &mut Done, session: &mut Session) -> Result<(), 
             same_node(&name, &wanted, session)?;
         } else {
             session.log.json = wanted.log_format == Some(LogFormat::Json);
-            session.create(&name, options(&wanted))?;
+            let options = options(&name, &wanted, session)?;
+            session.create(&name, options)?;
         }
         done.nodes.push((name, was));
     }
@@ -302,10 +357,28 @@ fn same_node(name: &NodeName, wanted: &NodeCreate, session: &mut Session) -> Res
         None => None,
     };
     let why = why.or_else(|| identity.map(|it| format!("its identity is {}", it.name.unwrap_or(it.identifier))));
+    let why = match why {
+        Some(why) => Some(why),
+        None => other_authority(wanted, &info, session)?,
+    };
     match why {
         Some(why) => Err(Error::NodeDiffersFromFile { node: name.to_string(), why }),
         None => Ok(()),
     }
+}
+
+/// How the authority that a node believes differs from the one that is named for it, as the end of a sentence.
+fn other_authority(wanted: &NodeCreate, info: &NodeInfo, session: &mut Session) -> Result<Option<String>, Error> {
+    let named = match (&wanted.project, &wanted.authority_identity) {
+        (Some(name), _) => project::known(Some(name), session)?.project.authority.identifier(),
+        (None, Some(identity)) => history_of(identity, "authority-identity", session)?.identifier(),
+        (None, None) => return Ok(None),
+    };
+    let believed = info.authority.as_ref().map(|authority| authority.identifier.as_str());
+    Ok((believed != Some(&named.to_string())).then(|| match believed {
+        Some(believed) => format!("it believes the authority {believed}"),
+        None => "it believes no authority".to_owned(),
+    }))
 }
 
 /// Whether `found`, which is bound, is what `wanted` asks for: port 0 is any port.
@@ -318,12 +391,13 @@ fn is_at(wanted: &str, found: &str) -> bool {
 /// What one node shall get.
 #[derive(Default)]
 struct Wanted {
+    policies: Vec<CreatePolicy>,
     relays: Vec<(CreateRelay, Duration)>,
     outlets: Vec<CreateTcpOutlet>,
     inlets: Vec<(CreateTcpInlet, Duration)>,
 }
 
-/// Makes relays, outlets and inlets, those of all nodes in this order.
+/// Makes policies, relays, outlets and inlets, those of all nodes in this order.
 fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Error> {
     // Of a file of one node all is of this node, whatever its name came to be.
     let only = match done.nodes.as_slice() {
@@ -331,7 +405,11 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
         _ => None,
     };
     let mut of: BTreeMap<NodeName, Wanted> = BTreeMap::new();
-    let Plan { relays, outlets, inlets, .. } = plan;
+    let Plan { policies, relays, outlets, inlets, .. } = plan;
+    for Step { arguments: PolicyCreate { of: about, allow, at }, .. } in policies {
+        let node = whose(at.at, only.as_ref(), session)?;
+        of.entry(node).or_default().policies.push(policy::request(about, allow));
+    }
     for Step { arguments, .. } in relays {
         let RelayCreate { timeout, .. } = arguments;
         let node = whose(arguments.of.to.clone(), only.as_ref(), session)?;
@@ -339,15 +417,30 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
         of.entry(node).or_default().relays.push((request, timeout));
     }
     for Step { arguments, .. } in outlets {
-        let TcpOutletCreate { at, .. } = &arguments;
-        let node = whose(at.at.clone(), only.as_ref(), session)?;
-        of.entry(node).or_default().outlets.push(tcp_outlet::request(arguments));
+        let TcpOutletCreate { at, allow, .. } = &arguments;
+        let (node, allow) = (whose(at.at.clone(), only.as_ref(), session)?, allow.clone());
+        let wanted = of.entry(node).or_default();
+        let mut request = tcp_outlet::request(arguments);
+        if let Some(allow) = allow {
+            let address = request.address.get_or_insert_with(|| tcp_outlet::FIRST.to_owned());
+            wanted.policies.push(named_policy(ResourceType::TcpOutlet, address, allow));
+        }
+        wanted.outlets.push(request);
     }
     for Step { arguments, .. } in inlets {
         let TcpInletCreate { timeout, .. } = arguments;
-        let node = whose(arguments.at.at.clone(), only.as_ref(), session)?;
+        let (node, allow) = (whose(arguments.at.at.clone(), only.as_ref(), session)?, arguments.allow.clone());
         let request = tcp_inlet::request(arguments, session)?;
-        of.entry(node).or_default().inlets.push((request, timeout));
+        let wanted = of.entry(node).or_default();
+        if let Some(allow) = allow {
+            let alias = request.alias.as_deref().ok_or_else(|| Error::BadData {
+                what: "an inlet with `allow`".into(),
+                why: "it has no name, so that no policy can be made for it".into(),
+                fix: "Give it one with `alias`.".into(),
+            })?;
+            wanted.policies.push(named_policy(ResourceType::TcpInlet, alias, allow));
+        }
+        wanted.inlets.push((request, timeout));
     }
     // What is there already is looked at everywhere before anything is added anywhere.
     for (node, wanted) in &mut of {
@@ -355,6 +448,12 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
         wanted.without_what_is_there(node, &mut control)?;
     }
     let mut add = |node: &NodeName, path: String| done.added.push((node.clone(), path));
+    for (node, wanted) in &of {
+        for request in &wanted.policies {
+            let made: PolicyInfo = session.control(node)?.post(path::POLICIES, request)?;
+            add(node, policy::path_of(made.resource_type, made.resource.as_deref()));
+        }
+    }
     for (node, wanted) in &of {
         for (request, timeout) in &wanted.relays {
             let made: RelayInfo = session.control(node)?.post_within(path::RELAYS, request, *timeout)?;
@@ -379,6 +478,10 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
     Ok(())
 }
 
+fn named_policy(resource_type: ResourceType, resource: &str, expression: String) -> CreatePolicy {
+    CreatePolicy { resource_type: Some(resource_type), resource: Some(resource.to_owned()), expression }
+}
+
 fn whose(at: Option<NodeRef>, only: Option<&NodeName>, session: &mut Session) -> Result<NodeName, Error> {
     match (at, only) {
         (None, Some(only)) => Ok(only.clone()),
@@ -400,6 +503,30 @@ impl Wanted {
                 &format!("ockam {what} show {name} --{} {node}", if what == "relay" { "to" } else { "at" }),
             ))
         };
+        if !self.policies.is_empty() {
+            let there: Vec<PolicyInfo> = control.get(path::POLICIES)?;
+            let mut missing: Vec<CreatePolicy> = Vec::new();
+            for wanted in self.policies.drain(..) {
+                let name =
+                    wanted.resource.as_deref().or(wanted.resource_type.map(ResourceType::name)).unwrap_or_default();
+                let same = |expression: &str| policy::is_same(expression, &wanted.expression);
+                let found = there.iter().find(|it| is_policy_for(it, &wanted)).map(|it| it.expression.as_str());
+                let twice = missing.iter().find(|it| {
+                    it.resource == wanted.resource
+                        && (it.resource_type == wanted.resource_type || wanted.resource_type.is_none())
+                });
+                match found.or(twice.map(|it| it.expression.as_str())) {
+                    Some(found) if same(found) => continue,
+                    Some(found) => {
+                        let why = format!("it is for {found}");
+                        let see = format!("ockam policy list --at {node}");
+                        return Err(Error::DiffersFromFile { what: "policy", name: name.into(), why, see });
+                    }
+                    None => missing.push(wanted),
+                }
+            }
+            self.policies = missing;
+        }
         if !self.relays.is_empty() {
             let there: Vec<RelayInfo> = control.get(path::RELAYS)?;
             let mut missing = Vec::new();
@@ -452,6 +579,13 @@ impl Wanted {
         }
         Ok(())
     }
+}
+
+/// Whether a policy that somebody made is for the same resources.
+fn is_policy_for(found: &PolicyInfo, wanted: &CreatePolicy) -> bool {
+    found.source == PolicySource::User
+        && found.resource == wanted.resource
+        && (wanted.resource_type.is_none() || found.resource_type == wanted.resource_type)
 }
 
 /// How what is there differs from what is wanted, as the end of a sentence.

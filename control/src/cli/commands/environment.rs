@@ -1,6 +1,6 @@
 //! `ockam environment`: every variable that is read.
 
-use super::Session;
+use super::{Session, ticket};
 use crate::cli::show::{Output, table};
 use crate::error::Error;
 use serde::Serialize;
@@ -30,6 +30,12 @@ const VARIABLES: &[(&str, &str, &str)] = &[
         "",
         "Listening sockets for it: of the node, `listener`, and of inlets, by alias; set by a service manager",
     ),
+    (
+        "ENROLLMENT_TICKET",
+        "",
+        "The ticket by which `ockam enroll` and new nodes become members: a file, or the ticket itself",
+    ),
+    ("CREDENTIAL_TTL_SECS", "30d", "For how long credentials of a new authority are valid, as --credential-ttl"),
     ("TMPDIR", "/tmp", "Where `ockam demo` makes its temporary home"),
 ];
 
@@ -41,7 +47,11 @@ pub fn run(session: &mut Session) -> Result<(), Error> {
     let variables: Vec<Variable> = VARIABLES
         .iter()
         .map(|&(name, default, description)| {
-            let value = std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+            let value = std::env::var_os(name).map(|value| match name {
+                // Whoever reads a ticket can use it.
+                ticket::VARIABLE => "(set)".to_owned(),
+                _ => value.to_string_lossy().into_owned(),
+            });
             Variable { name, default, description, value }
         })
         .collect();

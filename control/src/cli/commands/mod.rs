@@ -1,6 +1,7 @@
 //! What the commands do, by noun, and the session that they share.
 
 pub mod apply;
+pub mod authority;
 pub mod completion;
 pub mod credential;
 pub mod engine;
@@ -10,6 +11,9 @@ pub mod identity;
 pub mod inspect;
 pub mod message;
 pub mod node;
+pub mod policy;
+pub mod project;
+pub mod project_member;
 pub mod relay;
 pub mod run;
 pub mod secure_channel;
@@ -19,6 +23,7 @@ pub mod tcp_connection;
 pub mod tcp_inlet;
 pub mod tcp_listener;
 pub mod tcp_outlet;
+pub mod ticket;
 pub mod vault;
 
 use super::client::Control;

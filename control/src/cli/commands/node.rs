@@ -74,7 +74,7 @@ fn create_as_typed(arguments: NodeCreate, session: &mut Session) -> Result<(), E
         Some(NodeSource::Name(name)) => name.clone(),
         _ => session.unused_name()?,
     };
-    let options = apply::options(&arguments);
+    let options = apply::options(&name, &arguments, session)?;
     if arguments.foreground {
         let start = ControlStart { create: Some(options), log: session.log.clone() };
         return control_process::run_in_foreground(session.home()?, &name, start, arguments.exit_on_eof, None);
@@ -136,7 +136,8 @@ fn stay_with(
         return Err(Error::NodeRunning { name: name.to_string() });
     }
     apply::vaults_and_identities(&mut plan, session)?;
-    let start = ControlStart { create: Some(apply::options(&wanted)), log: session.log.clone() };
+    let options = apply::options(&name, &wanted, session)?;
+    let start = ControlStart { create: Some(options), log: session.log.clone() };
     let (terminal, log, added_to) = (session.terminal, session.log.clone(), name.clone());
     // Until the node runs, what fails takes away by itself what it made; the name may be that of somebody else's node by now.
     let runs = Arc::new(AtomicBool::new(false));

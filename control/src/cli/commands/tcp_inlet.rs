@@ -1,7 +1,8 @@
 //! `ockam tcp-inlet`.
 
-use super::{Session, texts};
-use crate::api::{CreateTcpInlet, TcpInletInfo, WayStatus, path};
+use super::tcp_outlet::guarded;
+use super::{Session, policy, texts};
+use crate::api::{CreateTcpInlet, ResourceType, TcpInletInfo, WayStatus, path};
 use crate::cli::args::{TcpInletArg, TcpInletCommand, TcpInletCreate, TcpInletDelete};
 use crate::cli::client::item;
 use crate::cli::show::{Output, table};
@@ -106,11 +107,20 @@ fn route(to: InletTo, via: Option<Via>) -> Result<MultiAddr, Error> {
 }
 
 fn create(mut arguments: TcpInletCreate, session: &mut Session) -> Result<(), Error> {
-    let (at, timeout) = (arguments.at.at.take(), arguments.timeout);
+    let (at, timeout, allow) = (arguments.at.at.take(), arguments.timeout, arguments.allow.take());
     // What is wrong with the route shows before a node is made for it.
-    let request = request(arguments, session)?;
+    let mut request = request(arguments, session)?;
     let node = session.existing_or_created(at)?;
-    let made: TcpInletInfo = session.control(&node)?.post_within(path::TCP_INLETS, &request, timeout)?;
+    let mut control = session.control(&node)?;
+    let guarding = match allow {
+        Some(allow) => {
+            let alias = request.alias.get_or_insert_with(|| crate::home::NodeName::random().as_str().to_owned());
+            Some(policy::guard(&mut control, ResourceType::TcpInlet, alias, allow)?)
+        }
+        None => None,
+    };
+    let made = control.post_within::<TcpInletInfo>(path::TCP_INLETS, &request, timeout);
+    let made = guarded(made, guarding, &mut control, session)?;
     note_down(&made, request.wait, session);
     let plain = || {
         let whom = made.identifier.as_ref().map_or(String::new(), |whom| format!("\nAt the other end is {whom}."));

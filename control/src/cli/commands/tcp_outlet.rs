@@ -1,11 +1,15 @@
 //! `ockam tcp-outlet`.
 
 use super::Session;
-use crate::api::{CreateTcpOutlet, TcpOutletInfo, path};
+use super::policy::{self, Guarding};
+use crate::api::{CreateTcpOutlet, ResourceType, TcpOutletInfo, path};
 use crate::cli::args::{TcpOutletArg, TcpOutletCommand, TcpOutletCreate, TcpOutletDelete};
-use crate::cli::client::item;
+use crate::cli::client::{Control, item};
 use crate::cli::show::{Output, table};
 use crate::error::Error;
+
+/// The address of the first outlet of a node that is given none.
+pub(super) const FIRST: &str = "outlet";
 
 /// Runs a command.
 ///
@@ -41,7 +45,22 @@ pub fn request(arguments: TcpOutletCreate) -> CreateTcpOutlet {
 
 fn create(mut arguments: TcpOutletCreate, session: &mut Session) -> Result<(), Error> {
     let node = session.existing_or_created(arguments.at.at.take())?;
-    let made: TcpOutletInfo = session.control(&node)?.post(path::TCP_OUTLETS, &request(arguments))?;
+    let mut control = session.control(&node)?;
+    let allow = arguments.allow.take();
+    let mut request = request(arguments);
+    let guarding = match allow {
+        Some(allow) => {
+            let address = match request.address.take() {
+                Some(address) => address,
+                None => free_address(&control.get::<Vec<TcpOutletInfo>>(path::TCP_OUTLETS)?),
+            };
+            request.address = Some(address.clone());
+            Some(policy::guard(&mut control, ResourceType::TcpOutlet, &address, allow)?)
+        }
+        None => None,
+    };
+    let made = control.post::<TcpOutletInfo>(path::TCP_OUTLETS, &request);
+    let made = guarded(made, guarding, &mut control, session)?;
     note_unresolved(&made, session);
     let address = route_part(&made);
     let plain = || {
@@ -52,6 +71,32 @@ fn create(mut arguments: TcpOutletCreate, session: &mut Session) -> Result<(), E
         )
     };
     session.terminal.print(Output::new(&made, plain).machine(address.clone()))
+}
+
+/// The address that the node itself would choose: a policy needs it before there is an outlet.
+fn free_address(there: &[TcpOutletInfo]) -> String {
+    match there.iter().any(|outlet| outlet.address == FIRST) {
+        false => FIRST.to_owned(),
+        true => crate::random::hex_id(),
+    }
+}
+
+/// What came of making something that was given a policy before: without it, that policy is taken away again.
+///
+/// # Errors
+/// Why it was not made.
+pub(super) fn guarded<T>(
+    made: Result<T, Error>,
+    guarding: Option<Guarding>,
+    control: &mut Control,
+    session: &Session,
+) -> Result<T, Error> {
+    if let (Err(_), Some(guarding)) = (&made, guarding)
+        && let Err(error) = guarding.undo(control)
+    {
+        session.terminal.warn(format_args!("its policy is left as it was made: {error}"));
+    }
+    made
 }
 
 /// Tells that an outlet that was made leads nowhere yet.
