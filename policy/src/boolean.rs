@@ -3,7 +3,7 @@
 use crate::expr::is_invisible;
 use crate::problem::{ParseError, Problem};
 use crate::text::BLANK;
-use crate::{DEPTH_MAX, Expr, NODES_MAX, Operator, Relation, TEXT_MAX};
+use crate::{DEPTH_MAX, Expr, Operator, Relation, TEXT_MAX};
 use std::fmt;
 
 /// An expression of the boolean form. `or` and `and` are from left to right, `(a or b) or c`, which is kept as one list.
@@ -140,12 +140,12 @@ pub(crate) fn looks_like(text: &str) -> bool {
     word.is_none_or(|word| Operator::named(word).is_none() && is_name_byte(word.as_bytes()[0]))
 }
 
-/// Reads a whole text.
+/// Reads a whole text. One that is not too long has never too many parts: each takes four bytes or more.
 pub(crate) fn parse(text: &str) -> Result<Boolean, ParseError> {
     if text.len() > TEXT_MAX {
         return Err(ParseError { at: TEXT_MAX, problem: Problem::TooLong });
     }
-    let mut reader = Reader { text, at: 0, nodes: 0 };
+    let mut reader = Reader { text, at: 0 };
     let boolean = reader.any(0)?;
     match reader.peek() {
         "" => Ok(boolean),
@@ -156,7 +156,6 @@ pub(crate) fn parse(text: &str) -> Result<Boolean, ParseError> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    nodes: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -177,11 +176,6 @@ impl<'a> Reader<'a> {
         let taken = self.peek() == token;
         self.at += if taken { token.len() } else { 0 };
         taken
-    }
-
-    fn count(&mut self) -> Result<(), ParseError> {
-        self.nodes += 1;
-        if self.nodes > NODES_MAX { Err(self.fail(Problem::TooManyParts)) } else { Ok(()) }
     }
 
     fn any(&mut self, depth: usize) -> Result<Boolean, ParseError> {
@@ -205,7 +199,6 @@ impl<'a> Reader<'a> {
         match self.peek() {
             "not" | "(" if depth == DEPTH_MAX => Err(self.fail(Problem::TooDeep)),
             "not" => {
-                self.count()?;
                 self.at += 3;
                 Ok(Boolean::Not(Box::new(self.one(depth + 1)?)))
             }
@@ -220,7 +213,6 @@ impl<'a> Reader<'a> {
     }
 
     fn named(&mut self, name: &'a str) -> Result<Boolean, ParseError> {
-        self.count()?;
         let alone = Boolean::name(name).map_err(|problem| self.fail(problem))?;
         self.at += name.len();
         let Some(rest) = self.text[self.at..].strip_prefix('=') else { return Ok(alone) };

@@ -140,16 +140,8 @@ impl Expr {
     }
 
     pub(crate) fn sequence(items: Vec<Expr>) -> Result<Expr, Problem> {
-        // What an application will be is not known yet; what its sequence is then is looked at when it is.
-        let kind = |item: &Expr| match item {
-            Expr::Str(_) => 0,
-            Expr::Int(_) => 1,
-            Expr::Float(_) => 2,
-            Expr::Bool(_) => 3,
-            Expr::Name(_) => 4,
-            Expr::Seq(_) => 5,
-            _ => 6,
-        };
+        // What an application comes to is not known yet. It is looked at when it is.
+        let kind = |item: &Expr| item.operator().is_none().then(|| std::mem::discriminant(item));
         if items.windows(2).any(|pair| kind(&pair[0]) != kind(&pair[1])) {
             return Err(Problem::MixedSequence);
         }

@@ -155,6 +155,7 @@ fn errors_deny_unless_they_are_not_looked_at() {
         ("(and 1)", Err(EvalError::NotABoolean { operator: Operator::And, found: Kind::Int })),
         ("(or false subject.role)", Err(EvalError::NotABoolean { operator: Operator::Or, found: Kind::Str })),
         ("(if 1 true true)", Err(EvalError::NotABoolean { operator: Operator::If, found: Kind::Int })),
+        ("(not \"a\")", Err(EvalError::NotABoolean { operator: Operator::Not, found: Kind::Str })),
         ("(not (if true 1 1))", Err(EvalError::NotABoolean { operator: Operator::Not, found: Kind::Int })),
         ("(if true \"yes\" true)", Err(EvalError::NoAnswer { found: Kind::Str })),
         ("(= subject.nan subject.nan)", Err(EvalError::NotANumber)),
@@ -265,6 +266,9 @@ fn what_is_refused() {
     refused("(exists? \"a\")", 0, Arguments(Operator::Exists));
     refused("(= [1 \"a\"] [])", 3, MixedSequence);
     refused("(= [1 1.0] [])", 3, MixedSequence);
+    for item in ["\"a\"", "1", "1.0", "true", "subject.a", "[]"] {
+        refused(&format!("(= [{item} (and)] [])"), 3, MixedSequence);
+    }
     refused("(= subject.a = 1)", 13, OperatorAsValue);
     // Words.
     refused("(= 9223372036854775808 1)", 3, Number);
@@ -385,6 +389,15 @@ fn long_chains_are_not_deep() {
     let policy = Policy::parse(&["a"; 3000].join(" or ")).unwrap();
     assert_eq!(policy.evaluate(&Known([("subject.a".to_string(), Tree::Str("false".into()))].into())), Ok(false));
     assert_eq!(Policy::decode(&policy.encode()), Ok(policy));
+    // Left sides of the one in the other are deep.
+    let left = |depth: usize| {
+        let kinds = [3, 4].into_iter().cycle().take(depth);
+        let heads: Vec<u8> = kinds.flat_map(|kind| [0x82, kind, 0x82]).collect();
+        [&[0x82, 1, 0x81][..], &heads, &[0x82, 0, 0x81, 0x61, b'a'].repeat(depth + 1)].concat()
+    };
+    accepted(&Policy::decode(&left(DEPTH_MAX)).unwrap(), &known());
+    assert_eq!(Policy::decode(&left(DEPTH_MAX + 1)), Err(Problem::TooDeep));
+    assert_eq!(Policy::decode(&left(8000)), Err(Problem::TooDeep));
     // Left sides without an end, and without their right ones.
     let heads = |count: usize| [&[0x82, 1, 0x81][..], &[0x82, 3, 0x82].repeat(count)].concat();
     assert_eq!(Policy::decode(&heads(20_000)), Err(Problem::Malformed));

@@ -207,4 +207,8 @@ fn depth_is_that_of_the_tree_in_both_forms() {
     };
     accepted(&Policy::parse(&nested(DEPTH_MAX / 2)).unwrap(), &Known::default());
     assert_eq!(Policy::parse(&nested(DEPTH_MAX / 2 + 1)).unwrap_err().problem, Problem::TooDeep);
+    // `or` and `and` inside one another, with half as many parentheses.
+    let chains = |levels: usize| "a or b and (".repeat(levels) + "a or b" + &")".repeat(levels);
+    accepted(&Policy::parse(&chains(DEPTH_MAX / 2 - 1)).unwrap(), &Known::default());
+    assert_eq!(Policy::parse(&chains(DEPTH_MAX / 2)).unwrap_err().problem, Problem::TooDeep);
 }
