@@ -34,7 +34,8 @@ impl Permission {
 }
 
 impl World {
-    fn order_all(&mut self, make: impl Fn(u64) -> ToCore) -> Vec<u64> {
+    /// The same order for all cores; gives their requests.
+    pub(super) fn order_all(&mut self, make: impl Fn(u64) -> ToCore) -> Vec<u64> {
         let cores = 0..self.cores.len();
         let order = |core| {
             self.order(core, &make);
