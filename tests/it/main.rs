@@ -8,6 +8,7 @@ mod cli;
 mod demo;
 mod hostile;
 mod identity;
+mod keys;
 mod lifecycle;
 mod node_file;
 mod packaging;
