@@ -291,9 +291,20 @@ fn what_is_refused() {
     refused("(= \"a\"b)", 6, Expected("a space after a string"));
     refused("(= \"a\nb\" 1)", 5, Invisible);
     refused("(= \"\u{202e}\" 1)", 4, Invisible);
-    for escape in
-        ["\\x", "\\", "\\u{}", "\\u{d800}", "\\u{110000}", "\\u{000000041}", "\\u41", "\\u{+41}", "\\4", "\\4g"]
-    {
+    for escape in [
+        "\\x",
+        "\\",
+        "\\u{}",
+        "\\u{d800}",
+        "\\u{110000}",
+        "\\u{000000041}",
+        "\\u41",
+        "\\+4",
+        "\\4é",
+        "\\u{+41}",
+        "\\4",
+        "\\4g",
+    ] {
         let text = format!("(= \"{escape}\" 1)");
         let error = Policy::parse(&text).unwrap_err();
         assert!(error.problem == Escape && error.at == 4 || escape == "\\", "{text}: {error}");
