@@ -8,10 +8,11 @@ use ockam_engine_abi::{
     ChannelGrants, CloseReason, Command, Counter, DropReason, Grants, Guard, Key, Notice, PortalTarget, Target,
 };
 use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_counter, payload_head};
+use ockam_wire::undeliverable::{self, Offer};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use support::{Engine, FLOW, PATIENCE, Peer, frame, noise};
+use support::{Engine, FLOW, PATIENCE, Peer, frame, noise, traced};
 
 /// Not a test by itself: what the others start becomes an engine here.
 #[test]
@@ -820,9 +821,33 @@ on_both_drivers! {
         let (mut peer, to, mut client) = foreign_ping(&mut engine, Some(GUARD));
         open(&mut engine, &[]);
         assert!(is_reset(&mut client));
-        peer.send(&frame(&[&to], &["me"], &PortalMessage::Pong { credit: None }.encode()));
+        let offer = Offer { token: [1; 16] };
+        let pong = PortalMessage::Pong { credit: None }.encode();
+        peer.send(&traced(&[&to], &["me"], &pong, Some(&offer.text())));
         engine.reaches(CloseReason::PortalDenied, 1);
-        engine.reaches(DropReason::NoSuchAddress, 1);
+        let told = undeliverable::Notice::parse(&peer.receive().tracing.unwrap()).unwrap();
+        assert_eq!((told.token, told.reason), (offer.token, DropReason::NoSuchAddress as u8));
+    }
+
+    a_target_is_let_go_of_when_the_inlet_is_gone_before_its_answer(engine) {
+        for credit in [None, Some(CREDIT)] {
+            let target = TcpListener::bind("127.0.0.1:0").unwrap();
+            set_outlet(&mut engine, &[PortalTarget::Tcp(target.local_addr().unwrap())]);
+            let listener = if credit.is_none() { 1 } else { 2 };
+            let mut peer = Peer::connect(engine.listen(listener, FLOW));
+            peer.send(&frame(&[OUTLET], &["me"], &PortalMessage::Ping { credit }.encode()));
+            let mut server = patient(target.accept().unwrap().0);
+            let pong = peer.receive();
+            let [to] = &pong.back[..] else { panic!("{:?}", pong.back) };
+            let offer = Offer::parse(&pong.tracing.unwrap()).expect("it offers to be told");
+            // Of something else it is not.
+            let notice = |token| undeliverable::Notice { token, reason: DropReason::NoSuchAddress as u8, left: 1 }.text();
+            peer.send(&traced(&[&to.to_string()], &[], &[], Some(&notice([9; 16]))));
+            peer.send(&frame(&[&to.to_string()], &["me"], &payload(b"x", credit.map(|_| 0))));
+            server.read_exact(&mut [0]).unwrap();
+            peer.send(&traced(&[&to.to_string()], &[], &[], Some(&notice(offer.token))));
+            assert!(is_reset(&mut server));
+        }
     }
 
     a_dump_shows_inlets_with_their_sockets(engine) {

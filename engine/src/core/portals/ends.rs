@@ -168,11 +168,16 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// A Ping was not delivered.
+    /// A Ping or a Pong was not delivered: nobody is at the other end.
     pub(in crate::core) fn on_undelivered(&mut self, index: u32, token: [u8; 16]) {
         let link = &self.links[index];
-        if link.state == State::ExpectPong && token == token_of(&link.address) {
+        if token != token_of(&link.address) {
+            return;
+        }
+        if link.state == State::ExpectPong {
             self.on_unanswered(index);
+        } else if let End::Outlet { .. } = self.portal(index).end {
+            self.on_disconnect(index, true);
         }
     }
 
@@ -303,7 +308,14 @@ impl<D: Driver> Core<D> {
         let End::Outlet { offer, .. } = &mut portal.end else { return false };
         let offer = offer.take();
         portal.flow = offer.map(|limit| Flow::new(limit, now_ms));
-        self.tell_other_end(index, PortalMessage::Pong { credit: offer.map(|_| PORTAL_WINDOW_MIN) })
+        let pong = PortalMessage::Pong { credit: offer.map(|_| PORTAL_WINDOW_MIN) }.encode();
+        // The inlet's connection may be gone by now, and nodes of ours say so.
+        let address = self.links[index].address;
+        let (own, offer) = ([AddressRef::local(&address)], Offer { token: token_of(&address) }.text());
+        let (onward, return_route) = (self.portal(index).head.onward().into(), RouteParts::new(&own));
+        let message = Outgoing { onward, return_route, payload_len: pong.len(), tracing: Some(&offer) };
+        let frame = message.to_frame(&pong);
+        self.say_frame(frame)
     }
 
     /// A target is reached.

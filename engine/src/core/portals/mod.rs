@@ -273,6 +273,11 @@ impl<D: Driver> Core<D> {
         let mut frame = vec![0; prefix + encoded.len()];
         head.write_prefix(encoded.len(), &mut frame[..prefix]);
         frame[prefix..].copy_from_slice(&encoded);
+        self.say_frame(frame)
+    }
+
+    /// The same for a whole frame.
+    fn say_frame(&mut self, frame: Vec<u8>) -> bool {
         match self.carry_copy(&frame[4..]) {
             Some(delivered) => delivered,
             // No slot is free. It is short, and must not be lost.
