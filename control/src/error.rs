@@ -41,6 +41,9 @@ pub mod exit {
     pub const INTERRUPTED: u8 = 130;
 }
 
+/// What an authority is asked with a ticket, in [`Error::AuthorityRefused`].
+pub const REDEEM: &str = "redeem the ticket";
+
 /// An error of control or of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -964,10 +967,11 @@ impl Error {
             Error::OtherAuthority { name, .. } => {
                 format!("If that is meant, forget the old one first: `ockam project delete {name}`.")
             }
+            Error::AuthorityRefused { status: 401 | 403, what: REDEEM, .. } => {
+                "Ask for another ticket: an enroller makes one with `ockam ticket create`.".into()
+            }
             Error::AuthorityRefused { status: 401 | 403, .. } => {
-                "Check the identity (`--identity`) and the ticket: it may be used up or expired. An enroller can make another one with \
-                 `ockam ticket create`."
-                    .into()
+                "Name an identity that may do it with --identity; its attributes at the authority say what it may.".into()
             }
             Error::AuthorityRefused { .. } => "Check the request, and the log of the authority's node.".into(),
             Error::PolicyDenies { .. } => {

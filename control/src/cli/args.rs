@@ -290,9 +290,10 @@ pub struct NodeCreate {
     pub project: Option<String>,
     /// The authority that the node believes, when it is of no project: the name or identifier of an identity that this home
     /// knows, or the history of one
-    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_or_history, requires = "authority_route")]
+    #[arg(long, value_name = "IDENTITY", value_parser = values::identity_or_history)]
     pub authority_identity: Option<IdentityOrHistory>,
-    /// The route to the authority's node, such as /dnsaddr/authority.example/tcp/4000/secure/api
+    /// The route to the authority's node, such as /dnsaddr/authority.example/tcp/4000/secure/api; without it the node asks
+    /// nobody for a credential, and checks those of others
     #[arg(long, value_name = "ROUTE", value_parser = values::way, requires = "authority_identity")]
     pub authority_route: Option<MultiAddr>,
     /// What the authority's credentials are filed under [default: project]
@@ -1417,7 +1418,7 @@ pub struct AuthorityCreate {
     /// Where to accept links [default: 127.0.0.1:4000]
     #[arg(short, long, value_name = "HOST:PORT", value_parser = values::listen_address)]
     pub tcp_listener_address: Option<HostPort>,
-    /// The identity that it is, made if there is none of this name; the default one when left out
+    /// The identity that it is, made if there is none of this name; one that is called as the node when left out
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,
     /// The id of its project, which is in each of its credentials; a random one when left out

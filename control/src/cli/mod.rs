@@ -247,7 +247,6 @@ mod tests {
                 "ockam node create n1 --project p --authority-identity n --authority-route /ip4/10.0.0.1/tcp/1",
                 "--project",
             ),
-            ("ockam node create n1 --authority-identity n", "--authority-route"),
             ("ockam node create n1 --authority-route /ip4/10.0.0.1/tcp/1", "--authority-identity"),
             ("ockam authority create --okta", "--okta"),
             ("ockam authority create --tenant-base-url x", "hosted service"),

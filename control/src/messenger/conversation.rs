@@ -35,6 +35,8 @@ pub struct Party {
     /// For each channel of the route, in order: identifiers of which its peer must have one; anyone's when empty or
     /// missing.
     pub authorized: Vec<Vec<Identifier>>,
+    /// What authorities attest of it, encoded, to be shown to each peer.
+    pub credentials: Vec<Vec<u8>>,
 }
 
 /// A link and the channels over it.
@@ -162,7 +164,8 @@ impl Conversation {
             why: error.to_string(),
         };
         let keys = &party.keys;
-        let payload = encode_payload(&keys.history, &keys.attestation, &[]);
+        let credentials: Vec<&[u8]> = party.credentials.iter().map(Vec::as_slice).collect();
+        let payload = encode_payload(&keys.history, &keys.attestation, &credentials);
         let (message_3, established) = ready.write(&keys.static_key, &payload).map_err(not_authentic)?;
         let sent = self.send(&remote, &[here.as_ref()], &message_3, None, deadline)?;
         self.channels.push(Channel {

@@ -6,7 +6,7 @@ use crate::authority::bodies::{
     self, AddMember, AttributesEntry, CreateToken, IdentifierList, MemberList, OneTimeCode, PAGE_MAX, Page,
 };
 use crate::authority::envelope::{Method, Request, Response};
-use crate::error::Error;
+use crate::error::{Error, REDEEM};
 use crate::messenger::{self, Party};
 use crate::route::Route;
 use minicbor::Decode;
@@ -59,7 +59,7 @@ impl AuthorityClient {
     /// [`Error::AuthorityRefused`]; those of the way, as [`messenger::send`]; so for all below.
     pub fn redeem(&mut self, code: &OneTimeCode) -> Result<(), Error> {
         let body = zeroize::Zeroizing::new(bodies::write(code));
-        self.ask("redeem the ticket", "enrollment_token_acceptor", Method::Post, "/", Some(&body)).map(drop)
+        self.ask(REDEEM, "enrollment_token_acceptor", Method::Post, "/", Some(&body)).map(drop)
     }
 
     /// A fresh credential, verified.

@@ -296,10 +296,12 @@ fn trust(
     enrolled: Option<Project>,
     session: &mut Session,
 ) -> Result<Option<TrustOptions>, Error> {
-    if let (Some(identity), Some(route)) = (&arguments.authority_identity, &arguments.authority_route) {
+    if let Some(identity) = &arguments.authority_identity {
+        // Without a route nobody is asked for a credential.
+        let route = arguments.authority_route.as_ref().map(|route| authority::without_names(route, session));
         return Ok(Some(TrustOptions {
             history: history_of(identity, "--authority-identity", session)?.to_hex(),
-            route: authority::without_names(route, session)?.to_string(),
+            route: route.transpose()?.map_or_else(String::new, |route| route.to_string()),
             scope: arguments.credential_scope.clone().unwrap_or_else(|| SCOPE_DEFAULT.to_owned()),
         }));
     }

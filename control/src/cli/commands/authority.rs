@@ -53,7 +53,8 @@ fn create(arguments: AuthorityCreate, session: &mut Session) -> Result<(), Error
     let is_new = was == Before::New;
     let identity = match (&arguments.identity, is_new) {
         (Some(identity), _) => Some(identity.clone()),
-        (None, true) => Some(Identities::open(session.home()?)?.named_or_created(None)?.name),
+        // Not the default one, which is whoever sits here: who may be anybody's authority has a key for nothing else.
+        (None, true) => Some(name.to_string()),
         (None, false) => None,
     };
     let address = arguments.tcp_listener_address.as_ref().map(ToString::to_string);

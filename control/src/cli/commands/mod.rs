@@ -36,8 +36,9 @@ use crate::home::{Home, NodeDir, NodeName};
 use crate::identities::Identities;
 use crate::messenger::Party;
 use crate::process::{ControlStart, LogOptions, NodeOptions, spawn};
+use crate::projects::Projects;
 use crate::store::SharedStore;
-use ockam_crypto::Identifier;
+use ockam_crypto::{Credential, Identifier};
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -182,7 +183,7 @@ impl Session {
         Control::connect(&dir)?.ok_or_else(|| Error::NodeBusy { name: name.to_string() })
     }
 
-    /// Who this command is in secure channels of its own: the identity of this name, or the default one, which is made
+    /// Who this command is in secure channels of its own, with what the default project's authority attests of it: the identity of this name, or the default one, which is made
     /// when there is none. `authorized` is who may be met in each of them.
     ///
     /// # Errors
@@ -195,7 +196,17 @@ impl Session {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let keys = identities.channel_keys(&row.identifier, now)?;
-        Ok(Party { identities, keys, authorized })
+        let credentials = self.credential_of(&row.identifier, now)?.into_iter().collect();
+        Ok(Party { identities, keys, authorized, credentials })
+    }
+
+    /// What the authority of the default project attests of an identity of this home, as far as that was asked for, while it
+    /// is valid.
+    fn credential_of(&mut self, identifier: &Identifier, now: u64) -> Result<Option<Vec<u8>>, Error> {
+        let Some(projects) = Projects::open_existing(self.home()?)? else { return Ok(None) };
+        let Some(known) = projects.default_project()? else { return Ok(None) };
+        let stored = projects.credential(identifier, &known.project)?;
+        Ok(stored.filter(|encoded| Credential::inspect(encoded).is_ok_and(|credential| credential.expires_at >= now)))
     }
 
     /// The identity of a node; `None` before it has one.

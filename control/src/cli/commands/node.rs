@@ -2,10 +2,11 @@
 
 use super::apply::{self, Before, Text};
 use super::engine::{brief_lines, duration};
+use super::identity::date_time;
 use super::{NodeIdentity, Session, relay, secure_channel, tcp_inlet, tcp_outlet};
 use crate::api::{
-    EngineBrief, NodeInfo, NodeStatus, RelayInfo, SecureChannelInfo, SecureChannelListenerInfo, ServiceInfo,
-    TcpInletInfo, TcpOutletInfo, path,
+    AuthorityInfo, EngineBrief, NodeInfo, NodeStatus, RelayInfo, SecureChannelInfo, SecureChannelListenerInfo,
+    ServiceInfo, TcpInletInfo, TcpOutletInfo, path,
 };
 use crate::cli::args::{LogFormat, NodeArg, NodeCommand, NodeCreate, NodeDelete};
 use crate::cli::client::{Control, control_pid};
@@ -289,6 +290,7 @@ struct NodeView<'a> {
     outlets: &'a [TcpOutletInfo],
     relays: &'a [RelayInfo],
     transit_rules: &'a [String],
+    authority: Option<&'a AuthorityInfo>,
     engine: Option<&'a EngineBrief>,
     control_log: String,
     engine_log: String,
@@ -354,6 +356,7 @@ impl<'a> NodeView<'a> {
             outlets: &info.outlets,
             relays: &info.relays,
             transit_rules: &info.transit_rules,
+            authority: info.authority.as_ref(),
             engine: Some(&info.engine),
             control_log: info.control_log.clone(),
             engine_log: info.engine_log.clone(),
@@ -386,6 +389,7 @@ impl<'a> NodeView<'a> {
             outlets: &[],
             relays: &[],
             transit_rules: &[],
+            authority: None,
             engine: None,
             control_log: dir.control_log().display().to_string(),
             engine_log: dir.engine_log().display().to_string(),
@@ -482,6 +486,21 @@ fn describe(info: &NodeInfo, view: &NodeView<'_>) -> String {
     }
     for rule in &info.transit_rules {
         line("transit", rule.clone());
+    }
+    if let Some(authority) = &info.authority {
+        let state = match (&authority.error, authority.reachable) {
+            (Some(why), _) => format!(" ({why})"),
+            (None, true) => String::new(),
+            (None, false) => " (not reached yet)".into(),
+        };
+        line("authority", format!("{} at {}{state}", authority.identifier, authority.route));
+        line(
+            "credential",
+            match authority.credential_expires_at {
+                Some(at) => format!("for {}, until {}", authority.scope, date_time(at)),
+                None => format!("none yet for {}", authority.scope),
+            },
+        );
     }
     for (name, value) in brief_lines(&info.engine) {
         line(&format!("engine {name}"), value);

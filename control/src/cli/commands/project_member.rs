@@ -111,7 +111,7 @@ fn list(asking: Asking, session: &mut Session) -> Result<(), Error> {
 fn list_ids(asking: Asking, session: &mut Session) -> Result<(), Error> {
     let (members, _) = with(asking, session, AuthorityClient::member_ids)?;
     let views: Vec<String> = members.iter().map(ToString::to_string).collect();
-    session.terminal.print(Output::new(&views, || views.join("\n")))
+    session.terminal.print(Output::new(&views, || views.join("\n")).machine(views.join("\n")))
 }
 
 fn show(arguments: MemberShow, session: &mut Session) -> Result<(), Error> {

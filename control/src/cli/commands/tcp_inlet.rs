@@ -114,8 +114,12 @@ fn create(mut arguments: TcpInletCreate, session: &mut Session) -> Result<(), Er
     let mut control = session.control(&node)?;
     let guarding = match allow {
         Some(allow) => {
-            let alias = request.alias.get_or_insert_with(|| crate::home::NodeName::random().as_str().to_owned());
-            Some(policy::guard(&mut control, ResourceType::TcpInlet, alias, allow)?)
+            let there: Vec<TcpInletInfo> = control.get(path::TCP_INLETS)?;
+            let alias =
+                request.alias.get_or_insert_with(|| crate::home::NodeName::random().as_str().to_owned()).clone();
+            // One that is there keeps its policy: to make it again is refused.
+            let is_new = there.iter().all(|inlet| inlet.alias != alias);
+            is_new.then(|| policy::guard(&mut control, ResourceType::TcpInlet, &alias, allow)).transpose()?
         }
         None => None,
     };

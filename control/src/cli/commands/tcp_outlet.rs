@@ -50,12 +50,11 @@ fn create(mut arguments: TcpOutletCreate, session: &mut Session) -> Result<(), E
     let mut request = request(arguments);
     let guarding = match allow {
         Some(allow) => {
-            let address = match request.address.take() {
-                Some(address) => address,
-                None => free_address(&control.get::<Vec<TcpOutletInfo>>(path::TCP_OUTLETS)?),
-            };
-            request.address = Some(address.clone());
-            Some(policy::guard(&mut control, ResourceType::TcpOutlet, &address, allow)?)
+            let there: Vec<TcpOutletInfo> = control.get(path::TCP_OUTLETS)?;
+            let address = request.address.get_or_insert_with(|| free_address(&there)).clone();
+            // One that is there keeps its policy: to make it again is refused.
+            let is_new = there.iter().all(|outlet| outlet.address != address);
+            is_new.then(|| policy::guard(&mut control, ResourceType::TcpOutlet, &address, allow)).transpose()?
         }
         None => None,
     };

@@ -17,7 +17,7 @@ fn somebody(name: &str) -> (tempfile::TempDir, Party) {
     let row = identities.named_or_created(Some(name)).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let keys = identities.channel_keys(&row.identifier, now).unwrap();
-    (directory, Party { identities, keys, authorized: vec![] })
+    (directory, Party { identities, keys, authorized: vec![], credentials: vec![] })
 }
 
 /// What the peer does with handshakes.
