@@ -8,8 +8,8 @@ use crate::resolve::bind_listener;
 use crate::store::{ListenerRow, NodeStore, SharedStore};
 use crate::supervisor::{Start, Started, Supervisor};
 use ockam_crypto::{
-    Attestation, ChangeHistory, ExpectMessage3, Identifier, PurposePublicKey, Secret, SigningKey, Validity, X25519Key,
-    accept, encode_payload,
+    Attestation, Attributes, ChangeHistory, Credential, ExpectMessage3, Identifier, Issuer, PurposePublicKey, Secret,
+    SigningKey, Validity, X25519Key, accept, encode_payload,
 };
 use ockam_engine_abi::ChannelEnd;
 use ockam_engine_abi::notice::ChannelTraffic;
@@ -141,18 +141,53 @@ pub(crate) struct PeerIdentity {
 
 impl PeerIdentity {
     pub(crate) fn new() -> Arc<PeerIdentity> {
+        PeerIdentity::showing(|_| Vec::new())
+    }
+
+    /// One that shows credentials.
+    pub(crate) fn showing(credentials: impl FnOnce(Identifier) -> Vec<Vec<u8>>) -> Arc<PeerIdentity> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let key = SigningKey::new(Secret::new(crate::random::bytes()));
         let history = ChangeHistory::create(&key, Validity { from: now, until: now + 3600 }).unwrap();
         let static_key = X25519Key::new(Secret::new(crate::random::bytes()));
         let purpose = PurposePublicKey::SecureChannel(*static_key.public());
         let attestation = Attestation::create(&history, &key, purpose, now, now + 1800).unwrap();
-        let payload = encode_payload(&history, &attestation, &[]);
+        let credentials = credentials(history.identifier());
+        let credentials: Vec<&[u8]> = credentials.iter().map(Vec::as_slice).collect();
+        let payload = encode_payload(&history, &attestation, &credentials);
         Arc::new(PeerIdentity { history, static_key, payload })
     }
 
     pub(crate) fn identifier(&self) -> Identifier {
         self.history.identifier()
+    }
+}
+
+/// An authority of somebody else.
+pub(crate) struct FakeAuthority {
+    pub(crate) history: ChangeHistory,
+    pub(crate) issuer: Issuer,
+    /// When it was made, in Unix time.
+    pub(crate) now: u64,
+}
+
+impl FakeAuthority {
+    pub(crate) fn new() -> FakeAuthority {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let [key, issuing] = [(); 2].map(|()| SigningKey::new(Secret::new(crate::random::bytes())));
+        let history = ChangeHistory::create(&key, Validity { from: now - 10_000, until: now + 1_000_000 }).unwrap();
+        let purpose = PurposePublicKey::CredentialSigning(issuing.public());
+        let attestation = Attestation::create(&history, &key, purpose, now - 10_000, now + 100_000).unwrap();
+        let issuer = Issuer::new(&history, attestation, issuing).unwrap();
+        FakeAuthority { history, issuer, now }
+    }
+
+    /// What it attests, for so many seconds from the time on when it was made.
+    pub(crate) fn issue(&self, subject: Identifier, attributes: &[(&str, &str)], seconds: u64) -> Vec<u8> {
+        let mut all = Attributes::new();
+        attributes.iter().for_each(|(name, value)| all.insert(*name, *value).unwrap());
+        let (from, until) = (self.now, self.now + seconds);
+        Credential::issue(&self.issuer, subject, None, 1, &all, from, until).unwrap().encoded().to_vec()
     }
 }
 

@@ -23,7 +23,7 @@ fn request(route: &str) -> CreateSecureChannel {
 }
 
 /// Waits for what other tasks do. It is there within the limit of a test run, or the test does not end.
-async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     loop {
         if let Some(seen) = look() {
             return seen;
@@ -33,20 +33,22 @@ async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A peer that begins a handshake over a link.
-struct Initiator {
+pub(crate) struct Initiator {
     link: LinkId,
     decryptor: Vec<u8>,
     expect: Option<ExpectMessage2>,
     way: Vec<u8>,
+    /// The credentials that the node showed.
+    pub(crate) shown: Vec<Vec<u8>>,
 }
 
 impl Initiator {
     /// Sends message 1 to the listener.
-    fn begin(world: &World, link: LinkId, listener: &str) -> Initiator {
+    pub(crate) fn begin(world: &World, link: LinkId, listener: &str) -> Initiator {
         let (message_1, expect) = initiate(Secret::new(crate::random::bytes()));
         let decryptor = crate::random::hex_id().into_bytes();
         punt(world, link, listener.as_bytes(), &decryptor, &message_1);
-        Initiator { link, decryptor, expect: Some(expect), way: Vec::new() }
+        Initiator { link, decryptor, expect: Some(expect), way: Vec::new(), shown: Vec::new() }
     }
 
     /// What the node sent to this peer since.
@@ -60,18 +62,23 @@ impl Initiator {
     }
 
     /// Waits for message 2 and gives message 3 and the keys.
-    async fn answer(&mut self, world: &World, identity: &PeerIdentity) -> (Vec<u8>, Established, Identifier) {
+    pub(crate) async fn answer(
+        &mut self,
+        world: &World,
+        identity: &PeerIdentity,
+    ) -> (Vec<u8>, Established, Identifier) {
         let message_2 = until(|| self.received(world).pop()).await;
         let message = Message::parse(&message_2).unwrap();
         let (claimed, ready) = self.expect.take().unwrap().read(message.payload).unwrap();
         self.way = message.return_route.iter().last().unwrap().name.to_vec();
         let claim = ockam_crypto::Claim::parse(&claimed.payload).unwrap();
+        self.shown = claim.credentials().iter().map(<[u8]>::to_vec).collect();
         let node = claim.authenticate(&claimed.static_key, None, unix_now()).unwrap().identifier();
         let (message_3, established) = ready.write(&identity.static_key, &identity.payload).unwrap();
         (message_3, established, node)
     }
 
-    fn finish(&self, world: &World, message_3: &[u8]) {
+    pub(crate) fn finish(&self, world: &World, message_3: &[u8]) {
         punt(world, self.link, &self.way, &self.decryptor, message_3);
     }
 }
@@ -90,7 +97,7 @@ fn punt(world: &World, link: LinkId, to: &[u8], from: &[u8], payload: &[u8]) {
 }
 
 /// A link of a peer.
-fn accepted_link(world: &World, index: u32) -> LinkId {
+pub(crate) fn accepted_link(world: &World, index: u32) -> LinkId {
     let link = LinkId::new(0, index, 1);
     world.tables(0, |tables| tables.links.insert(link, (([127, 0, 0, 1], 9).into(), Vec::new())));
     link

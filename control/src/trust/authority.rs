@@ -1,6 +1,7 @@
 //! The way to the node of this node's authority: a session that keeps it open, requests along it, and the list of
 //! revocations, which is waited for there.
 
+use super::shown::{MEET_PAUSE_MAX, MEET_PAUSE_MIN};
 use super::{Trust, authority_route};
 use crate::api::{AuthorityInfo, RevocationsInfo};
 use crate::authority::bodies::AwaitRevocations;
@@ -10,7 +11,7 @@ use crate::messages::{Outcome, Patience, ReplyAddress, Request};
 use crate::node::Node;
 use crate::sessions::{self, Session, State, Up};
 use crate::store::AuthorityRow;
-use ockam_crypto::{Identifier, RevocationList};
+use ockam_crypto::{AttestationError, Identifier, IssuerError, RevocationError, RevocationList};
 use ockam_engine_abi::DropReason;
 use ockam_wire::Address;
 use std::sync::{Arc, Weak};
@@ -26,6 +27,9 @@ const LIST_LIMIT_MS: u64 = 30_000;
 /// Pauses after questions for the list that failed. An authority of another make never answers them.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// How long it may take to meet the authority.
+const MEET_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long the end of a way may take to be known everywhere.
 const LOST_PAUSE: Duration = Duration::from_millis(250);
@@ -156,7 +160,7 @@ impl Trust {
     ///
     /// # Errors
     /// Why it is none, as the end of a sentence; those of the store.
-    async fn take_up(&self, node: &Arc<Node>, encoded: Vec<u8>) -> Result<bool, String> {
+    pub(super) async fn take_up(&self, node: &Arc<Node>, encoded: Vec<u8>) -> Result<bool, String> {
         let now = self.clock.now();
         let (history, known) = {
             let state = self.state();
@@ -166,7 +170,14 @@ impl Trust {
         let issuer = history.clone();
         let verified = tokio::task::spawn_blocking(move || RevocationList::verify(&encoded, &issuer, now)).await;
         let list = match verified {
-            Ok(verified) => verified.map_err(|error| error.to_string())?,
+            Ok(Ok(list)) => list,
+            Ok(Err(error)) => {
+                let by_another = IssuerError::Attestation(AttestationError::NotByTheLatestKey);
+                if error == RevocationError::Issuer(by_another) {
+                    self.meet_soon();
+                }
+                return Err(error.to_string());
+            }
             Err(error) => return Err(error.to_string()),
         };
         if list.number() <= known {
@@ -181,6 +192,26 @@ impl Trust {
         self.state().revocations = Some(Arc::new(list));
         Ok(true)
     }
+}
+
+/// Opens a channel to the authority, to see what its key is: a channel that lives does not say.
+pub(super) async fn meet(node: Arc<Node>) {
+    {
+        let mut state = node.trust.state();
+        state.wants_to_meet = false;
+        // In vain, unless it is another one.
+        state.meet_pause = (2 * state.meet_pause).clamp(MEET_PAUSE_MIN, MEET_PAUSE_MAX);
+    }
+    let (Some(row), Some(own)) = (node.trust.state().authority.clone(), node.channels.own_if_known()) else { return };
+    let Ok(plan) = plan(&row, crate::random::hex_id(), own) else { return };
+    let session = sessions::start(&node, plan);
+    let mut way = session.watch();
+    let opened = tokio::time::timeout(MEET_LIMIT, way.wait_for(|state| matches!(state, State::Up(_)))).await.is_ok();
+    if !opened {
+        tracing::debug!("the authority cannot be met");
+        node.trust.state().wants_to_meet = true;
+    }
+    session.end(&node).await;
 }
 
 /// Waits for lists of revocations for as long as the node lives.

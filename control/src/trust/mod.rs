@@ -153,6 +153,13 @@ struct State {
     unnoted: HashSet<Identifier>,
     /// The store is to learn of the authority's identity.
     is_authority_unnoted: bool,
+    /// The authority has another key than before.
+    is_authority_new: bool,
+    /// Credentials of peers by a key that the authority has not, as far as is known.
+    doubted: HashMap<Identifier, Vec<u8>>,
+    /// Whether the authority is to be met to see what its key is, and how long after it was met last.
+    wants_to_meet: bool,
+    meet_pause: Duration,
 }
 
 /// What a node has to do with trust.
@@ -354,6 +361,7 @@ impl Trust {
             state.peers.remove(&peer);
             state.unnoted.insert(peer);
         }
+        state.doubted.retain(|peer, _| there.contains(peer));
     }
 
     /// Tells the store what peers showed and what the authority's identity is, for a control that comes after this one; and
@@ -473,6 +481,7 @@ async fn begin(node: Arc<Node>, authority: Option<Arc<AuthorityRow>>) {
 async fn keep(node: Weak<Node>, work: Arc<Notify>) {
     let mut tidied = Instant::now();
     let mut timed = Instant::now();
+    let mut met: Option<Instant> = None;
     loop {
         let _ = tokio::time::timeout(LOOK, work.notified()).await;
         let Some(node) = node.upgrade() else { return };
@@ -486,6 +495,22 @@ async fn keep(node: Weak<Node>, work: Arc<Notify>) {
         if has_lapsed {
             tracing::info!("a credential has expired; deciding anew who passes");
             trust.decide_anew(&node).await;
+        }
+        let (is_new, pause) = {
+            let mut state = trust.state();
+            let is_new = std::mem::take(&mut state.is_authority_new);
+            if is_new {
+                state.meet_pause = shown::MEET_PAUSE_MIN;
+            }
+            (is_new, state.wants_to_meet.then_some(state.meet_pause))
+        };
+        if is_new {
+            trust.judge_again(&node).await;
+            trust.own_is_stale();
+        }
+        if pause.is_some_and(|pause| met.is_none_or(|met| met.elapsed() >= pause)) {
+            met = Some(Instant::now());
+            tokio::spawn(authority::meet(node.clone()));
         }
         if tidied.elapsed() >= TIDY_PAUSE {
             trust.forget_gone(&node).await;
@@ -555,17 +580,4 @@ pub(crate) fn settle(store: &mut NodeStore, desired: &mut Desired, node: &str, a
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn routes_to_authorities_end_with_their_listener_however_they_are_written() {
-        for text in ["/ip4/127.0.0.1/tcp/1/secure/api", "/ip4/127.0.0.1/tcp/1/service/api", "/ip4/127.0.0.1/tcp/1"] {
-            let steps: String = authority_route(text).unwrap().steps().iter().map(ToString::to_string).collect();
-            assert_eq!(steps, "/ip4/127.0.0.1/tcp/1/secure/api/service/echo", "{text}");
-        }
-        for bad in ["", "api", "/tcp"] {
-            assert!(authority_route(bad).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -48,6 +48,8 @@ struct Has {
     filed: Vec<Filed>,
     /// The one that handshakes show.
     shows: Option<Arc<Shown>>,
+    /// The authority has another key since: it does not count for those who know.
+    is_stale: bool,
     /// Why there is no other.
     error: Option<String>,
     /// The task that looks after it runs.
@@ -177,6 +179,12 @@ impl Trust {
         self.own_changed();
     }
 
+    /// The authority has another key: what it said before does not count for those who know, and is asked for again.
+    pub(super) fn own_is_stale(&self) {
+        self.own().all.values_mut().for_each(|has| has.is_stale = true);
+        self.own_changed();
+    }
+
     /// The list of revocations is another: what an identity of ours shows may be void.
     pub(super) fn own_revoked(&self) {
         self.own_changed();
@@ -216,7 +224,7 @@ impl Trust {
                 has.filed.retain(|filed| filed.scope != scope);
             }
             has.filed.push(Filed { scope, stored_at, shown });
-            has.error = None;
+            (has.error, has.is_stale) = (None, false);
         }
         self.show(node, subject).await;
         self.own_changed();
@@ -363,10 +371,11 @@ async fn keep(node: Weak<Node>, own: Identifier) {
             let now = trust.clock.now();
             let best = trust.best(&own);
             let has_authority = trust.state().authority.is_some();
+            let is_stale = trust.own().all.get(&own).is_some_and(|has| has.is_stale);
             match best {
                 Some(shown) if !has_authority => shown.shown_until().saturating_sub(now).max(1),
                 None if !has_authority => u64::MAX,
-                Some(shown) if now < shown.renew_at() => shown.renew_at() - now,
+                Some(shown) if now < shown.renew_at() && !is_stale => shown.renew_at() - now,
                 _ => 0,
             }
         };
@@ -450,7 +459,10 @@ async fn ask_for(node: &Arc<Node>, up: &Up, own: Identifier) -> Result<(), Error
     let history = authority.history.clone();
     let verified = tokio::task::spawn_blocking(move || Credential::verify(&encoded, &own, [&history], now));
     let credential = verified.await.map_err(|error| Error::internal(error.to_string()))?;
-    let credential = credential.map_err(|why| misbehaved(format!("issued what is not believed: {why}")))?;
+    let credential = credential.map_err(|why| {
+        node.trust.doubt_own(&why);
+        misbehaved(format!("issued what is not believed: {why}"))
+    })?;
     tracing::info!(%own, expires_at = credential.expires_at(), "the authority has issued a credential");
     node.trust.file(node, authority.scope.clone(), &credential).await
 }

@@ -351,3 +351,202 @@ pub(super) fn union(a: &GuardSet, b: &GuardSet) -> GuardSet {
 fn bits(word: u64) -> impl Iterator<Item = Guard> {
     (0..64).filter(move |bit| word >> bit & 1 == 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::AuthorityRow;
+    use ockam_crypto::{ChangeHistory, Secret, SigningKey, Validity};
+
+    fn authority() -> Arc<AuthorityRow> {
+        let key = SigningKey::new(Secret::new([7; 32]));
+        let history = ChangeHistory::create(&key, Validity { from: 1, until: 1 << 33 }).unwrap();
+        Arc::new(AuthorityRow { history, route: "/secure/api".into(), scope: "p".into(), session: "0".repeat(32) })
+    }
+
+    fn policy(resource_type: Option<ResourceType>, resource: Option<&str>, expression: &str) -> PolicyRow {
+        PolicyRow { resource_type, resource: resource.map(str::to_owned), expression: expression.into() }
+    }
+
+    /// Two outlets, `db` with guard 1 and `web` with guard 2, and `echo` with guard 3.
+    fn rules(has_authority: bool, policies: Vec<PolicyRow>) -> Rules {
+        let guard =
+            |number, resource_type, resource: &str| GuardRow { number, resource_type, resource: resource.into() };
+        Rules::new(&Desired {
+            policies,
+            guards: vec![
+                guard(1, ResourceType::TcpOutlet, "db"),
+                guard(2, ResourceType::TcpOutlet, "web"),
+                guard(3, ResourceType::Echoer, "echo"),
+            ],
+            authority: has_authority.then(authority),
+            ..Desired::default()
+        })
+    }
+
+    fn somebody(attributes: Option<&[(&str, &str)]>) -> Subject {
+        let attested = |pairs: &[(&str, &str)]| {
+            let mut attributes = Attributes::new();
+            pairs.iter().for_each(|(name, value)| attributes.insert(*name, *value).unwrap());
+            Arc::new(attributes)
+        };
+        Subject { identifier: Some(format!("I{}", "0".repeat(64))), attributes: attributes.map(attested) }
+    }
+
+    fn set(guards: &[Guard]) -> GuardSet {
+        guards.iter().copied().collect()
+    }
+
+    #[test]
+    fn who_passes_follows_from_authority_policies_and_credential() {
+        let (outlet, echoer) = (ResourceType::TcpOutlet, ResourceType::Echoer);
+        let nobody = somebody(None);
+        let dba = somebody(Some(&[("role", "dba")]));
+        let plain = somebody(Some(&[]));
+        let by_name = || policy(None, Some("db"), "role=dba");
+        let by_both = || policy(Some(outlet), Some("db"), "(= subject.role \"none\")");
+        let by_type = || policy(Some(outlet), None, "(exists? subject.role)");
+        // Which is open, and what is granted to who has no credential, one without attributes, and one of a dba.
+        for (has_authority, policies, open, granted) in [
+            (false, vec![], set(&[1, 2, 3]), [set(&[]), set(&[]), set(&[])]),
+            (false, vec![by_name()], set(&[2, 3]), [set(&[]), set(&[]), set(&[1])]),
+            (false, vec![by_type()], set(&[3]), [set(&[]), set(&[]), set(&[1, 2])]),
+            (false, vec![by_type(), by_both()], set(&[3]), [set(&[]), set(&[]), set(&[2])]),
+            (true, vec![], set(&[]), [set(&[]), set(&[1, 2, 3]), set(&[1, 2, 3])]),
+            (true, vec![by_name()], set(&[]), [set(&[]), set(&[2, 3]), set(&[1, 2, 3])]),
+            (true, vec![by_type()], set(&[]), [set(&[]), set(&[3]), set(&[1, 2, 3])]),
+            // The name prevails over the type, and both together over the name alone.
+            (true, vec![by_type(), by_name()], set(&[]), [set(&[]), set(&[3]), set(&[1, 2, 3])]),
+            (true, vec![by_name(), by_both()], set(&[]), [set(&[]), set(&[2, 3]), set(&[2, 3])]),
+            // Of another type.
+            (
+                true,
+                vec![policy(Some(echoer), Some("db"), "role=dba")],
+                set(&[]),
+                [set(&[]), set(&[1, 2, 3]), set(&[1, 2, 3])],
+            ),
+            // What asks for the name is asked about each.
+            (
+                true,
+                vec![policy(Some(outlet), None, "(= resource.id \"web\")")],
+                set(&[]),
+                [set(&[2]), set(&[2, 3]), set(&[2, 3])],
+            ),
+            // `has_credential` is known only where there is an authority.
+            (
+                false,
+                vec![policy(Some(outlet), None, "(not (= subject.has_credential true))")],
+                set(&[3]),
+                [set(&[]), set(&[]), set(&[])],
+            ),
+            // What cannot be read permits nobody.
+            (false, vec![policy(Some(outlet), None, "(later 1)")], set(&[3]), [set(&[]), set(&[]), set(&[])]),
+        ] {
+            let case = format!("{has_authority} {policies:?}");
+            let rules = rules(has_authority, policies);
+            assert_eq!(rules.open(), open, "{case}");
+            for (subject, granted) in [&nobody, &plain, &dba].into_iter().zip(granted) {
+                assert_eq!(rules.grants(subject), granted, "{case} {subject:?}");
+                // What is explained is what is granted.
+                for (guard, of_type, name) in [(1, outlet, "db"), (2, outlet, "web"), (3, echoer, "echo")] {
+                    let passes = granted.contains(guard) || open.contains(guard);
+                    let decision = rules.explain(of_type, name, subject);
+                    assert_eq!(decision.allowed, passes, "{case} {name} {subject:?} {:?}", decision.why);
+                    assert_eq!(rules.admits(of_type, name, Some(subject)), passes, "{case} {name} {subject:?}");
+                    assert_eq!(rules.admits(of_type, name, None), open.contains(guard), "{case} {name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn identifiers_are_known_without_any_authority() {
+        let me = somebody(None);
+        let name = me.identifier.clone().unwrap();
+        let rules = rules(false, vec![policy(None, Some("db"), &name)]);
+        assert_eq!(rules.grants(&me), set(&[1]));
+        let other = Subject { identifier: Some(format!("I{}", "1".repeat(64))), attributes: None };
+        assert_eq!(rules.grants(&other), GuardSet::NONE);
+        let decision = rules.explain(ResourceType::TcpOutlet, "db", &Subject::default());
+        assert!(!decision.allowed && decision.why[1].contains("no identity"), "{:?}", decision.why);
+    }
+
+    #[test]
+    fn relays_take_an_attribute_where_there_is_an_authority() {
+        let star = somebody(Some(&[("ockam-relay", "*")]));
+        let blue = somebody(Some(&[("ockam-relay", "blue")]));
+        let plain = somebody(Some(&[]));
+        let guarded = policy(Some(ResourceType::Relay), None, "(= subject.identifier \"I1\")");
+        for (has_authority, policies, may) in [
+            (false, vec![], [true, true, true, true, true]),
+            (false, vec![guarded.clone()], [false; 5]),
+            (true, vec![], [false, false, true, true, false]),
+            (true, vec![guarded], [false; 5]),
+        ] {
+            let rules = rules(has_authority, policies);
+            let asks = [
+                rules.admits_relay("blue", None),
+                rules.admits_relay("blue", Some(&plain)),
+                rules.admits_relay("blue", Some(&star)),
+                rules.admits_relay("blue", Some(&blue)),
+                rules.admits_relay("green", Some(&blue)),
+            ];
+            // Without an authority nobody is asked for attributes.
+            assert_eq!(asks, may, "{has_authority}");
+        }
+    }
+
+    #[test]
+    fn transit_is_closed_until_a_policy_opens_it_and_no_credential_does() {
+        let transit = ResourceType::Transit;
+        let mut desired = Desired {
+            policies: vec![
+                policy(Some(transit), Some("10.0.0.0/8:80"), "role=dba"),
+                policy(Some(transit), None, "role=admin"),
+                policy(None, Some("10.9.0.0/16"), "role=dba"),
+            ],
+            authority: Some(authority()),
+            ..Desired::default()
+        };
+        let places = places(&desired);
+        assert_eq!(places.len(), 2, "{places:?}");
+        desired.guards = places
+            .into_iter()
+            .zip(5..)
+            .map(|((resource_type, resource), number)| GuardRow { number, resource_type, resource })
+            .collect();
+        let rules = Rules::new(&desired);
+        assert_eq!(rules.open(), GuardSet::NONE);
+        // The first is that for all of them: its name is empty.
+        let texts: Vec<String> = rules.transit().iter().map(transit::text).collect();
+        assert_eq!(texts, ["guard 6=10.0.0.0/8:80", "guard 5=0.0.0.0/0", "guard 5=::/0"]);
+        assert_eq!(rules.grants(&somebody(Some(&[("role", "dba")]))), set(&[6]));
+        assert_eq!(rules.grants(&somebody(Some(&[("role", "admin")]))), set(&[5]));
+        assert!(!rules.admits(transit, "10.9.0.0/16", Some(&somebody(Some(&[("role", "dba")])))));
+        let without = Rules::new(&Desired { policies: vec![], ..desired });
+        assert_eq!((without.transit(), without.open()), (&[][..], GuardSet::NONE));
+        assert!(!without.explain(transit, "10.0.0.0/8", &somebody(Some(&[]))).allowed);
+    }
+
+    #[test]
+    fn built_in_policies_are_shown_until_the_user_has_others() {
+        let names = |rules: &Rules| -> Vec<_> {
+            rules.infos().iter().map(|it| (it.resource_type.map(ResourceType::name), it.source)).collect()
+        };
+        assert_eq!(rules(false, vec![]).infos(), []);
+        let (user, built_in) = (PolicySource::User, PolicySource::BuiltIn);
+        let all = rules(true, vec![policy(Some(ResourceType::Relay), None, "admin"), policy(None, Some("db"), "dba")]);
+        assert_eq!(
+            names(&all),
+            [
+                (Some("relay"), user),
+                (None, user),
+                (Some("tcp-inlet"), built_in),
+                (Some("tcp-outlet"), built_in),
+                (Some("echoer"), built_in),
+                (Some("service"), built_in)
+            ]
+        );
+        assert_eq!(all.types_of("db"), [ResourceType::TcpOutlet]);
+    }
+}

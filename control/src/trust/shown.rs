@@ -4,11 +4,12 @@ use super::Trust;
 use crate::channels::Budget;
 use crate::node::Node;
 use ockam_crypto::{
-    Attributes, ChangeHistory, Comparison, Credential, Credentials, Identifier, Peer, RevocationList, parse_refresh,
+    AttestationError, Attributes, ChangeHistory, Comparison, Credential, CredentialError, Credentials, Identifier,
+    IssuerError, Peer, RevocationList, parse_refresh,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many of a peer's credentials are looked at: each costs the verification of two signatures.
 const LOOKED_AT_MAX: usize = 4;
@@ -16,6 +17,14 @@ const LOOKED_AT_MAX: usize = 4;
 /// Channels whose peers showed something that waits to be looked at, and how many bytes that may be.
 const WAITING_MAX: usize = 4096;
 const WAITING_BYTES_MAX: usize = 8 << 20;
+
+/// Most peers whose credentials wait for the authority's new key.
+const DOUBTED_MAX: usize = 1024;
+
+/// How long the authority is not met again to see whether it has another key, at first and when that was in vain again and
+/// again: anybody can show what looks like it.
+pub(super) const MEET_PAUSE_MIN: Duration = Duration::from_secs(10);
+pub(super) const MEET_PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// A credential that a peer showed, and that was its authority's word then.
 #[derive(Debug, PartialEq, Eq)]
@@ -137,10 +146,66 @@ impl Trust {
                         false => return Some(Judged(Arc::new(shown))),
                     }
                 }
-                Err(error) => tracing::debug!(%peer, %error, "a credential counts for nothing"),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a credential counts for nothing");
+                    if is_by_another_key(&error) {
+                        self.doubt(peer, encoded);
+                    }
+                }
             }
         }
         None
+    }
+
+    /// A credential is by a key that the authority has not, as far as this node knows: it may have another since. It is judged
+    /// again when that is known.
+    fn doubt(&self, peer: &Identifier, encoded: &[u8]) {
+        let mut state = self.state();
+        if state.doubted.len() < DOUBTED_MAX || state.doubted.contains_key(peer) {
+            state.doubted.insert(*peer, encoded.to_vec());
+        }
+        state.wants_to_meet = true;
+        self.work.notify_one();
+    }
+
+    /// The same for what the authority itself sent: it is met without delay.
+    pub(super) fn doubt_own(&self, error: &CredentialError) {
+        if is_by_another_key(error) {
+            self.meet_soon();
+        }
+    }
+
+    /// The authority has another key than the one that is known: it is met without delay.
+    pub(super) fn meet_soon(&self) {
+        let mut state = self.state();
+        (state.wants_to_meet, state.meet_pause) = (true, MEET_PAUSE_MIN);
+        self.work.notify_one();
+    }
+
+    /// Judges again what was by a key that the authority had not, as far as this node knew.
+    pub(super) async fn judge_again(&self, node: &Arc<Node>) {
+        let doubted = std::mem::take(&mut self.state().doubted);
+        let (judging, is_empty) = (node.clone(), doubted.is_empty());
+        if is_empty {
+            return;
+        }
+        let judged = tokio::task::spawn_blocking(move || {
+            let trust = &judging.trust;
+            let Some(authority) = trust.state().authority.clone() else { return Vec::new() };
+            let now = trust.clock.now();
+            let verified = doubted.into_iter().filter_map(|(peer, encoded)| {
+                let credential = Credential::verify(&encoded, &peer, [&authority.history], now).ok()?;
+                Some((peer, Judged(Arc::new(Shown::from(&credential)))))
+            });
+            verified.collect()
+        });
+        let mut is_news = false;
+        for (peer, judged) in judged.await.unwrap_or_default() {
+            is_news |= self.hear(&peer, judged);
+        }
+        if is_news {
+            self.decide_anew(node).await;
+        }
     }
 
     /// A peer showed a credential. Says whether that is news.
@@ -168,7 +233,7 @@ impl Trust {
         if is_it && history.compared_to(&authority.history) == Comparison::Newer {
             state.authority =
                 Some(Arc::new(crate::store::AuthorityRow { history: history.clone(), ..(**authority).clone() }));
-            state.is_authority_unnoted = true;
+            (state.is_authority_unnoted, state.is_authority_new) = (true, true);
             self.work.notify_one();
             tracing::info!(authority = %history.identifier(), "the authority has changed its key");
         }
@@ -193,6 +258,11 @@ impl Trust {
 /// A credential that is the authority's word.
 #[derive(Debug, Clone)]
 pub(crate) struct Judged(Arc<Shown>);
+
+/// Whether an authority may have said it since it changed its key.
+fn is_by_another_key(error: &CredentialError) -> bool {
+    matches!(error, CredentialError::Issuer(IssuerError::Attestation(AttestationError::NotByTheLatestKey)))
+}
 
 /// Looks at what peers showed until nothing is left.
 async fn look(node: Arc<Node>) {
