@@ -1,6 +1,7 @@
 //! End to end: the real command, real processes, real sockets.
 
 mod api;
+mod authority;
 mod channel_floods;
 mod channel_lifecycle;
 mod channels;
@@ -19,4 +20,7 @@ mod relays;
 mod seed;
 mod tidy;
 mod transit;
+mod trust;
+mod trust_attacks;
+mod trust_docs;
 mod undeliverable;

@@ -15,6 +15,7 @@ mod pair;
 mod peer;
 mod process;
 mod program;
+mod project;
 mod trust;
 
 pub use application::{Place, Sequence, Stream, Talk, Target, echo, echoes, try_works, works};
@@ -27,6 +28,7 @@ pub use pair::Pair;
 pub use peer::{ClosedPort, Peer, Received, Traffic, addresses, frame, frame_to, noise, text};
 pub use process::Process;
 pub use program::{Server, give_to_unprivileged, program, unprivileged};
+pub use project::{Member, Project, enroll};
 pub use trust::{Authority, Statement, Vouching};
 
 use std::io::Write;

@@ -178,9 +178,8 @@ mod tests {
     #[test]
     fn an_honest_statement_verifies() {
         let (authority, somebody) = (Authority::new(), Identity::new());
-        let verify = |encoded: &[u8]| {
-            Credential::verify(encoded, &somebody.history.identifier(), [&authority.history], now())
-        };
+        let verify =
+            |encoded: &[u8]| Credential::verify(encoded, &somebody.history.identifier(), [&authority.history], now());
         let read = verify(&authority.credential(&somebody, &[("role", "dba")])).unwrap();
         assert_eq!(read.attributes().get(b"role"), Some(&b"dba"[..]));
         let vouching = Vouching { is_for_channels: true, ..authority.vouches() };
