@@ -6,7 +6,7 @@ use crate::tunnel::{Line, Targets, Tunnel};
 use ockam_bench::channel::{self, Channel};
 use ockam_crypto::Secret;
 use ockam_engine_abi::record::Bytes;
-use ockam_engine_abi::{ABI_VERSION, Command, Counters, Key, Notice, PortalTarget, Target, socket};
+use ockam_engine_abi::{ABI_VERSION, Command, Counters, Grants, Guard, Key, Notice, PortalTarget, Target, socket};
 use ockam_wire::{AddressRef, Message, Outgoing, RouteParts};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::cell::Cell;
@@ -20,6 +20,9 @@ use std::sync::{Arc, Mutex};
 
 /// The flow control of its listener.
 const FLOW_CONTROL: u8 = 1;
+/// What the peers of channels are granted, and for how many milliseconds.
+const GUARD: Guard = 700;
+const GRANTED_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The process's other ends.
 pub struct Engine {
@@ -57,16 +60,9 @@ impl Engine {
 
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let target = Target::Echo;
-        let reachable = 1 << FLOW_CONTROL;
+        engine.serve_echo(false)?;
         let request = engine.next_request();
-        let name = b"echo".to_vec().into();
-        let cookie = Vec::new().into();
-        engine.ask(
-            request,
-            Command::SetAddress { request, address: name, target, reachable, guard: None, cookie },
-            None,
-        )?;
+        engine.ask(request, Command::SetGuards { request, open: [GUARD].into_iter().collect() }, None)?;
         let request = engine.next_request();
         let cookie = Vec::new().into();
         let command = Command::AddListener { request, listener: 1, flow_control: FLOW_CONTROL, cookie };
@@ -83,6 +79,14 @@ impl Engine {
     fn next_request(&self) -> u64 {
         self.request.set(self.request.get() + 1);
         self.request.get()
+    }
+
+    /// Serves `echo` to everybody; behind a guard that the peers of channels are granted, and that is open for links, if so.
+    pub fn serve_echo(&self, is_guarded: bool) -> Result<(), Failed> {
+        let request = self.next_request();
+        let (address, cookie) = (b"echo".to_vec().into(), Vec::new().into());
+        let (target, reachable, guard) = (Target::Echo, 1 << FLOW_CONTROL, is_guarded.then_some(GUARD));
+        self.ask(request, Command::SetAddress { request, address, target, reachable, guard, cookie }, None)
     }
 
     /// Installs a channel for a peer at the other end of this link, with keys that nobody had to agree on.
@@ -241,7 +245,7 @@ impl Engine {
             reachable: u64::MAX,
             flow_control: FLOW_CONTROL,
             expires_in_ms: None,
-            grants: ockam_engine_abi::Grants::default(),
+            grants: Grants { guards: [GUARD].into_iter().collect(), expire_in_ms: Some(GRANTED_MS) },
             cookie: Vec::new().into(),
         };
         self.ask(request, command, None)

@@ -91,6 +91,8 @@ enum Subject {
     Idle,
     /// Sealed messages through a secure channel, small and large, beside plain ones and the bare cipher
     Channels,
+    /// Messages with and without a guard before their service
+    Guards,
     /// Secure channels opened per CPU-second, both ends counted
     Handshakes,
     /// Memory of 10,000 idle secure channels
@@ -215,6 +217,9 @@ fn measure(arguments: &Arguments, setup: &Setup, sections: &mut Vec<Section>) ->
     }
     if wanted(&Subject::Channels) {
         say("channels", &mut || run::channels::run(setup))?;
+    }
+    if wanted(&Subject::Guards) {
+        say("guards", &mut || run::guards::run(setup))?;
     }
     if wanted(&Subject::Handshakes) {
         say("handshakes", &mut || run::channels::handshakes(setup))?;

@@ -3,6 +3,7 @@
 pub mod calibrate;
 pub mod channels;
 pub mod commands;
+pub mod guards;
 pub mod hops;
 pub mod hostile;
 pub mod idle;
