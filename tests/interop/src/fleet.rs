@@ -1,11 +1,11 @@
 //! An authority, who enrolls at it, and its members, of either kind.
 
-use crate::{Anchor, Home, Kind, ManagedNode, OurNode, PortalNode, RealAuthority};
+use crate::{Anchor, Home, Kind, ManagedNode, OurNode, PATIENCE, PortalNode, RealAuthority, RealNode};
 use ockam::identity::Identifier;
 use serde_json::Value;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An authority of either kind.
 #[expect(clippy::large_enum_variant, reason = "a test holds one of them")]
@@ -35,10 +35,13 @@ impl Authority {
 
     /// Gives it another key to issue credentials with. One of ours gets it with another key of its identity.
     #[track_caller]
-    pub fn renew_keys(&self) {
+    pub fn renew_keys(&mut self) {
         match self {
             Authority::Real(authority) => authority.renew_issuing_key(),
-            Authority::Ours(authority) => drop(authority.node.home().ok(&["identity", "rotate"])),
+            Authority::Ours(authority) => {
+                authority.node.home().ok(&["identity", "rotate"]);
+                authority.anchor.history = authority.node.home().history();
+            }
         }
     }
 
@@ -67,8 +70,7 @@ impl OurAuthority {
             &lifetime,
         ];
         let node = Home::new().create("authority", "authority", "127.0.0.1:0", &more);
-        let history = node.home().ok(&["identity", "export"]);
-        let history = hex::decode(history.trim_end()).expect("hexadecimal");
+        let history = node.home().history();
         let identifier = node.identifier().as_str().try_into().expect("an identifier");
         let anchor = Anchor::at(identifier, history, node.address());
         OurAuthority { node, anchor }
@@ -95,6 +97,21 @@ impl Fleet {
     /// What there is to know of the authority.
     pub fn anchor(&self) -> &Anchor {
         self.authority.anchor()
+    }
+
+    /// Waits until the authority issues by the state of its identity that is known here: one of ours needs some seconds.
+    #[track_caller]
+    pub fn await_new_keys(&self) {
+        let reader = RealNode::start();
+        reader.import(&self.anchor().history);
+        let since = Instant::now();
+        loop {
+            let credential = self.enroller.fetch_credential(self.anchor()).expect("an enroller is a member");
+            match reader.verify(&credential, self.enroller.identifier(), &self.anchor().identifier) {
+                Ok(_) => return,
+                Err(e) => assert!(since.elapsed() < PATIENCE, "it issues with an old key: {e}"),
+            }
+        }
     }
 
     /// A ticket for somebody who becomes a member with these attributes, once.
@@ -132,6 +149,12 @@ impl Home {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(project.as_bytes()).expect("write a file");
         self.ok(&["project", "import", "--project-file", file.path().to_str().expect("its name is UTF-8")]);
+    }
+
+    /// The history of its identity, encoded.
+    #[track_caller]
+    pub fn history(&self) -> Vec<u8> {
+        hex::decode(self.ok(&["identity", "export"]).trim_end()).expect("hexadecimal")
     }
 
     /// Enrolls the identity of this home with a ticket, and keeps what it says of the project.

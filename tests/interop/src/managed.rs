@@ -214,7 +214,11 @@ impl ManagedNode {
     pub fn rotate(&self) {
         self.run(async |node, _| {
             let identities = node.secure_channels().identities();
-            identities.identities_creation().rotate_identity(&self.identifier).await.expect("rotate");
+            // Its database is busy for somebody else at times, and then this fails.
+            let since = Instant::now();
+            while let Err(e) = identities.identities_creation().rotate_identity(&self.identifier).await {
+                assert!(since.elapsed() < PATIENCE, "rotate: {e}");
+            }
             let creation = identities.purpose_keys().purpose_keys_creation();
             creation.create_secure_channel_purpose_key(&self.identifier).await.expect("a purpose key");
         });

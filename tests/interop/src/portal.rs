@@ -52,8 +52,10 @@ impl PortalNode {
                 PortalNode::Real(node)
             }
             Kind::Ours => {
-                let authority = hex::encode(authority);
-                PortalNode::Ours(Home::new().node_with("ours", &["--authority-identity", &authority]))
+                // Ours wants to know where the authority is. Nobody listens there.
+                let (authority, route) = (hex::encode(authority), "/ip4/127.0.0.1/tcp/1/service/api");
+                let more = ["--authority-identity", &authority, "--authority-route", route];
+                PortalNode::Ours(Home::new().node_with("ours", &more))
             }
         }
     }
@@ -129,8 +131,9 @@ impl PortalNode {
         match self {
             PortalNode::Real(node) => node.tries_relay(name, at),
             PortalNode::Ours(node) => {
-                let create = ["relay", "create", name, "--at", at, "--to", node.name(), "--no-connection-wait"];
-                node.home().ockam(&create).code == Some(0)
+                // A relay that cannot be registered in 10 s is there all the same, and is tried again.
+                let create = ["relay", "create", name, "--at", at, "--to", node.name()];
+                node.home().ockam(&create).code == Some(0) && is_up(node, &["relay", "show", name])
             }
         }
     }
@@ -435,6 +438,14 @@ impl Client {
         assert!(received == client.wish.from_target(), "{} of {down} bytes before the end: {ended:?}", received.len());
         ended.expect("an orderly end");
         client.number()
+    }
+
+    /// Asks for something where nothing may come through: ours ends such a connection, maybe at once.
+    pub fn knock(inlet: SocketAddr) -> TcpStream {
+        let mut stream = Client::connect(inlet);
+        let wish = Wish { number: NUMBER.fetch_add(1, Ordering::Relaxed), up: 0, down: 100, hang_up: false };
+        let _ = stream.write_all(&wish.encode());
+        stream
     }
 
     /// Whether a few bytes come back through an inlet, soon.

@@ -95,16 +95,14 @@ fn tickets_of_every_form(kind: Kind) {
     }
 }
 
-/// The JSON that our authority prints is a project to the real library.
+/// The JSON that our authority prints is a project to the real library, and the route in it leads there.
 #[test]
 fn a_project_of_ours_is_read() {
-    let Authority::Ours(authority) = Authority::start(Kind::Ours, &[], HOUR) else {
-        unreachable!("ours was asked for")
-    };
+    let member = ManagedNode::start();
+    let authority = Authority::start(Kind::Ours, &[member.identifier().clone()], HOUR);
+    let Authority::Ours(authority) = authority else { unreachable!("ours was asked for") };
     let printed = authority.node.home().ok(&["authority", "show", "--output", "json"]);
     let read = Anchor::read_project(&printed);
     assert_eq!(read.identifier.to_string(), authority.node.identifier());
-    // What it is reached at is a channel away.
-    let member = ManagedNode::start();
-    assert!(member.fetch_credential(&read).is_err_and(|e| e.contains("403") || e.to_lowercase().contains("member")));
+    assert!(member.fetch_credential(&read).is_ok());
 }

@@ -1,7 +1,9 @@
 //! Fleets: an authority, members that enrolled there with tickets, and what their credentials open. Every check runs
 //! with a real authority and ours, a real inlet and ours, a real outlet and ours (`wire.md` D.5, E.7, H).
 
-use ockam_interop::{Client, Ended, Fleet, Kind, PATIENCE, PortalNode, Target, over_tcp};
+use ockam::identity::Identifier;
+use ockam_interop::{Client, Ended, Fleet, Kind, PortalNode, RECOVERY, Target, over_tcp};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,14 @@ fn to(node: &PortalNode, outlet: &str) -> String {
     format!("{}/secure/api/service/{outlet}", over_tcp(node.address()))
 }
 
+/// A client that has begun, and has 500 kB to send and to receive.
+#[track_caller]
+fn talking(inlet: SocketAddr) -> Client {
+    // A node of ours that has just started may have no credential yet: others hear of it a moment later.
+    Client::until_it_gets_through(inlet);
+    Client::ask(inlet, 500_000, 500_000)
+}
+
 /// What the authority says of a member decides which outlets it opens. It opens none for a stranger.
 fn members_and_strangers(authority: Kind, near: Kind, far: Kind) {
     let fleet = Fleet::start(authority, HOUR);
@@ -57,7 +67,7 @@ fn members_and_strangers(authority: Kind, near: Kind, far: Kind) {
     far.outlet_for("project", target.address(), Some("(= subject.trust_context_id \"interop\")"));
     // Nothing comes through these.
     let shut = [member.inlet("db", &to(&far, "db")), stranger.inlet("outlet", &to(&far, "outlet"))];
-    let refused: Vec<Client> = shut.into_iter().map(|inlet| Client::ask(inlet, 10, 10)).collect();
+    let refused = shut.map(Client::knock);
     for outlet in ["outlet", "web", "project"] {
         let inlet = member.inlet(outlet, &to(&far, outlet));
         let client = Client::talk(inlet, 100_000, 100_000);
@@ -77,7 +87,7 @@ fn the_outlet_may_be_a_strangers(authority: Kind, near: Kind, far: Kind) {
     far.outlet("outlet", target.address());
     stranger.outlet_for("outlet", hidden.address(), Some("(= 1 1)"));
     let shut = near.inlet("hidden", &to(&stranger, "outlet"));
-    let refused = Client::ask(shut, 10, 10);
+    let refused = Client::knock(shut);
     let inlet = near.inlet("inlet", &to(&far, "outlet"));
     drop(Client::talk(inlet, 1000, 1000));
     assert!(target.ended().whole);
@@ -85,34 +95,48 @@ fn the_outlet_may_be_a_strangers(authority: Kind, near: Kind, far: Kind) {
     assert_eq!(hidden.connections(), 0);
 }
 
-/// Real nodes refresh two minutes before the end: credentials of a little more are refreshed all the time, and what they
-/// opened stays open. Both ends hear of the other's.
+/// How long credentials live, for nodes of these kinds to refresh them soon: real ones do two minutes before the end, ours
+/// at the latest when half of the time is over.
+fn short_lived(near: Kind, far: Kind) -> Duration {
+    Duration::from_secs(if (near, far) == (Kind::Ours, Kind::Ours) { 12 } else { 122 })
+}
+
+/// Waits until a node hears that somebody has a later credential than one that ends then. Gives the end of that one.
+#[track_caller]
+fn later_than(node: &PortalNode, subject: &Identifier, ends: u64) -> u64 {
+    let since = Instant::now();
+    loop {
+        match node.attested_until(subject) {
+            Some(later) if later > ends => return later,
+            _ => assert!(since.elapsed() < RECOVERY, "nothing later than {ends} was heard of"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What credentials opened stays open while they are refreshed. Both ends hear of the other's.
 fn credentials_are_refreshed(authority: Kind, near: Kind, far: Kind) {
-    let fleet = Fleet::start(authority, Duration::from_secs(122));
+    let fleet = Fleet::start(authority, short_lived(near, far));
     let (near, far) = (fleet.member(near, &[]), fleet.member(far, &[]));
     let target = Target::start();
     far.outlet("outlet", target.address());
-    let inlet = near.inlet("inlet", &to(&far, "outlet"));
-    let mut client = Client::ask(inlet, 500_000, 500_000);
-    let ends = [(&near, &far), (&far, &near)];
-    let first = ends.map(|(here, there)| here.attested_until(&there.identifier()).expect("it showed a credential"));
-    for (end, (here, there)) in ends.into_iter().enumerate() {
-        let since = Instant::now();
-        // At least two later ones, over the channel that is open.
-        let mut heard = vec![first[end]];
-        while heard.len() < 3 {
-            assert!(since.elapsed() < PATIENCE, "end {end} heard of {heard:?}");
-            let until = here.attested_until(&there.identifier()).expect("there is always one");
-            if until > heard[heard.len() - 1] {
-                heard.push(until);
-            }
-        }
+    let mut client = talking(near.inlet("inlet", &to(&far, "outlet")));
+    for (here, there) in [(&near, &far), (&far, &near)] {
+        let there = there.identifier();
+        let first = later_than(here, &there, 0);
+        later_than(here, &there, first);
     }
     client.send_and_receive();
-    let number = client.number();
+    assert_goes_on(client, &target);
+}
+
+/// A client that did all that it wanted was never interrupted.
+#[track_caller]
+fn assert_goes_on(client: Client, target: &Target) {
+    let wanted = Ended { number: client.number(), whole: true };
     drop(client);
-    assert_eq!(target.ended(), Ended { number, whole: true });
-    assert_eq!(target.connections(), 1);
+    // Others have ended, too.
+    while target.ended() != wanted {}
 }
 
 /// A member has the relays that its attribute `ockam-relay` names (G.1). The far node has the relays.
@@ -138,41 +162,38 @@ fn relays_have_names(authority: Kind, near: Kind, far: Kind) {
 /// who enrolls later is admitted.
 fn an_authority_renews_its_keys(authority: Kind, near: Kind, far: Kind) {
     // Members ask often, and so hear of their authority.
-    let fleet = Fleet::start(authority, Duration::from_secs(122));
+    let mut fleet = Fleet::start(authority, short_lived(near, far));
     let (early, far) = (fleet.member(near, &[]), fleet.member(far, &[]));
     let target = Target::start();
     far.outlet("outlet", target.address());
-    let mut open = Client::ask(early.inlet("inlet", &to(&far, "outlet")), 500_000, 500_000);
+    let mut open = talking(early.inlet("inlet", &to(&far, "outlet")));
     fleet.authority.renew_keys();
+    fleet.await_new_keys();
     let late = fleet.member(near, &[]);
     Client::until_it_gets_through(late.inlet("inlet", &to(&far, "outlet")));
     open.send_and_receive();
     // What is refreshed now is signed with the new key.
-    let since = Instant::now();
-    let first = far.attested_until(&early.identifier()).expect("a member");
-    while far.attested_until(&early.identifier()).expect("still a member") < first + 2 {
-        assert!(since.elapsed() < PATIENCE, "nothing is refreshed any more");
-    }
+    let early_one = early.identifier();
+    let first = later_than(&far, &early_one, 0);
+    later_than(&far, &early_one, first);
     drop(Client::talk(early.inlet("another", &to(&far, "outlet")), 1000, 1000));
 }
 
 /// Both members have another identity key, one after the other. What is open stays open, and what is opened then works.
 fn members_rotate(authority: Kind, near: Kind, far: Kind) {
-    let fleet = Fleet::start(authority, Duration::from_secs(122));
+    let fleet = Fleet::start(authority, short_lived(near, far));
     let (near, far) = (fleet.member(near, &[]), fleet.member(far, &[]));
     let target = Target::start();
     far.outlet("outlet", target.address());
-    let mut open = Client::ask(near.inlet("inlet", &to(&far, "outlet")), 500_000, 500_000);
+    let mut open = talking(near.inlet("inlet", &to(&far, "outlet")));
     let (before, there) = ([near.identifier(), far.identifier()], &far);
     for (round, node) in [&near, there].into_iter().enumerate() {
         node.rotate();
-        Client::until_it_gets_through(near.inlet(&format!("after {round}"), &to(&far, "outlet")));
+        Client::until_it_gets_through(near.inlet(&format!("after-{round}"), &to(&far, "outlet")));
     }
     assert_eq!([near.identifier(), far.identifier()], before);
     open.send_and_receive();
-    let number = open.number();
-    drop(open);
-    assert!((0..3).any(|_| target.ended() == Ended { number, whole: true }), "it was never interrupted");
+    assert_goes_on(open, &target);
 }
 
 /// Who is no member any more gets no credential, but has one. Our nodes follow the list of revocations of an authority of
