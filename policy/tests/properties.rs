@@ -211,4 +211,8 @@ fn depth_is_that_of_the_tree_in_both_forms() {
     let chains = |levels: usize| "a or b and (".repeat(levels) + "a or b" + &")".repeat(levels);
     accepted(&Policy::parse(&chains(DEPTH_MAX / 2 - 1)).unwrap(), &Known::default());
     assert_eq!(Policy::parse(&chains(DEPTH_MAX / 2)).unwrap_err().problem, Problem::TooDeep);
+    // The same with `not`, three of the tree for two of the text.
+    let negated = |levels: usize| "a or b and not (".repeat(levels) + "a or b" + &")".repeat(levels);
+    accepted(&Policy::parse(&negated(DEPTH_MAX / 3)).unwrap(), &Known::default());
+    assert_eq!(Policy::parse(&negated(DEPTH_MAX / 3 + 1)).unwrap_err().problem, Problem::TooDeep);
 }
