@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
-/// One of every command, in an order in which each has something to show. `LISTENER`, `LINK`, `CHANNEL` and `FLOW` stand
-/// for what earlier ones made.
-const COMMANDS: [&str; 64] = [
+/// One of every command, in an order in which each has something to show. `LISTENER`, `LINK`, `CHANNEL`, `BACKUP` and
+/// `FLOW` stand for what earlier ones made.
+const COMMANDS: [&str; 71] = [
     "vault create",
     "vault list",
     "vault show default",
@@ -22,6 +22,12 @@ const COMMANDS: [&str; 64] = [
     "identity export",
     "identity rotate bob",
     "identity default alice",
+    "credential issue --as alice --for bob -a role=reader --ttl 1h",
+    "credential verify --issuer alice --credential CREDENTIAL",
+    "inspect bob",
+    "vault passphrase default --plain",
+    "vault backup --to BACKUP --plain",
+    "vault restore BACKUP",
     "identity delete bob --yes",
     "vault create spare",
     "node create n1",
@@ -32,6 +38,7 @@ const COMMANDS: [&str; 64] = [
     "node default",
     "node default n2",
     "node default n1",
+    "credential list --at n1",
     "node logs",
     "tcp-listener create 127.0.0.1:0 --at n1",
     "tcp-listener list",
@@ -86,6 +93,8 @@ fn filled(line: &str, home: &Home) -> Vec<String> {
         "FLOW" => last("flow_control_id"),
         "LINK" => home.json(&["tcp-connection", "list", "--at", "n1"])[0]["address"].as_str().unwrap().to_owned(),
         "CHANNEL" => home.json(&["secure-channel", "list", "--at", "n1"])[0]["address"].as_str().unwrap().to_owned(),
+        "CREDENTIAL" => home.ok(&["credential", "issue", "--as", "alice", "--for", "bob"]),
+        "BACKUP" => home.path().parent().unwrap().join("backup").to_str().unwrap().to_owned(),
         "PEER" => home.show("n2").address.to_string(),
         word => word.to_owned(),
     };

@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::Instant;
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
@@ -242,43 +242,57 @@ fn a_passphrase_changes_under_a_node_that_runs() {
     home.fails(68, &["vault", "passphrase", "other", "--plain"]);
 }
 
-/// Whoever ends a command at whatever moment: the vault opens with what is stored of it, and a backup is whole or not there.
+/// Whoever ends a command at whatever moment: the vault opens with what is stored of it, a backup is whole or not there,
+/// and what was restored in part is restored by the next one.
 #[test]
 fn a_command_that_is_killed_locks_nobody_out() {
+    const MOMENTS: u32 = 6;
     let home = Home::new();
     let alice = home.ok(&["identity", "create", "alice"]);
     let files = ["one", "two"].map(|name| passphrase(&home, name));
-    let mut changed = std::collections::BTreeSet::new();
-    let mut backups = (0, 0);
-    for round in 0..24u64 {
-        let to = beside(&home, &format!("backup{round}"));
-        let command = match round % 4 {
-            0 | 2 => vec!["vault", "passphrase", "--new-passphrase-file", &files[round as usize / 2 % 2]],
-            1 if round % 8 == 5 => vec!["vault", "passphrase", "--plain"],
-            _ => vec!["vault", "backup", "--to", &to, "--passphrase-file", &files[0]],
-        };
-        let mut child = home.command(&command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(round * 37 % 900));
+    let change = |to: &'static str| match to {
+        "plain" => vec!["vault", "passphrase", "--plain"],
+        "one" => vec!["vault", "passphrase", "--new-passphrase-file", &files[0]],
+        _ => vec!["vault", "passphrase", "--new-passphrase-file", &files[1]],
+    };
+    let vault_is = |kind| assert_eq!(text(&home.json(&["vault", "show"])["vault"], "vault_type"), kind);
+    // How long it takes decides when it is killed, and nothing else.
+    let begun = Instant::now();
+    home.ok(&change("one"));
+    let all = begun.elapsed();
+    let kill = |home: &Home, command: &[&str], moment: u32| {
+        let mut child = home.command(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(all * moment / (MOMENTS - 1));
         // It may have ended by itself.
         let _ = child.kill();
         child.wait().unwrap();
-        home.ok(&["identity", "rotate", "alice"]);
-        changed.insert(text(&home.json(&["vault", "show"])["vault"], "vault_type").to_owned());
-        if Path::new(&to).exists() {
-            let other = Home::new();
-            other.ok(&["vault", "restore", &to, "--passphrase-file", &files[0], "--vault-passphrase-file", &files[0]]);
-            assert_eq!(other.ok(&["identity", "show", "alice"]), alice);
-            other.ok(&["identity", "rotate", "alice"]);
-            backups.0 += 1;
-        } else if command[1] == "backup" {
-            backups.1 += 1;
+    };
+    for moment in 0..MOMENTS {
+        for to in ["two", "plain", "one"] {
+            kill(&home, &change(to), moment);
+            home.ok(&["identity", "rotate", "alice"]);
+            // From whatever it is now to something that is known.
+            home.ok(&change(if to == "plain" { "two" } else { to }));
+            vault_is("encrypted");
         }
+        let to = beside(&home, &format!("backup{moment}"));
+        let back_up = ["vault", "backup", "--to", &to, "--passphrase-file", &files[0]];
+        kill(&home, &back_up, moment);
+        if !Path::new(&to).exists() {
+            home.ok(&back_up);
+        }
+        let other = Home::new();
+        let restore = ["vault", "restore", &to, "--passphrase-file", &files[0]];
+        kill(&other, &restore, moment);
+        other.ok(&restore);
+        assert_eq!(other.ok(&["identity", "show", "alice"]), alice);
+        other.ok(&["identity", "rotate", "alice"]);
+        let drafts = fs::read_dir(other.path().join("vaults")).unwrap().count() - 1;
+        assert_eq!(drafts, 0, "what a killed process left is still there");
     }
-    assert!(changed.contains("encrypted"), "no passphrase was ever changed");
-    assert!(backups.0 > 0 && backups.1 > 0, "{backups:?}: either all were killed, or none");
-    home.ok(&["vault", "passphrase", "--plain"]);
+    home.ok(&change("plain"));
+    vault_is("plain");
     assert_eq!(home.ok(&["identity", "show", "alice"]), alice);
-    // Nothing is left of the drafts of those that were killed, where the next one wrote.
     let vaults: Vec<_> =
         fs::read_dir(home.path().join("vaults")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(vaults, ["default"]);
