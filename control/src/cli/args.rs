@@ -997,7 +997,9 @@ pub enum IdentityCommand {
     #[command(after_help = "Examples:\n  ockam identity default\n  ockam identity default alice")]
     Default(IdentityArg),
     /// Give an identity a new key, signed by the old one, which is forgotten; its identifier stays
-    #[command(after_help = "Examples:\n  ockam identity rotate\n  ockam identity rotate alice --output json")]
+    #[command(after_help = "Examples:\n  ockam identity rotate\n  ockam identity rotate alice --output json\n\n\
+        A backup of its vault that was made before does not bring the new key back: make another one. What it issued is \
+        refused by whoever knows the new key.")]
     Rotate(IdentityArg),
     /// Delete an identity and its keys; one that a node uses stays
     #[command(after_help = "Examples:\n  ockam identity delete alice --yes\n  ockam identity delete --all --yes")]
