@@ -133,6 +133,19 @@ on_both_drivers! {
         assert_eq!(told.reason, DropReason::PolicyDenied as u8);
     }
 
+    many_are_granted_something_at_once(engine) {
+        let (_, mut peer, mut end) = node(&mut engine);
+        let all: Vec<Guard> = (0..1024).collect();
+        let mut channels: Vec<(u32, Grants)> = (2..20_000).map(|channel| (channel, grants(&all, Some(9)))).collect();
+        channels.push((1, grants(&[GUARD], None)));
+        grant(&mut engine, &channels);
+        assert!(passes(&engine, &mut peer, &mut end, &["guarded"]));
+        // The last word counts.
+        channels.push((1, grants(&[], None)));
+        grant(&mut engine, &channels);
+        assert!(!passes(&engine, &mut peer, &mut end, &["guarded"]));
+    }
+
     what_this_node_sends_itself_passes(engine) {
         node(&mut engine);
         set(&mut engine, "answer", Target::Control, None);
