@@ -39,8 +39,9 @@ impl Authority {
         match self {
             Authority::Real(authority) => authority.renew_issuing_key(),
             Authority::Ours(authority) => {
-                authority.node.home().ok(&["identity", "rotate"]);
-                authority.anchor.history = authority.node.home().history();
+                // Its identity has the name of its node.
+                authority.node.home().ok(&["identity", "rotate", authority.node.name()]);
+                authority.anchor.history = authority.node.home().history(authority.node.name());
             }
         }
     }
@@ -70,7 +71,7 @@ impl OurAuthority {
             &lifetime,
         ];
         let node = Home::new().create("authority", "authority", "127.0.0.1:0", &more);
-        let history = node.home().history();
+        let history = node.home().history(node.name());
         let identifier = node.identifier().as_str().try_into().expect("an identifier");
         let anchor = Anchor::at(identifier, history, node.address());
         OurAuthority { node, anchor }
@@ -151,10 +152,10 @@ impl Home {
         self.ok(&["project", "import", "--project-file", file.path().to_str().expect("its name is UTF-8")]);
     }
 
-    /// The history of its identity, encoded.
+    /// The history of an identity, encoded.
     #[track_caller]
-    pub fn history(&self) -> Vec<u8> {
-        hex::decode(self.ok(&["identity", "export"]).trim_end()).expect("hexadecimal")
+    pub fn history(&self, identity: &str) -> Vec<u8> {
+        hex::decode(self.ok(&["identity", "export", identity]).trim_end()).expect("hexadecimal")
     }
 
     /// Enrolls the identity of this home with a ticket, and keeps what it says of the project.

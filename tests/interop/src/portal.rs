@@ -133,7 +133,7 @@ impl PortalNode {
             PortalNode::Ours(node) => {
                 // A relay that cannot be registered in 10 s is there all the same, and is tried again.
                 let create = ["relay", "create", name, "--at", at, "--to", node.name()];
-                node.home().ockam(&create).code == Some(0) && is_up(node, &["relay", "show", name])
+                node.home().ockam(&create).code == Some(0) && is_up(node, &["relay", "show", name, "--to", node.name()])
             }
         }
     }
@@ -181,7 +181,7 @@ impl PortalNode {
     pub fn inlet_is_up(&self, alias: &str) -> bool {
         match self {
             PortalNode::Real(node) => node.inlet_is_up(alias),
-            PortalNode::Ours(node) => is_up(node, &["tcp-inlet", "show", alias]),
+            PortalNode::Ours(node) => is_up(node, &["tcp-inlet", "show", alias, "--at", node.name()]),
         }
     }
 
@@ -190,7 +190,7 @@ impl PortalNode {
     pub fn relay_is_up(&self, name: &str) -> bool {
         match self {
             PortalNode::Real(node) => node.relay_is_up(name),
-            PortalNode::Ours(node) => is_up(node, &["relay", "show", name]),
+            PortalNode::Ours(node) => is_up(node, &["relay", "show", name, "--to", node.name()]),
         }
     }
 
@@ -215,7 +215,7 @@ impl PortalNode {
 
 #[track_caller]
 fn is_up(node: &OurNode, show: &[&str]) -> bool {
-    let printed = node.home().ok(&[show, &["--at", node.name(), "--output", "json"]].concat());
+    let printed = node.home().ok(&[show, &["--output", "json"]].concat());
     let shown: Value = serde_json::from_str(&printed).expect("`show --output json` prints JSON");
     match shown["status"].as_str() {
         Some("up") => true,

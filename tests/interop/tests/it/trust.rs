@@ -55,6 +55,16 @@ fn talking(inlet: SocketAddr) -> Client {
     Client::ask(inlet, 500_000, 500_000)
 }
 
+/// Waits until an inlet's way is up: a node of ours that has just started and cannot ask its authority lets others wait.
+#[track_caller]
+fn until_up(node: &PortalNode, inlet: &str) {
+    let since = Instant::now();
+    while !node.inlet_is_up(inlet) {
+        assert!(since.elapsed() < RECOVERY, "{inlet} is not up");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// What the authority says of a member decides which outlets it opens. It opens none for a stranger.
 fn members_and_strangers(authority: Kind, near: Kind, far: Kind) {
     let fleet = Fleet::start(authority, HOUR);
@@ -87,6 +97,7 @@ fn the_outlet_may_be_a_strangers(authority: Kind, near: Kind, far: Kind) {
     far.outlet("outlet", target.address());
     stranger.outlet_for("outlet", hidden.address(), Some("(= 1 1)"));
     let shut = near.inlet("hidden", &to(&stranger, "outlet"));
+    until_up(&near, "hidden");
     let refused = Client::knock(shut);
     let inlet = near.inlet("inlet", &to(&far, "outlet"));
     drop(Client::talk(inlet, 1000, 1000));
