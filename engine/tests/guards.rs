@@ -4,6 +4,7 @@
 mod support;
 
 use ockam_crypto::{Plaintext, PlaintextKind};
+use ockam_engine_abi::record::LIST_MAX;
 use ockam_engine_abi::{
     ChannelGrants, CloseReason, Command, Counter, DropReason, Grants, Guard, GuardSet, Notice, Refusal, Target,
     TransitFrom, TransitRule,
@@ -136,12 +137,13 @@ on_both_drivers! {
     many_are_granted_something_at_once(engine) {
         let (_, mut peer, mut end) = node(&mut engine);
         let all: Vec<Guard> = (0..1024).collect();
-        let mut channels: Vec<(u32, Grants)> = (2..20_000).map(|channel| (channel, grants(&all, Some(9)))).collect();
+        let mut channels: Vec<(u32, Grants)> = (2..=LIST_MAX as u32).map(|channel| (channel, grants(&all, Some(9)))).collect();
         channels.push((1, grants(&[GUARD], None)));
         grant(&mut engine, &channels);
         assert!(passes(&engine, &mut peer, &mut end, &["guarded"]));
         // The last word counts.
-        channels.push((1, grants(&[], None)));
+        channels[0] = (1, grants(&[GUARD, LAST], None));
+        channels[LIST_MAX - 1] = (1, grants(&[LAST], None));
         grant(&mut engine, &channels);
         assert!(!passes(&engine, &mut peer, &mut end, &["guarded"]));
     }

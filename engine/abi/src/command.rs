@@ -297,7 +297,7 @@ crate::records! {
         62 SetGrants {
             /// Answer to this.
             request: u64,
-            /// For each of these channels; others stay as they are.
+            /// For each of these channels, at most [`crate::record::LIST_MAX`]; others stay as they are.
             channels: Vec<ChannelGrants>,
         },
         /// Show new credentials to the peer of a channel (`wire.md` E.7). Refused as `ConnectFailed` while nothing carries the
