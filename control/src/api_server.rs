@@ -316,7 +316,9 @@ pub(crate) async fn health_info(node: &Arc<Node>, limit: Duration) -> HealthInfo
     let inlets = inlets::infos(node, &Dump::default()).into_iter().map(|(_, info)| info).collect();
     let is_preparing = node.is_preparing.load(Ordering::Relaxed);
     let (outlets, relays) = (outlets::infos(node), relays::infos(node));
-    crate::health::info(node.name(), is_preparing, engine, listeners, inlets, outlets, relays)
+    let authority = node.trust.authority_info(node);
+    let parts = crate::health::Parts { listeners, inlets, outlets, relays, authority };
+    crate::health::info(node.name(), is_preparing, engine, parts)
 }
 
 async fn stop(State(api): State<Api>) -> Answer<Stopped> {

@@ -1,7 +1,8 @@
 //! Whether a node does what it shall: for probes (`ockam health`) and for the watchdog of a service manager.
 
 use crate::api::{
-    EngineHealth, HealthInfo, HealthStatus, RelayInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo, WayStatus,
+    AuthorityInfo, EngineHealth, HealthInfo, HealthStatus, RelayInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo,
+    WayStatus,
 };
 use crate::node::Node;
 use ockam_engine_abi::Command;
@@ -19,16 +20,19 @@ pub(crate) async fn engine_answers(node: &Node, limit: Duration) -> bool {
     matches!(tokio::time::timeout(limit, answered).await, Ok(Ok(())))
 }
 
+/// What a node shall have.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) listeners: Vec<TcpListenerInfo>,
+    pub(crate) inlets: Vec<TcpInletInfo>,
+    pub(crate) outlets: Vec<TcpOutletInfo>,
+    pub(crate) relays: Vec<RelayInfo>,
+    pub(crate) authority: Option<AuthorityInfo>,
+}
+
 /// What a node whose control answers is, as a whole.
-pub(crate) fn info(
-    node: String,
-    is_preparing: bool,
-    engine: EngineHealth,
-    listeners: Vec<TcpListenerInfo>,
-    inlets: Vec<TcpInletInfo>,
-    outlets: Vec<TcpOutletInfo>,
-    relays: Vec<RelayInfo>,
-) -> HealthInfo {
+pub(crate) fn info(node: String, is_preparing: bool, engine: EngineHealth, parts: Parts) -> HealthInfo {
+    let Parts { listeners, inlets, outlets, relays, authority } = parts;
     let mut problems = Vec::new();
     if !engine.brief.running {
         problems.push("its engine is being started again".to_owned());
@@ -49,6 +53,10 @@ pub(crate) fn info(
     for relay in relays.iter().filter(|it| it.status == WayStatus::Down) {
         problems.push(format!("the relay {} is down: {}", relay.name, why(&relay.error)));
     }
+    // Peers that believe the same authority do not let it pass then. One that only cannot be reached just now is none.
+    if let Some(AuthorityInfo { credential_expires_at: None, error: Some(error), .. }) = &authority {
+        problems.push(format!("it has no credential of its authority: {error}"));
+    }
     let status = if problems.is_empty() { HealthStatus::Ready } else { status };
     HealthInfo {
         node,
@@ -59,7 +67,7 @@ pub(crate) fn info(
         inlets,
         outlets,
         relays,
-        authority: None,
+        authority,
         problems,
     }
 }
@@ -126,7 +134,7 @@ mod tests {
             error: Some("it does not resolve".into()),
         };
         let (up, down) = (WayStatus::Up, WayStatus::Down);
-        let preparing = info("n1".into(), true, engine(true, true), vec![], vec![], vec![], vec![]);
+        let preparing = info("n1".into(), true, engine(true, true), Parts::default());
         assert_eq!((preparing.status, preparing.problems.len()), (HealthStatus::Degraded, 1));
         for (engine, listeners, inlets, relays, status, problems) in [
             (engine(true, true), vec![], vec![], vec![], HealthStatus::Ready, vec![]),
@@ -165,8 +173,31 @@ mod tests {
             ),
         ] {
             // A target of an outlet is another program: whether it runs says nothing of the node.
-            let health = info("n1".into(), false, engine, listeners, inlets, vec![outlet.clone()], relays);
+            let parts = Parts { listeners, inlets, outlets: vec![outlet.clone()], relays, authority: None };
+            let health = info("n1".into(), false, engine, parts);
             assert_eq!((health.status, health.problems), (status, problems.into_iter().map(str::to_owned).collect()));
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_credential_of_its_authority_is_not_ready() {
+        let authority = |credential_expires_at, error: Option<&str>| AuthorityInfo {
+            identifier: "I".into(),
+            route: "/secure/api".into(),
+            scope: "p".into(),
+            reachable: false,
+            revocations: None,
+            credential_expires_at,
+            error: error.map(str::to_owned),
+        };
+        for (authority, status) in [
+            (authority(None, None), HealthStatus::Ready),
+            (authority(Some(5), Some("it does not answer")), HealthStatus::Ready),
+            (authority(None, Some("it does not answer")), HealthStatus::Degraded),
+        ] {
+            let parts = Parts { authority: Some(authority.clone()), ..Parts::default() };
+            let health = info("n1".into(), false, engine(true, true), parts);
+            assert_eq!((health.status, health.authority), (status, Some(authority)));
         }
     }
 }

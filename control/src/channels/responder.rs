@@ -98,6 +98,7 @@ fn begin(
 /// Does the work of handshakes until none is under way.
 async fn work(node: Arc<Node>) {
     let channels = &node.channels;
+    node.trust.ready_to_answer(&node).await;
     let mut budget = Budget::new(Instant::now());
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     loop {

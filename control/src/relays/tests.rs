@@ -544,3 +544,38 @@ fn the_longest_names_fit_a_cookie() {
     let cookie = Cookie::Relay { name, peer: Some(format!("I{}", "0".repeat(64))), source, since: u64::MAX };
     assert_eq!(key.open(&key.seal(&cookie)), Some(cookie));
 }
+
+#[test]
+fn a_relay_ends_when_no_policy_permits_it_any_more() {
+    run(async {
+        let world = World::new(1);
+        let (node, _supervisor) = world.control(false).await;
+        let link = accepted_link(&world, 1);
+        let front = link_address(link);
+        let asks = |name: &str| {
+            let payload = string(name);
+            Asks { link: Some(link), channel: None, back: vec![&front, b"from"], payload: &payload, offer: None }
+                .say(&world, 0);
+        };
+        let has = |address: &str| world.tables(0, |tables| tables.relays.contains_key(address.as_bytes()));
+        let is_there = |address: &[u8]| world.tables(0, |tables| tables.addresses.contains_key(address));
+        asks("blue");
+        until(|| (node.relays.registered().len() == 1).then_some(())).await;
+        // Who comes by no channel has no identity that a policy could permit.
+        let policy = crate::api::CreatePolicy {
+            resource_type: Some(crate::api::ResourceType::Relay),
+            resource: None,
+            expression: "admin".into(),
+        };
+        crate::trust::policies::create(&node, policy).await.unwrap();
+        assert_eq!(node.relays.registered(), []);
+        assert!(has("forward_to_blue") && !is_there(b"forward_to_blue"), "it was there and is cleared");
+        let denied = node.relays.service().refused(Refused::Denied);
+        asks("green");
+        until(|| (node.relays.service().refused(Refused::Denied) > denied).then_some(())).await;
+        assert!(!has("forward_to_green"));
+        crate::trust::policies::delete(&node, Some(crate::api::ResourceType::Relay), None).await.unwrap();
+        asks("green");
+        until(|| (node.relays.registered().len() == 1).then_some(())).await;
+    });
+}

@@ -135,6 +135,7 @@ impl Trust {
         let unreachable = match &state {
             Some(State::Up(_)) => None,
             Some(State::Down { why: Some(why) } | State::Stopped { why }) => Some(why.to_string()),
+            _ if row.route.is_empty() => None,
             Some(State::Down { why: None }) | None => Some("its node has not answered yet".into()),
         };
         let behind = self.clock.behind();
@@ -145,7 +146,7 @@ impl Trust {
             identifier: row.history.identifier().to_string(),
             route: row.route.clone(),
             scope: row.scope.clone(),
-            reachable: unreachable.is_none(),
+            reachable: matches!(state, Some(State::Up(_))),
             revocations: (list.is_some() || way.checked_at != 0).then(|| RevocationsInfo {
                 number: list.as_ref().map_or(0, |list| list.number()),
                 revoked: list.as_ref().map_or(0, |list| list.entries().len() as u64),
@@ -202,7 +203,7 @@ pub(super) async fn meet(node: Arc<Node>) {
         // In vain, unless it is another one.
         state.meet_pause = (2 * state.meet_pause).clamp(MEET_PAUSE_MIN, MEET_PAUSE_MAX);
     }
-    let (Some(row), Some(own)) = (node.trust.state().authority.clone(), node.channels.own_if_known()) else { return };
+    let (Some(row), Some(own)) = (node.trust.asked(), node.channels.own_if_known()) else { return };
     let Ok(plan) = plan(&row, crate::random::hex_id(), own) else { return };
     let session = sessions::start(&node, plan);
     let mut way = session.watch();

@@ -73,7 +73,10 @@ pub(crate) fn check(options: &TrustOptions) -> Result<ChangeHistory, Error> {
         .ok_or_else(|| bad(identity, &options.history, "is not hexadecimal".into(), export))?;
     let history = ChangeHistory::verify(&encoded)
         .map_err(|error| bad(identity, &options.history, format!("is no identity: {error}"), export))?;
-    authority_route(&options.route)?;
+    // Without a route nobody is asked: what peers show is verified, until it expires.
+    if !options.route.is_empty() {
+        authority_route(&options.route)?;
+    }
     let scope = &options.scope;
     if scope.is_empty() || scope.len() > SCOPE_BYTES_MAX || scope.chars().any(char::is_control) {
         let why = format!("is empty, or longer than {SCOPE_BYTES_MAX} bytes, or has characters that cannot be shown");
@@ -225,6 +228,11 @@ impl Trust {
 
     fn way(&self) -> MutexGuard<'_, Authority> {
         self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The authority, if there is a way to ask it.
+    fn asked(&self) -> Option<Arc<AuthorityRow>> {
+        self.state().authority.clone().filter(|row| !row.route.is_empty())
     }
 
     fn rules(&self) -> Arc<Rules> {
@@ -471,7 +479,10 @@ async fn begin(node: Arc<Node>, authority: Option<Arc<AuthorityRow>>) {
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "what else is known of the authority cannot be read"),
         }
-        node.trust.follow_authority(&node, &row, own);
+        if node.trust.asked().is_some() {
+            node.trust.begin_with_enrolled(&node, &row, own).await;
+            node.trust.follow_authority(&node, &row, own);
+        }
         tokio::spawn(keep(Arc::downgrade(&node), node.trust.work.clone()));
     }
     used.into_iter().for_each(|own| node.trust.need(&node, own));

@@ -9,7 +9,7 @@ use crate::api::{CredentialInfo, StoreCredential};
 use crate::error::Error;
 use crate::node::Node;
 use crate::sessions::{self, State, Up};
-use crate::store::OwnCredentialRow;
+use crate::store::{AuthorityRow, OwnCredentialRow, SharedStore};
 use ockam_crypto::{ChangeHistory, Credential, Identifier};
 use ockam_engine_abi::Command;
 use std::collections::HashMap;
@@ -147,7 +147,7 @@ impl Trust {
 
     /// An identity of ours is used: it shall have a credential of the authority, and show it.
     pub(crate) fn need(&self, node: &Arc<Node>, own: Identifier) {
-        let has_authority = self.state().authority.is_some();
+        let has_authority = self.asked().is_some();
         let mut all = self.own();
         let has = all.all.entry(own).or_default();
         if (has_authority || !has.filed.is_empty()) && !std::mem::replace(&mut has.is_kept, true) {
@@ -158,8 +158,7 @@ impl Trust {
     /// The same for who is about to open a channel, and waits a moment for what there is to show. `authorized` is who may be at
     /// the other end: the authority itself is asked without.
     pub(crate) async fn ready(&self, node: &Arc<Node>, own: Identifier, authorized: &[Identifier]) {
-        let authority = self.state().authority.clone();
-        let Some(authority) = authority else { return self.need(node, own) };
+        let Some(authority) = self.asked() else { return self.need(node, own) };
         if authorized == [authority.history.identifier()] {
             return;
         }
@@ -170,6 +169,35 @@ impl Trust {
         let waited = tokio::time::timeout(WAIT, changes.wait_for(is_decided)).await;
         if waited.is_err() {
             self.own_failed(&own, "the authority has not answered yet".into());
+        }
+    }
+
+    /// The same for who is about to answer the first handshakes of peers, who go by what they are shown there.
+    pub(crate) async fn ready_to_answer(&self, node: &Arc<Node>) {
+        if self.asked().is_none() {
+            return;
+        }
+        if let Ok(own) = crate::channels::own(node, None).await {
+            self.ready(node, own, &[]).await;
+        }
+    }
+
+    /// Begins with the credential that the identity got when it enrolled in this home, if the node has none: the authority may
+    /// not be there when the node starts.
+    pub(super) async fn begin_with_enrolled(&self, node: &Arc<Node>, row: &AuthorityRow, own: Identifier) {
+        if self.best(&own).is_some() {
+            return;
+        }
+        let (home, history, scope, now) = (node.dir.home(), row.history.clone(), row.scope.clone(), self.clock.now());
+        let kept = tokio::task::spawn_blocking(move || {
+            let store = SharedStore::open_existing(&home).ok()??;
+            let encoded = store.projects().credential(&own, &history.identifier(), &scope).ok()??;
+            Credential::verify(&encoded, &own, [&history], now).ok()
+        });
+        if let Ok(Some(credential)) = kept.await
+            && let Err(error) = self.file(node, row.scope.clone(), &credential).await
+        {
+            tracing::warn!(%error, "the credential from enrolling cannot be stored");
         }
     }
 
@@ -370,7 +398,7 @@ async fn keep(node: Weak<Node>, own: Identifier) {
             trust.show(&node, own).await;
             let now = trust.clock.now();
             let best = trust.best(&own);
-            let has_authority = trust.state().authority.is_some();
+            let has_authority = trust.asked().is_some();
             let is_stale = trust.own().all.get(&own).is_some_and(|has| has.is_stale);
             match best {
                 Some(shown) if !has_authority => shown.shown_until().saturating_sub(now).max(1),
@@ -407,7 +435,7 @@ async fn keep(node: Weak<Node>, own: Identifier) {
 async fn renew(node: &Weak<Node>, own: Identifier) -> Option<Result<(), Error>> {
     let (mut way, session) = {
         let node = node.upgrade()?;
-        let row = node.trust.state().authority.clone()?;
+        let row = node.trust.asked()?;
         match node.trust.authority_way().filter(|_| node.channels.own_if_known() == Some(own)) {
             Some(way) => (way, None),
             // Another identity has a way of its own, for as long as that takes.
