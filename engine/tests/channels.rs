@@ -68,6 +68,65 @@ on_both_drivers! {
         writer.join().unwrap();
     }
 
+    records_that_look_alike_are_still_told_apart(engine) {
+        let (_, mut peer, mut end) = channel(&mut engine);
+        let (mut sent, mut expected) = (Vec::new(), Vec::new());
+        let (mut unknown, mut replayed, mut forged) = (0, 0, 0);
+        let before = engine.counters().total(Counter::FramesServed);
+        // Runs of equal heads, inside and outside, in which now and then one differs in one thing.
+        for (number, random) in noise(6000, 5).chunks_exact(2).enumerate() {
+            let run = number / 40;
+            let mut like = [run, run / 2, run / 3, run / 5];
+            if random[0] > 220 {
+                like[usize::from(random[1]) % 4] += 1;
+            }
+            let to = ["echo", "uppercase", "echo", "nothing"][like[0] % 4];
+            let back = ["me", "he"][like[1] % 2];
+            let tracing = [Some("{}"), Some("[]"), None][like[2] % 3];
+            let length = [64, 8, 300, 1][like[3] % 4];
+            let payload = if to == "uppercase" { text(&"x".repeat(length)) } else { noise(length, number as u64) };
+            let record = end.record(&[to], &[back], &payload, tracing);
+            let framed = frame(&[&end.decryptor], &[], &record);
+            if random[0] == 7 {
+                forged += 1;
+                let mut framed = framed;
+                let last = framed.len() - 1 - usize::from(random[1]) % 16;
+                framed[last] ^= 1;
+                sent.extend(framed);
+                continue;
+            }
+            sent.extend_from_slice(&framed);
+            if random[0] == 8 {
+                replayed += 1;
+                sent.extend_from_slice(&framed);
+            }
+            match to {
+                "nothing" => unknown += 1,
+                "uppercase" => expected.push((back, to, text(&"X".repeat(length)), tracing)),
+                _ => expected.push((back, to, payload, tracing)),
+            }
+        }
+        assert!(unknown > 0 && replayed > 0 && forged > 0);
+        let mut sender = peer.stream.try_clone().unwrap();
+        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut sender, &sent).unwrap());
+        for (number, (back, from, payload, tracing)) in expected.iter().enumerate() {
+            let mut record = peer.receive().payload;
+            let text = end.opener.open_in_place(&mut record).unwrap().text;
+            let Ok(Plaintext::Payload(answer)) = Plaintext::parse(text) else { panic!("{text:02x?}") };
+            let routes = (answer.onward.to_string(), answer.return_route.to_string());
+            let is_right = routes == (format!("0#{back}"), format!("0#{from}")) && answer.tracing == *tracing;
+            assert!(is_right && answer.payload == payload, "answer {number}: {answer:?}");
+        }
+        writer.join().unwrap();
+        engine.reaches(DropReason::NoSuchAddress, unknown);
+        engine.reaches(DropReason::Replayed, replayed);
+        engine.reaches(DropReason::NotGenuine, forged);
+        let counters = engine.counters();
+        let dropped = [DropReason::NoSuchAddress, DropReason::Replayed, DropReason::NotGenuine];
+        assert_eq!(dropped.map(|reason| counters.total(reason)), [unknown, replayed, forged]);
+        assert_eq!(counters.total(Counter::FramesServed) - before, expected.len() as u64);
+    }
+
     what_is_not_genuine_new_and_near_is_dropped_and_counted(engine) {
         let (_, mut peer, mut end) = channel(&mut engine);
         let whole = end.frame(&["echo"], &["me"], b"first");

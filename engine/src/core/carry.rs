@@ -12,7 +12,7 @@ use super::egress::Composed;
 use super::link::{Link, Waiting};
 use super::mesh::FromCore;
 use super::portals::{Carrier, Said};
-use super::repeat::Repeat;
+use super::repeat::Forwarded;
 use super::{Blocker, Core};
 use crate::config::{
     COPY_MAX, LAYERS_MAX, NOTICE_BURST, NOTICES_PER_SECOND, PARKED_BYTES, PARKED_BYTES_MAX, PUNT_BURST, PUNT_SMALL,
@@ -84,13 +84,20 @@ pub(super) struct Arrival<'a> {
     pub(super) start: usize,
     /// The link that it had come on before it waited for an install.
     waited_on: Option<LinkId>,
+    /// Whether a frame of the same length follows in the slot.
+    is_followed: bool,
     /// See [`Arrival::was_refused`].
     refused: Cell<bool>,
 }
 
 impl<'a> Arrival<'a> {
+    /// A frame of a link, as it was received.
+    pub(super) fn frame(source: &'a Source, start: usize, is_followed: bool) -> Self {
+        Arrival { is_followed, ..Arrival::new(Some(source), start) }
+    }
+
     pub(super) fn new(source: Option<&'a Source>, start: usize) -> Self {
-        Arrival { source, start, waited_on: None, refused: Cell::new(false) }
+        Arrival { source, start, waited_on: None, is_followed: false, refused: Cell::new(false) }
     }
 
     /// The link to another node that it came on, be it some time ago.
@@ -105,11 +112,6 @@ impl<'a> Arrival<'a> {
             (None, Some(link)) => Carrier::Link(link),
             (None, None) => Carrier::Inside,
         }
-    }
-
-    /// Whether it is a frame of a link, as it was received.
-    pub(super) fn is_a_frame(&self) -> bool {
-        self.source.is_some_and(|source| !source.is_portal)
     }
 
     /// Whether what arrived was dropped, as far as this core knows.
@@ -268,10 +270,10 @@ impl<D: Driver> Core<D> {
                 let composed = self.compose(link, &outgoing, payload).ok_or(Stop::Blocked(Blocker::Slots))?;
                 let counter = if served { Counter::FramesServed } else { Counter::FramesRelayed };
                 self.counters.add(counter, 1);
-                if let Body::Same = answer {
+                if arrival.is_followed && matches!(answer, Body::Same) {
                     let (head, prefix) = (payload_at - arrival.start, outgoing.prefix_len());
-                    let repeat = Repeat { link, reply, counter, head, payload: message.payload.len(), prefix };
-                    self.may_repeat(arrival, layer, repeat, &message, body, &composed);
+                    let repeat = Forwarded { link, reply, counter, head, payload: message.payload.len(), prefix };
+                    self.may_forward_more(layer, repeat, &message, body, &composed);
                 }
                 return Ok(Outcome::Leaves { link, reply, composed });
             }
@@ -279,9 +281,17 @@ impl<D: Driver> Core<D> {
                 let channel = channel.clone();
                 let payload = payload(answer);
                 let outgoing = outgoing(&message, &walk, payload.len());
-                match self.seal(arrival, channel, reply, &outgoing, payload)? {
+                match self.seal(arrival, channel.clone(), reply, &outgoing, payload)? {
                     Ok(outcome) => {
-                        self.counters.add(if served { Counter::FramesServed } else { Counter::FramesRelayed }, 1);
+                        let counter = if served { Counter::FramesServed } else { Counter::FramesRelayed };
+                        self.counters.add(counter, 1);
+                        if arrival.is_followed
+                            && let (Body::Same, Some(opened), Outcome::Leaves { link, .. }) =
+                                (answer, &layer.channel, &outcome)
+                        {
+                            let text = (layer.range.start - arrival.start, body.len(), payload_at - layer.range.start);
+                            self.may_reseal_more((opened, &channel, *link), counter, text, &message, &outgoing);
+                        }
                         return Ok(outcome);
                     }
                     Err(reason) => self.refuse(arrival, layer, &message, reason, 1),
@@ -361,9 +371,11 @@ impl<D: Driver> Core<D> {
                 self.counters.add(Counter::FramesRelayed, 1);
                 let reply = Some(layer.channel.as_ref().map_or(ReplyKey::Link(ingress), |channel| channel.reply_key()));
                 let (head, prefix) = (payload_at - arrival.start, outgoing.prefix_len());
-                let counter = Counter::FramesRelayed;
-                let repeat = Repeat { link, reply, counter, head, payload: message.payload.len(), prefix };
-                self.may_repeat(arrival, layer, repeat, &message, body, &composed);
+                if arrival.is_followed {
+                    let counter = Counter::FramesRelayed;
+                    let repeat = Forwarded { link, reply, counter, head, payload: message.payload.len(), prefix };
+                    self.may_forward_more(layer, repeat, &message, body, &composed);
+                }
                 return Ok(Outcome::Leaves { link, reply, composed });
             }
             Verdict::Punt { body: answer } => self.punt(arrival, layer, &message, &walk, answer),
@@ -651,7 +663,7 @@ impl<D: Driver> Core<D> {
 }
 
 /// Where `part` begins in `whole`, of which it is a part.
-fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+pub(super) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr() - whole.as_ptr().addr()
 }
 

@@ -31,9 +31,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Longest prefix of a text that is sealed in place; others are copied.
-const PREFIX_MAX: usize = 1024;
+pub(super) const PREFIX_MAX: usize = 1024;
 /// Longest suffix of such a text: an offer and the padding.
-const SUFFIX_MAX: usize = 128;
+pub(super) const SUFFIX_MAX: usize = 128;
 
 /// A text to be sealed where its payload lies. Prefix and suffix are in [`Core::scratch`], because they are written from
 /// a message whose place they take.
@@ -228,7 +228,7 @@ impl<D: Driver> Core<D> {
 
     /// Seals a text of `length` bytes, which `fill` writes, in the scribe's slot. `None` when no slot is free; nothing is
     /// sealed then.
-    fn compose_sealed(
+    pub(super) fn compose_sealed(
         &mut self,
         channel: &Arc<Channel>,
         length: usize,

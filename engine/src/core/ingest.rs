@@ -218,7 +218,9 @@ impl<D: Driver> Core<D> {
                 break;
             }
             self.repeatable = None;
-            match self.on_frame(&source, &mut slot, range.start + 4..end) {
+            let is_followed =
+                bytes.get(4 + length..).is_some_and(|next| next.len() >= 4 + length && next[..4] == *head);
+            match self.on_frame(&source, &mut slot, range.start + 4..end, is_followed) {
                 Ok(()) => {}
                 Err(Stop::Malformed) => {
                     self.pool.put(slot);
@@ -231,7 +233,7 @@ impl<D: Driver> Core<D> {
             }
             frames += 1;
             if let Some(repeat) = self.repeatable.take() {
-                let more = self.repeat(repeat, &slot, range.start..end, end..range.end);
+                let more = self.repeat(repeat, &source, &mut slot, range.start..end, end..range.end);
                 frames += more as u64;
                 range.start = end + more * (4 + length);
             } else {
@@ -476,14 +478,20 @@ impl<D: Driver> Core<D> {
     }
 
     /// One whole frame, without its length, at `range` of the slot.
-    fn on_frame(&mut self, source: &Source, slot: &mut Slot, range: Range<usize>) -> Result<(), Stop> {
+    fn on_frame(
+        &mut self,
+        source: &Source,
+        slot: &mut Slot,
+        range: Range<usize>,
+        is_followed: bool,
+    ) -> Result<(), Stop> {
         let start = range.start - 4;
         let index = source.link.index();
         let layer = match self.links[index].ingest.opened.take() {
             Some(opened) => Layer { channel: Some(opened.0), range: opened.1 },
             None => Layer { channel: None, range },
         };
-        self.carry(&Arrival::new(Some(source), start), slot, layer).map_err(|(stop, layer)| {
+        self.carry(&Arrival::frame(source, start, is_followed), slot, layer).map_err(|(stop, layer)| {
             if let (Stop::Blocked(_), Layer { channel: Some(channel), range }) = (&stop, layer) {
                 self.links[index].ingest.opened = Some(Box::new((channel, range)));
             }

@@ -106,7 +106,7 @@ pub(crate) struct Core<D: Driver> {
     listeners: Vec<Option<Listener>>,
     scribe: Scribe,
     /// What is written around a payload that is sealed where it lies.
-    scratch: Box<[u8; channels::SCRATCH_BYTES]>,
+    scratch: Box<[u8]>,
     /// What control and channels may answer to is not kept by a link.
     no_replies: Replies,
     /// What was done about the frame that was carried out last, if the next may be like it.

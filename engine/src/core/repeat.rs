@@ -2,34 +2,48 @@
 //!
 //! Most small frames of a link come in a row to one address, with heads that are equal to the last byte. What the path
 //! said about the first of them holds for those behind it in the same chunk: nothing but this core's own work happens in
-//! between. So they are found by comparing bytes, written in one go, and queued as one segment.
+//! between. So they are found by comparing bytes.
 //!
 //! ```text
 //!   received    | head | payload 0 | tail | head | payload 1 | tail | head | payload 2 | tail | other ...
 //!                 route, compose            \______ equal ______/     \______ equal ______/
 //!   written     | prefix | payload 0 | tail | prefix | payload 1 | tail | prefix | payload 2 | tail |
 //! ```
+//!
+//! Those that only pass are written in one go and queued as one segment. Records are opened one by one; when what is inside
+//! looks alike, too, it is sealed again behind the same prefix.
 
 use super::Core;
-use super::carry::{Arrival, Layer};
+use super::carry::{Arrival, Layer, Source, offset_in};
+use super::channels::{PREFIX_MAX, SUFFIX_MAX};
 use super::egress::Composed;
 use crate::io::driver::Driver;
 use crate::io::pool::Slot;
+use crate::path::channel::Channel;
 use crate::path::tables::ReplyKey;
+use ockam_crypto::{NONCE_LEN, OutgoingPlaintext, PAYLOAD_HEAD, RECORD_OVERHEAD};
 use ockam_engine_abi::{Counter, LinkId};
-use ockam_wire::Message;
 use ockam_wire::undeliverable::Offer;
+use ockam_wire::{Measured, Message};
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Longest prefix that is repeated; those of nearly all frames are shorter.
-const PREFIX_MAX: usize = 512;
+/// Longest prefix of a frame that is forwarded again; those of nearly all frames are shorter.
+const FRONT_MAX: usize = 512;
 
 /// Most bytes that are written in one go, so that a link which turned full is not fed much further.
 const RUN_BYTES_MAX: usize = 16 * 1024;
 
-/// What was done about a frame that left on a link of this core, its payload unchanged and copied.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Repeat {
+/// What was done about a frame, and may be done about the next.
+#[derive(Debug)]
+pub(super) enum Repeat {
+    Forwarded(Forwarded),
+    Resealed(Resealed),
+}
+
+/// A frame left on a link of this core, its payload unchanged and copied.
+#[derive(Debug)]
+pub(super) struct Forwarded {
     /// Where it left.
     pub(super) link: LinkId,
     /// The place that the link may answer to.
@@ -44,35 +58,93 @@ pub(super) struct Repeat {
     pub(super) prefix: usize,
 }
 
+/// A frame was a record, and the payload inside was sealed again and left on a link of this core. What it was sealed
+/// between is in [`Core::scratch`], as for [`super::channels::InPlace`].
+#[derive(Debug)]
+pub(super) struct Resealed {
+    opened: Arc<Channel>,
+    sealed: Arc<Channel>,
+    link: LinkId,
+    counter: Counter,
+    /// See [`crate::path::guard::Granted::changes`].
+    changes: u64,
+    /// Where in the frame the message inside begins, how long it is with what follows it, and where in it the payload is.
+    inner: Range<usize>,
+    payload: Range<usize>,
+    prefix: usize,
+    suffix: usize,
+}
+
 impl<D: Driver> Core<D> {
-    /// Remembers what is done about a message, whose frame's `body` is given, if another frame may be like it: it came in on
-    /// a link, leaves on a link of this core, was copied together, and ends as it came.
-    pub(super) fn may_repeat(
+    /// Remembers what is done about a message, whose frame's `body` is given, if another frame may be like it: it is in no
+    /// channel, leaves on a link of this core, was copied together, and ends as it came.
+    pub(super) fn may_forward_more(
         &mut self,
-        arrival: &Arrival<'_>,
         layer: &Layer,
-        repeat: Repeat,
+        done: Forwarded,
         message: &Message<'_>,
         body: &[u8],
         composed: &Composed,
     ) {
-        let Composed::Copied(segment) = composed else { return };
-        if !arrival.is_a_frame() || layer.channel.is_some() {
+        let (Composed::Copied(segment), None) = (composed, &layer.channel) else { return };
+        // The head counts the frame's length, which the body does not have.
+        let tail = &body[done.head - 4 + done.payload..];
+        let is_repeatable = done.link.core() == self.index
+            && done.prefix <= FRONT_MAX
+            && segment.bytes()[done.prefix + done.payload..] == *tail
+            && !offers(message);
+        self.repeatable = is_repeatable.then_some(Repeat::Forwarded(done));
+    }
+
+    /// Remembers what is done about a message that came out of the channel `opened`, was sealed for `sealed` and leaves on
+    /// `link`, if another frame may be like its frame. `at`, of so many bytes, is where in the frame it begins, and its payload
+    /// where in it.
+    pub(super) fn may_reseal_more(
+        &mut self,
+        (opened, sealed, link): (&Arc<Channel>, &Arc<Channel>, LinkId),
+        counter: Counter,
+        (at, length, payload): (usize, usize, usize),
+        message: &Message<'_>,
+        outgoing: &Measured<'_>,
+    ) {
+        let text = OutgoingPlaintext(*outgoing);
+        let (prefix, suffix) = (text.prefix_len(), text.suffix_len());
+        if link.core() != self.index || prefix > PREFIX_MAX || suffix > SUFFIX_MAX || offers(message) {
             return;
         }
-        // The head counts the frame's length, which the body does not have.
-        let tail = &body[repeat.head - 4 + repeat.payload..];
-        let is_repeatable = repeat.link.core() == self.index
-            && repeat.prefix <= PREFIX_MAX
-            && segment.bytes()[repeat.prefix + repeat.payload..] == *tail
-            && message.tracing.is_none_or(|text| Offer::parse(text).is_none());
-        self.repeatable = is_repeatable.then_some(repeat);
+        text.write_prefix(&mut self.scratch[..prefix]);
+        text.write_suffix(&mut self.scratch[prefix..prefix + suffix]);
+        self.repeatable = Some(Repeat::Resealed(Resealed {
+            changes: opened.granted.changes(),
+            opened: opened.clone(),
+            sealed: sealed.clone(),
+            link,
+            counter,
+            inner: at..at + length,
+            payload: payload..payload + message.payload.len(),
+            prefix,
+            suffix,
+        }));
     }
 
     /// Does with frames at the beginning of `rest` what was done with the one at `first`, as far as they are like it.
     /// Gives how many.
-    pub(super) fn repeat(&mut self, repeat: Repeat, slot: &Slot, first: Range<usize>, rest: Range<usize>) -> usize {
-        let Repeat { link, reply, counter, head, payload, prefix } = repeat;
+    pub(super) fn repeat(
+        &mut self,
+        done: Repeat,
+        source: &Source,
+        slot: &mut Slot,
+        first: Range<usize>,
+        rest: Range<usize>,
+    ) -> usize {
+        match done {
+            Repeat::Forwarded(done) => self.forward_more(done, slot, first, rest),
+            Repeat::Resealed(done) => self.reseal_more(&done, source, slot, first, rest),
+        }
+    }
+
+    fn forward_more(&mut self, done: Forwarded, slot: &Slot, first: Range<usize>, rest: Range<usize>) -> usize {
+        let Forwarded { link, reply, counter, head, payload, prefix } = done;
         let (total, frame) = (first.len(), slot.bytes(first));
         let rest = slot.bytes(rest);
         let is_alike =
@@ -80,11 +152,10 @@ impl<D: Driver> Core<D> {
         let written = prefix + total - head;
         let most = (self.scribe_room() / written).min(RUN_BYTES_MAX / written);
         let count = rest.chunks_exact(total).take(most).take_while(is_alike).count();
-        let is_ready = |index: u32| !self.links[index].egress.full;
-        if count == 0 || !self.open_link(link).is_some_and(is_ready) {
+        if count == 0 || !self.has_room_now(link) {
             return 0;
         }
-        let mut template = [0; PREFIX_MAX];
+        let mut template = [0; FRONT_MAX];
         template[..prefix].copy_from_slice(&self.last_written(written)[..prefix]);
         let segment = self.write(count * written, |out| {
             for (out, frame) in out.chunks_exact_mut(written).zip(rest.chunks_exact(total)) {
@@ -102,4 +173,87 @@ impl<D: Driver> Core<D> {
         self.queue(link, reply, [Some(segment), None, None]);
         count
     }
+
+    fn reseal_more(
+        &mut self,
+        done: &Resealed,
+        source: &Source,
+        slot: &mut Slot,
+        first: Range<usize>,
+        rest: Range<usize>,
+    ) -> usize {
+        let Resealed { opened, sealed, link, counter, changes, inner, payload, prefix, suffix } = done;
+        let total = first.len();
+        // The record, with its nonce in front and its tag behind, is all that is behind the head.
+        let head = inner.start - PAYLOAD_HEAD.len() - NONCE_LEN;
+        let frame = slot.bytes(first.clone());
+        let Ok(outer) = Message::parse(&frame[4..]) else { return 0 };
+        if offset_in(frame, outer.payload) != head || head + outer.payload.len() != total {
+            return 0;
+        }
+        let back = offset_in(frame, outer.return_route.encoded());
+        let back = back..back + outer.return_route.encoded().len();
+        let text = prefix + payload.len() + suffix;
+        let scratch = std::mem::take(&mut self.scratch);
+        let (front, end) = scratch[..prefix + suffix].split_at(*prefix);
+        let mut count = 0;
+        for at in rest.clone().step_by(total).take(rest.len() / total) {
+            let goes_on = slot.bytes(at..at + head) == slot.bytes(first.start..first.start + head)
+                && opened.granted.changes() == *changes
+                && sealed.egress() == Some(*link)
+                && !sealed.has_ended()
+                && self.has_room_now(*link)
+                && self.has_scribe_room(text + RECORD_OVERHEAD + FRONT_MAX);
+            if !goes_on {
+                break;
+            }
+            let arrival = Arrival::frame(source, at, false);
+            let came = (at + 4..at + total, at + back.start..at + back.end);
+            let record = at + head..at + total;
+            let Some(message) = self.open(&arrival, opened, slot, Some(came), record) else {
+                count += 1;
+                continue;
+            };
+            let (now, before) =
+                (slot.bytes(message.clone()), slot.bytes(first.start + inner.start..first.start + inner.end));
+            let is_alike = now.len() == before.len()
+                && now[..payload.start] == before[..payload.start]
+                && now[payload.end..] == before[payload.end..];
+            if !is_alike {
+                let ingest = &mut self.links[source.link.index()].ingest;
+                ingest.opened = Some(Box::new((opened.clone(), message)));
+                break;
+            }
+            let body = &now[payload.clone()];
+            let fill = |out: &mut [u8]| {
+                let (start, rest) = out.split_at_mut(*prefix);
+                let (middle, tail) = rest.split_at_mut(body.len());
+                start.copy_from_slice(front);
+                middle.copy_from_slice(body);
+                tail.copy_from_slice(end);
+            };
+            match self.compose_sealed(sealed, text, fill) {
+                Some(Ok(segment)) => {
+                    self.counters.add(*counter, 1);
+                    self.counters.add(Counter::BytesCopied, payload.len() as u64);
+                    self.queue(*link, None, [Some(segment), None, None]);
+                }
+                Some(Err(reason)) => self.counters.add(reason, 1),
+                None => unreachable!("there is room"),
+            }
+            count += 1;
+        }
+        self.scratch = scratch;
+        count
+    }
+
+    /// Whether a link of this core takes more.
+    fn has_room_now(&self, link: LinkId) -> bool {
+        self.open_link(link).is_some_and(|index| !self.links[index].egress.full)
+    }
+}
+
+/// Whether the sender wants to know if it does not arrive: that is said of each message by itself.
+fn offers(message: &Message<'_>) -> bool {
+    message.tracing.is_some_and(|text| Offer::parse(text).is_some())
 }

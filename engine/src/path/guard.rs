@@ -21,6 +21,8 @@ pub struct Granted {
     words: [AtomicU64; GUARDS_MAX / 64],
     /// From when on nothing is granted, in milliseconds of the clock.
     expires_ms: AtomicU64,
+    /// How often something else was granted.
+    changes: AtomicU64,
 }
 
 impl Granted {
@@ -29,6 +31,7 @@ impl Granted {
         Granted {
             words: grants.guards.words().map(AtomicU64::new),
             expires_ms: AtomicU64::new(expires_ms(grants, now_ms)),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -42,6 +45,12 @@ impl Granted {
         for (word, new) in self.words.iter().zip(new) {
             word.store(*new, Ordering::Release);
         }
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often something else was granted: what passed a guard before passes it still while this stays the same.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Whether the peer is granted a guard at `now_ms` of the clock.
