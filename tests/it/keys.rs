@@ -37,7 +37,7 @@ fn passphrase(home: &Home, name: &str) -> String {
 fn secrets(home: &Home) -> Vec<Vec<u8>> {
     let bytes = fs::read(home.path().join("vaults").join("default")).unwrap();
     let keys = &bytes[17..bytes.len() - 32];
-    assert!(!keys.is_empty() && keys.len() % 65 == 0);
+    assert!(!keys.is_empty() && keys.len().is_multiple_of(65));
     keys.chunks(65).map(|key| key[33..].to_vec()).collect()
 }
 

@@ -1092,7 +1092,8 @@ pub enum CredentialCommand {
     Verify(CredentialVerify),
     /// Give a node a credential about itself, which it shows to others from then on
     #[command(after_help = "Examples:\n  \
-        ockam credential store --issuer issuer --credential-path n1.credential --at n1\n\n\
+        ockam credential store --issuer issuer --credential-path n1.credential --at n1\n  \
+        cat n1.credential | ockam credential store --issuer issuer --scope production --credential-path -\n\n\
         A node that is told at its creation who its authority is asks for a credential by itself.")]
     Store(CredentialStore),
     /// List the credentials that a node knows: its own and those of its peers
