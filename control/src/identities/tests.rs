@@ -511,9 +511,12 @@ fn a_database_of_the_version_before_is_migrated() {
     drop(SharedStore::open(&fixture.home).unwrap());
     let path = fixture.home.database();
     let old = rusqlite::Connection::open(&path).unwrap();
+    // Whatever came since, the first version did not have it.
+    let tables = "SELECT group_concat('DROP TABLE ' || name, '; ') FROM sqlite_schema WHERE type = 'table'";
+    let drop_all: String = old.query_row(tables, [], |row| row.get(0)).unwrap();
+    old.execute_batch(&drop_all).unwrap();
     old.execute_batch(
-        "DROP TABLE issuing_key; DROP TABLE purpose_key; DROP TABLE node; DROP TABLE identity; DROP TABLE vault;
-         CREATE TABLE node (name TEXT NOT NULL PRIMARY KEY, created_ms INTEGER NOT NULL,
+        "CREATE TABLE node (name TEXT NOT NULL PRIMARY KEY, created_ms INTEGER NOT NULL,
             is_default INTEGER NOT NULL CHECK (is_default IN (0, 1))) STRICT, WITHOUT ROWID;
          CREATE UNIQUE INDEX one_default ON node (is_default) WHERE is_default = 1;
          INSERT INTO node VALUES ('n1', 5, 1);
