@@ -1,11 +1,11 @@
 //! An authority, who enrolls at it, and its members, of either kind.
 
-use crate::{Anchor, Home, Kind, ManagedNode, OurNode, PATIENCE, PortalNode, RealAuthority, RealNode};
+use crate::{Anchor, Home, Kind, ManagedNode, OurNode, PortalNode, RealAuthority};
 use ockam::identity::Identifier;
 use serde_json::Value;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// An authority of either kind.
 #[expect(clippy::large_enum_variant, reason = "a test holds one of them")]
@@ -98,21 +98,6 @@ impl Fleet {
     /// What there is to know of the authority.
     pub fn anchor(&self) -> &Anchor {
         self.authority.anchor()
-    }
-
-    /// Waits until the authority issues by the state of its identity that is known here: one of ours needs some seconds.
-    #[track_caller]
-    pub fn await_new_keys(&self) {
-        let reader = RealNode::start();
-        reader.import(&self.anchor().history);
-        let since = Instant::now();
-        loop {
-            let credential = self.enroller.fetch_credential(self.anchor()).expect("an enroller is a member");
-            match reader.verify(&credential, self.enroller.identifier(), &self.anchor().identifier) {
-                Ok(_) => return,
-                Err(e) => assert!(since.elapsed() < PATIENCE, "it issues with an old key: {e}"),
-            }
-        }
     }
 
     /// A ticket for somebody who becomes a member with these attributes, once.

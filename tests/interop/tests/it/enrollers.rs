@@ -106,3 +106,16 @@ fn a_project_of_ours_is_read() {
     assert_eq!(read.identifier.to_string(), authority.node.identifier());
     assert!(member.fetch_credential(&read).is_ok());
 }
+
+/// A ticket that was made before the authority had another key. Real nodes keep to the one in the ticket.
+#[test]
+fn a_ticket_of_before_a_rotation() {
+    let mut fleet = Fleet::start(Kind::Ours, HOUR);
+    let ticket = fleet.ticket(&[("component", "web")]);
+    fleet.authority.renew_keys();
+    let home = Home::new();
+    home.enroll(&ticket);
+    let node = home.node("member");
+    let member = node.identifier().as_str().try_into().expect("an identifier");
+    assert_eq!(fleet.enroller.member(fleet.anchor(), &member), Ok(texts(&[("component", "web")])));
+}

@@ -179,7 +179,6 @@ fn an_authority_renews_its_keys(authority: Kind, near: Kind, far: Kind) {
     far.outlet("outlet", target.address());
     let mut open = talking(early.inlet("inlet", &to(&far, "outlet")));
     fleet.authority.renew_keys();
-    fleet.await_new_keys();
     let late = fleet.member(near, &[]);
     Client::until_it_gets_through(late.inlet("inlet", &to(&far, "outlet")));
     open.send_and_receive();
