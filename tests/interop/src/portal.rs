@@ -52,10 +52,8 @@ impl PortalNode {
                 PortalNode::Real(node)
             }
             Kind::Ours => {
-                // Ours wants to know where the authority is. Nobody listens there.
-                let (authority, route) = (hex::encode(authority), "/ip4/127.0.0.1/tcp/1/service/api");
-                let more = ["--authority-identity", &authority, "--authority-route", route];
-                PortalNode::Ours(Home::new().node_with("ours", &more))
+                let authority = hex::encode(authority);
+                PortalNode::Ours(Home::new().node_with("ours", &["--authority-identity", &authority]))
             }
         }
     }
@@ -300,11 +298,11 @@ impl Wish {
         Wish { number: number(0), up: number(1), down: number(2), hang_up: bytes[24] != 0 }
     }
 
-    fn from_client(self) -> Vec<u8> {
+    fn bytes_up(self) -> Vec<u8> {
         noise(self.up as usize, 2 * self.number)
     }
 
-    fn from_target(self) -> Vec<u8> {
+    fn bytes_down(self) -> Vec<u8> {
         noise(self.down as usize, 2 * self.number + 1)
     }
 }
@@ -360,7 +358,7 @@ fn serve(mut stream: TcpStream) -> Ended {
     let mut writer = stream.try_clone().expect("duplicate a socket");
     let writing = thread::spawn(move || {
         // What the client gets is for the client to judge.
-        let _ = writer.write_all(&wish.from_target());
+        let _ = writer.write_all(&wish.bytes_down());
         if wish.hang_up {
             let _ = writer.shutdown(Shutdown::Both);
         }
@@ -368,7 +366,7 @@ fn serve(mut stream: TcpStream) -> Ended {
     let mut received = Vec::new();
     let ended = stream.read_to_end(&mut received);
     writing.join().expect("the writer does not panic");
-    Ended { number: wish.number, whole: ended.is_ok() && received == wish.from_client() }
+    Ended { number: wish.number, whole: ended.is_ok() && received == wish.bytes_up() }
 }
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -407,12 +405,12 @@ impl Client {
     #[track_caller]
     pub fn send_and_receive(&mut self) {
         let (mut writer, wish) = (self.stream.try_clone().expect("duplicate a socket"), self.wish);
-        let writing = thread::spawn(move || writer.write_all(&wish.from_client()));
+        let writing = thread::spawn(move || writer.write_all(&wish.bytes_up()));
         let mut received = vec![0; wish.down as usize];
         if let Err(e) = self.stream.read_exact(&mut received) {
             panic!("{} bytes expected from the target: {e}", wish.down);
         }
-        assert!(received == wish.from_target(), "what comes from the target is what it sent");
+        assert!(received == wish.bytes_down(), "what comes from the target is what it sent");
         writing.join().expect("the writer does not panic").expect("write to an inlet");
     }
 
@@ -425,7 +423,7 @@ impl Client {
     #[track_caller]
     pub fn send_and_leave(inlet: SocketAddr, up: usize) -> u64 {
         let mut client = Client::wish(inlet, up, 0, false);
-        client.stream.write_all(&client.wish.from_client()).expect("write to an inlet");
+        client.stream.write_all(&client.wish.bytes_up()).expect("write to an inlet");
         client.number()
     }
 
@@ -435,7 +433,7 @@ impl Client {
         let mut client = Client::wish(inlet, 0, down, true);
         let mut received = Vec::new();
         let ended = client.stream.read_to_end(&mut received);
-        assert!(received == client.wish.from_target(), "{} of {down} bytes before the end: {ended:?}", received.len());
+        assert!(received == client.wish.bytes_down(), "{} of {down} bytes before the end: {ended:?}", received.len());
         ended.expect("an orderly end");
         client.number()
     }
@@ -456,7 +454,7 @@ impl Client {
         let mut received = [0; 100];
         stream.write_all(&wish.encode()).is_ok()
             && stream.read_exact(&mut received).is_ok()
-            && received[..] == wish.from_target()
+            && received[..] == wish.bytes_down()
     }
 
     /// Waits until connections through an inlet work again.

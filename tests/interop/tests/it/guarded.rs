@@ -8,7 +8,7 @@ use ockam_crypto::{
     Attributes, Credential, Issuer, PROJECT_MEMBER_SCHEMA, PurposePublicKey, Secret, SigningKey, encode_payload,
     encode_refresh,
 };
-use ockam_interop::{Kind, PATIENCE, PortalNode, RealNode, Target, Wallet};
+use ockam_interop::{Kind, PATIENCE, PortalNode, RawPeer, RealNode, Target, Wallet, local};
 use ockam_tests::{Channel, Identity, Initiator, Inner, Peer as Wire, addresses, now};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
@@ -16,6 +16,7 @@ use std::time::Instant;
 
 of_each_kind!(
     whose_credentials_count,
+    services_without_a_guard,
     several_credentials,
     a_policy_of_an_outlet,
     a_refresh_admits,
@@ -272,6 +273,34 @@ fn whose_credentials_count(kind: Kind) {
     }
     let mut channel = link.open(&mut Identity::new(), &[]);
     assert!(!link.is_admitted(&mut channel), "without a credential");
+}
+
+/// `echo` has a guard at either, and links have no identity. A real node's `uppercase` is for everyone; ours guards every
+/// service, but not the listener for channels.
+fn services_without_a_guard(kind: Kind) {
+    let authority = Authority::new();
+    let guard = authority.guard(kind);
+    let mut link = Link::to(&guard, &authority);
+    let mut channel = link.open(&mut Identity::new(), &[]);
+    assert_eq!(link.answer(&mut channel, "echo", b"anyone?"), None);
+    let expected = (kind == Kind::Real).then_some(b"\x01U".to_vec());
+    let question = link.send(&mut channel, "uppercase", b"\x01u");
+    let mut answer = None;
+    link.ask_marker();
+    loop {
+        match link.receive(&mut channel) {
+            (name, _, payload) if name == question => answer = Some(payload),
+            (name, ..) if name == "marker" && (kind == Kind::Ours || answer.is_some()) => break,
+            // The marker may be first at a real node.
+            _ => link.ask_marker(),
+        }
+    }
+    assert_eq!(answer, expected);
+    let mut plain = RawPeer::connect(guard.address());
+    plain.request(&[local("echo")], b"anyone?");
+    // A handshake is answered over the same connection, and nothing before it.
+    plain.request(&[local("api")], &Initiator::new().message_1);
+    assert!(plain.reply().len() > 300, "message 2");
 }
 
 /// Those that are worth nothing do not stand in the way of others, and the last one counts.
