@@ -6,7 +6,26 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-of_each_kind!(tickets, members, tickets_of_every_form);
+/// Runs each named check with an authority of either kind.
+macro_rules! at_each {
+    ($($check:ident),* $(,)?) => {$(
+        mod $check {
+            use ockam_interop::Kind;
+
+            #[test]
+            fn at_a_real_authority() {
+                super::$check(Kind::Real);
+            }
+
+            #[test]
+            fn at_ours() {
+                super::$check(Kind::Ours);
+            }
+        }
+    )*};
+}
+
+at_each!(tickets, members, tickets_of_every_form);
 
 const HOUR: Duration = Duration::from_secs(3600);
 

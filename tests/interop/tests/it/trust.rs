@@ -18,9 +18,9 @@ macro_rules! fleets {
             fleets!(@ $check, our_authority, Ours, Real, Real);
             fleets!(@ $check, our_inlet, Real, Ours, Real);
             fleets!(@ $check, our_outlet, Real, Real, Ours);
-            fleets!(@ $check, real_authority, Real, Ours, Ours);
-            fleets!(@ $check, real_inlet, Ours, Real, Ours);
-            fleets!(@ $check, real_outlet, Ours, Ours, Real);
+            fleets!(@ $check, ours_but_the_authority, Real, Ours, Ours);
+            fleets!(@ $check, ours_but_the_inlet, Ours, Real, Ours);
+            fleets!(@ $check, ours_but_the_outlet, Ours, Ours, Real);
             fleets!(@ $check, our_nodes, Ours, Ours, Ours);
         }
     )*};
