@@ -36,12 +36,18 @@ macro_rules! fleets {
 fleets!(
     members_and_strangers,
     the_outlet_may_be_a_strangers,
-    credentials_are_refreshed,
-    relays_have_names,
-    an_authority_renews_its_keys,
+    credentials_and_keys_are_renewed,
     members_rotate,
     a_deleted_member,
 );
+
+/// The authority makes no difference to a relay.
+mod relays_have_names {
+    fleets!(@ relays_have_names, real_nodes, Real, Real, Real);
+    fleets!(@ relays_have_names, our_client, Real, Ours, Real);
+    fleets!(@ relays_have_names, our_relay, Real, Real, Ours);
+    fleets!(@ relays_have_names, our_nodes, Ours, Ours, Ours);
+}
 
 fn to(node: &PortalNode, outlet: &str) -> String {
     format!("{}/secure/api/service/{outlet}", over_tcp(node.address()))
@@ -125,13 +131,18 @@ fn later_than(node: &PortalNode, subject: &Identifier, ends: u64) -> u64 {
     }
 }
 
-/// What credentials opened stays open while they are refreshed. Both ends hear of the other's.
-fn credentials_are_refreshed(authority: Kind, near: Kind, far: Kind) {
-    let fleet = Fleet::start(authority, short_lived(near, far));
+/// What credentials opened stays open while they are refreshed, by an authority that has another key to issue them with, and
+/// one of ours another identity key. Both ends hear of the other's, and who enrolls later is admitted.
+fn credentials_and_keys_are_renewed(authority: Kind, near: Kind, far: Kind) {
+    let mut fleet = Fleet::start(authority, short_lived(near, far));
+    let late = near;
     let (near, far) = (fleet.member(near, &[]), fleet.member(far, &[]));
     let target = Target::start();
     far.outlet("outlet", target.address());
     let mut client = talking(near.inlet("inlet", &to(&far, "outlet")));
+    fleet.authority.renew_keys();
+    let late = fleet.member(late, &[]);
+    Client::until_it_gets_through(late.inlet("inlet", &to(&far, "outlet")));
     for (here, there) in [(&near, &far), (&far, &near)] {
         let there = there.identifier();
         let first = later_than(here, &there, 0);
@@ -139,6 +150,7 @@ fn credentials_are_refreshed(authority: Kind, near: Kind, far: Kind) {
     }
     client.send_and_receive();
     assert_goes_on(client, &target);
+    drop(Client::talk(near.inlet("another", &to(&far, "outlet")), 1000, 1000));
 }
 
 /// A client that did all that it wanted was never interrupted.
@@ -167,26 +179,6 @@ fn relays_have_names(authority: Kind, near: Kind, far: Kind) {
             assert!(!registered.join().expect("it does not panic"), "{name}");
         }
     });
-}
-
-/// An authority issues with another key, and one of ours has another identity key, too. A portal that is open stays open, and
-/// who enrolls later is admitted.
-fn an_authority_renews_its_keys(authority: Kind, near: Kind, far: Kind) {
-    // Members ask often, and so hear of their authority.
-    let mut fleet = Fleet::start(authority, short_lived(near, far));
-    let (early, far) = (fleet.member(near, &[]), fleet.member(far, &[]));
-    let target = Target::start();
-    far.outlet("outlet", target.address());
-    let mut open = talking(early.inlet("inlet", &to(&far, "outlet")));
-    fleet.authority.renew_keys();
-    let late = fleet.member(near, &[]);
-    Client::until_it_gets_through(late.inlet("inlet", &to(&far, "outlet")));
-    open.send_and_receive();
-    // What is refreshed now is signed with the new key.
-    let early_one = early.identifier();
-    let first = later_than(&far, &early_one, 0);
-    later_than(&far, &early_one, first);
-    drop(Client::talk(early.inlet("another", &to(&far, "outlet")), 1000, 1000));
 }
 
 /// Both members have another identity key, one after the other. What is open stays open, and what is opened then works.
