@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What must not take longer than 5 seconds is failed by this test after so many; what it took is printed.
@@ -605,7 +605,7 @@ fn a_policy_of_a_user_stays_as_it_is() {
     home.ok(&["node", "create", "m1"]);
     assert_eq!(policies(), before);
     // What names nothing that exists, or says nothing, is refused and changes nothing.
-    for bad in ["", "(= subject.role", "(frob 1 2)", "true", "(and)"] {
+    for bad in ["", "(= subject.role", "(frob 1 2)", "(and)", "role=", "not"] {
         home.fails(64, &["policy", "create", "--at", "m1", "--resource", "db", "--allow", bad]);
     }
     assert_eq!(policies(), before);
@@ -640,9 +640,9 @@ fn with_an_authority_nobody_passes_but_its_members() {
     // Relays: who may register one says the authority.
     let at = format!("{}/secure/api", node.route());
     let relay = |from: &Home, node: &str, name: &str| {
-        from.run(&["relay", "create", name, "--at", &at, "--to", node, "--retry-wait", "0"])
+        from.run(&["relay", "create", name, "--at", &at, "--to", node, "--timeout", "5s"])
     };
-    assert_eq!(relay(&other.home, "m2", "blue").code, Some(0));
+    relay(&other.home, "m2", "blue").ok();
     assert_ne!(relay(&other.home, "m2", "red").code, Some(0), "a relay of another name");
     assert_ne!(relay(&stranger, "s1", "green").code, Some(0), "a relay of a stranger");
     // A member itself gets out to others that believe nobody.
@@ -674,10 +674,6 @@ fn decisions_are_explained() {
     assert_eq!(without["allowed"], false, "{without}");
     assert!(why(&without).contains("subject.role"), "{without}");
     assert_eq!(check(&[])["allowed"], false, "somebody without a channel");
-    // What is said to people says the same.
-    let said = home.run(&["policy", "check", "outlet", "--at", "db", "-a", "role=guest"]);
-    assert_eq!(said.code, Some(77));
-    assert!(said.stdout.contains("subject.role") || said.stderr.contains("subject.role"), "{said:?}");
 }
 
 // ---- deaths
@@ -690,6 +686,7 @@ on_both_drivers! {
         let (over, answered, tried) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
         let address = shop.of_db.address;
         let ended = std::thread::scope(|scope| {
+            let _over = SetAtEnd(&over);
             scope.spawn(|| {
                 let identity = Identity::new();
                 while !over.load(Ordering::Relaxed) {
@@ -723,11 +720,19 @@ on_both_drivers! {
             shop.db.home.ok(&["node", "start", "db"]);
             comes_back(&shop.inlet);
             more_tries();
-            over.store(true, Ordering::Relaxed);
             talk.has_ended()
         });
         assert!(ended, "a connection outlived its engine");
         assert_eq!(answered.load(Ordering::Relaxed), 0, "a stranger was let pass");
+    }
+}
+
+/// Sets what it has when it is dropped: what waits for that must not wait for a test that has failed.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -323,7 +323,9 @@ on_both_drivers! {
         let (admitted, mut with) = guarded.admitted();
         let history = identity.history.clone();
         let list = not_its_word(&guarded.authority, &identity);
-        for (name, credential) in list.iter().filter(|(name, _)| !name.starts_with("bit ")) {
+        // What is more than one item is a good credential with something else behind it.
+        let list = list.iter().filter(|(name, credential)| !name.starts_with("bit ") && is_one_item(credential));
+        for (name, credential) in list {
             without.refresh(&encode_refresh(&history, &[credential]));
             with.refresh(&encode_refresh(&admitted.history, &[credential]));
             guarded.has_looked();

@@ -119,7 +119,16 @@ fn a_database_is_guarded_as_the_document_says() {
     let server = unprivileged(&postgres, &directory);
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{}", machines.side("db"))).arg(server.get_program()).args(server.get_args());
-    command.arg("-D").arg(&data).args(["-p", "5432", "-c", &sockets, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+    command.arg("-D").arg(&data).args([
+        "-p",
+        "5432",
+        "-c",
+        &sockets,
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "fsync=off",
+    ]);
     let mut server = Server::start(command.current_dir(&directory));
     let local = "psql --host 127.0.0.1 --port 5432 --username postgres --command 'select 1'";
     server.wait_until(|| machines.run("db", local).code == Some(0));
