@@ -7,6 +7,7 @@ mod channel_lifecycle;
 mod channels;
 mod cli;
 mod demo;
+mod enroll;
 mod hostile;
 mod identity;
 mod keys;

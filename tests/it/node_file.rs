@@ -150,7 +150,7 @@ fn mistakes_in_a_file_have_a_place() {
         ("line 1, column 1", "", ""),
         ("line 2, column 1", "name: [n1\n", "YAML"),
         ("line 2, column 1", "name: n1\nkafka-inlets:\n  k:\n    from: 127.0.0.1:4000\n", "kafka"),
-        ("line 2, column 1", "name: n1\nticket: 00ff\n", "ticket"),
+        ("line 2, column 9", "name: n1\nticket: [00ff]\n", "ticket"),
         ("line 1, column 7", "name: $NOBODY_KNOWS_THIS\n", "NOBODY_KNOWS_THIS"),
         ("line 4, column 9", "name: n1\ntcp-outlets:\n  db:\n    to: nonsense\n", "nonsense"),
     ] {

@@ -576,21 +576,33 @@ fn step<T: Args>(item: Item<'_>, naming: Naming, also: &[&str]) -> Result<Step<T
     if let Some(name) = positional {
         typed.extend(["--".to_owned(), name]);
     }
-    let matches = command.try_get_matches_from(typed).map_err(|error| misread(&error, &item))?;
-    let arguments = T::from_arg_matches(&matches).map_err(|error| misread(&error, &item))?;
+    // A key may be another name of an option than the one that the command says.
+    let written = |long: &str| {
+        let option = options.iter().find(|option| option.get_long() == Some(long));
+        let names = option.and_then(|option| option.get_long_and_visible_aliases()).unwrap_or_default();
+        item.entries.iter().map(|(key, _)| key.text.as_str()).find(|key| names.contains(key)).map(str::to_owned)
+    };
+    let written: Vec<(String, String)> = options
+        .iter()
+        .filter_map(|option| option.get_long())
+        .filter_map(|long| Some((long.to_owned(), written(long)?)))
+        .collect();
+    let matches = command.try_get_matches_from(typed).map_err(|error| misread(&error, &item, &written))?;
+    let arguments = T::from_arg_matches(&matches).map_err(|error| misread(&error, &item, &written))?;
     Ok(Step { place: item.place, arguments })
 }
 
-/// What a command says of its arguments, at the place in the text.
-fn misread(error: &clap::Error, item: &Item<'_>) -> Fault {
+/// What a command says of its arguments, at the place in the text. `written` says which key stands for which option.
+fn misread(error: &clap::Error, item: &Item<'_>, written: &[(String, String)]) -> Fault {
     let named = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(named)) => named.clone(),
         Some(ContextValue::Strings(named)) => named.join(", "),
         _ => String::new(),
     };
-    // As in `--to <TARGET>`, or `<NAME>`.
-    let option = named.split([' ', '=']).next().unwrap_or_default();
+    // As in `--to <TARGET>`, `<NAME>`, or `<--one <A>|--other <B>>`.
+    let option = named.trim_start_matches('<').split([' ', '=']).next().unwrap_or_default();
     let key = option.strip_prefix("--").unwrap_or("name");
+    let key = written.iter().find(|(long, _)| long == key).map_or(key, |(_, written)| written.as_str());
     let entry = item.entries.iter().find(|(entry, _)| entry.text == key);
     let place = match (entry, item.name) {
         (Some((_, tree)), _) => tree.place,

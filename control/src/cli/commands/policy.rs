@@ -90,7 +90,7 @@ fn delete(arguments: &PolicyDelete, session: &mut Session) -> Result<(), Error> 
     if !session.terminal.confirm(arguments.yes, &format!("Delete the policy for {} of {node}?", about(&info)))? {
         return Ok(());
     }
-    let gone: PolicyInfo = session.control(&node)?.delete(&path_of(of.resource_type, of.resource.as_deref()))?;
+    let gone: PolicyInfo = session.control(&node)?.delete(&path_of(info.resource_type, info.resource.as_deref()))?;
     let plain = || format!("The node {node} has no policy of yours for {} now.", about(&gone));
     session.terminal.print(Output::new(&gone, plain).machine(gone.expression.clone()))
 }
