@@ -773,6 +773,8 @@ impl Error {
         match self {
             Error::BadArgument { .. } => exit::USAGE,
             Error::BadData { .. } => exit::DATA,
+            // A backup is an argument, a vault is state.
+            Error::KeyFile { what: "backup", .. } => exit::DATA,
             Error::Credential(why) => credential_exit(why),
             Error::InputMissing { .. } => exit::NO_INPUT,
             Error::NoSuchNode { .. }

@@ -189,7 +189,7 @@ fn a_backup_brings_an_identity_to_another_machine() {
     assert!(said.contains("does not open the backup"), "{said}");
     new.fails(66, &["vault", "restore", &to]);
     new.fails(66, &["vault", "restore", &beside(&new, "none")]);
-    new.fails(74, &["vault", "restore", &wrong]);
+    new.fails(65, &["vault", "restore", &wrong]);
     assert_eq!(new.json(&["vault", "list"]), json!([]));
     let restored = new.json(&["vault", "restore", &to, "--passphrase-file", &file]);
     let outcomes = restored["identities"].as_array().unwrap().iter().map(|it| (text(it, "name"), text(it, "outcome")));
