@@ -260,22 +260,22 @@ impl<D: Driver> Core<D> {
         };
         match route(&self.tables, ingress, replies, &message, &mut walk, self.now_ms) {
             Verdict::Send { link, body: answer, reply, served } => {
-                self.room_on(arrival, link)?;
                 let payload = payload(answer);
                 let outgoing = outgoing(&message, &walk, payload.len());
-                if outgoing.body_len() > FRAME_MAX {
-                    self.refuse(arrival, layer, &message, DropReason::GrewTooLarge, 1);
-                    return Ok(Outcome::Done);
+                match self.send(arrival, link, &outgoing, payload)? {
+                    Ok(composed) => {
+                        let counter = if served { Counter::FramesServed } else { Counter::FramesRelayed };
+                        self.counters.add(counter, 1);
+                        if arrival.is_followed && matches!(answer, Body::Same) {
+                            let (head, prefix) = (payload_at - arrival.start, outgoing.prefix_len());
+                            let payload = message.payload.len();
+                            let repeat = Forwarded { link, reply, counter, head, payload, prefix };
+                            self.may_forward_more(layer, repeat, &message, body, &composed);
+                        }
+                        return Ok(Outcome::Leaves { link, reply, composed });
+                    }
+                    Err(reason) => self.refuse(arrival, layer, &message, reason, 1),
                 }
-                let composed = self.compose(link, &outgoing, payload).ok_or(Stop::Blocked(Blocker::Slots))?;
-                let counter = if served { Counter::FramesServed } else { Counter::FramesRelayed };
-                self.counters.add(counter, 1);
-                if arrival.is_followed && matches!(answer, Body::Same) {
-                    let (head, prefix) = (payload_at - arrival.start, outgoing.prefix_len());
-                    let repeat = Forwarded { link, reply, counter, head, payload: message.payload.len(), prefix };
-                    self.may_forward_more(layer, repeat, &message, body, &composed);
-                }
-                return Ok(Outcome::Leaves { link, reply, composed });
             }
             Verdict::Seal { channel, body: answer, reply, served } => {
                 let channel = channel.clone();
@@ -356,14 +356,14 @@ impl<D: Driver> Core<D> {
                         return Ok(Outcome::Done);
                     }
                 };
-                self.room_on(arrival, link)?;
                 let outgoing = outgoing(&message, &walk, message.payload.len());
-                if outgoing.body_len() > FRAME_MAX {
-                    self.refuse(arrival, layer, &message, DropReason::GrewTooLarge, left);
-                    return Ok(Outcome::Done);
-                }
-                let composed = self.compose(link, &outgoing, payload(Body::Same));
-                let composed = composed.ok_or(Stop::Blocked(Blocker::Slots))?;
+                let composed = match self.send(arrival, link, &outgoing, payload(Body::Same))? {
+                    Ok(composed) => composed,
+                    Err(reason) => {
+                        self.refuse(arrival, layer, &message, reason, left);
+                        return Ok(Outcome::Done);
+                    }
+                };
                 if let Some(offer) = message.tracing.and_then(Offer::parse) {
                     let way_back = RouteParts { front: &[], rest: message.return_route };
                     self.expect_notice(link, Waiting { offer, left, way_back: encode_way_back(way_back) });
@@ -442,36 +442,17 @@ impl<D: Driver> Core<D> {
             Body::Same => Payload::Apart(message.payload),
             Body::Uppercase(upper) => Payload::Uppercase(upper),
         };
-        match route(&self.tables, Ingress::Inside, &self.no_replies, &message, &mut walk, self.now_ms) {
+        // Control waits for its own link to take what it asked for: a link that is full gets it all the same, bounded by what
+        // control has asked for at once.
+        let sent = match route(&self.tables, Ingress::Inside, &self.no_replies, &message, &mut walk, self.now_ms) {
             Verdict::Send { link, body, reply, .. } => {
                 let payload = payload(body);
-                let outgoing = outgoing(&message, &walk, payload.len());
-                if outgoing.body_len() > FRAME_MAX {
-                    return self.undelivered(request, DropReason::GrewTooLarge, all_left);
-                }
-                // Control waits for its own link to take what it asked for: a link that is full gets it all the same,
-                // bounded by what control has asked for at once.
-                let segment = self.compose_with(&outgoing, |out| payload.write(out));
-                match segment {
-                    Some(segment) => {
-                        self.dispatch(link, reply, [Some(segment), None, None]);
-                        self.say(FromCore::Applied { request });
-                    }
-                    None => self.undelivered(request, DropReason::PuntLimit, all_left),
-                }
+                let sent = self.send(&inside, link, &outgoing(&message, &walk, payload.len()), payload);
+                sent.map(|sent| sent.map(|composed| Outcome::Leaves { link, reply, composed }))
             }
             Verdict::Seal { channel, body, reply, .. } => {
-                let channel = channel.clone();
-                let payload = payload(body);
-                let outgoing = outgoing(&message, &walk, payload.len());
-                match self.seal(&inside, channel, reply, &outgoing, payload) {
-                    Ok(Ok(outcome)) => {
-                        self.send_apart(outcome);
-                        self.say(FromCore::Applied { request });
-                    }
-                    Ok(Err(reason)) => self.undelivered(request, reason, all_left),
-                    Err(_) => self.undelivered(request, DropReason::PuntLimit, all_left),
-                }
+                let (channel, payload) = (channel.clone(), payload(body));
+                self.seal(&inside, channel, reply, &outgoing(&message, &walk, payload.len()), payload)
             }
             Verdict::Open { .. }
             | Verdict::Park { .. }
@@ -479,17 +460,25 @@ impl<D: Driver> Core<D> {
             | Verdict::Portal { .. }
             | Verdict::Outlet { .. } => {
                 self.carry_copy_or_drop(bytes);
-                self.say(FromCore::Applied { request });
+                return self.say(FromCore::Applied { request });
             }
             Verdict::Punt { body } => {
                 let message = punted(&message, &walk, body);
                 self.mesh.punts_waiting.fetch_add(1, Ordering::Relaxed);
                 self.say(FromCore::Notice(Notice::Punt { link: None, channel: None, message: message.into() }));
+                return self.say(FromCore::Applied { request });
+            }
+            Verdict::Drop { reason, left } => return self.undelivered(request, reason, left),
+            Verdict::Heartbeat => return self.undelivered(request, DropReason::RouteEnded, 1),
+            Verdict::Dial { .. } => Ok(Err(DropReason::TransitRefused)),
+        };
+        match sent {
+            Ok(Ok(outcome)) => {
+                self.send_apart(outcome);
                 self.say(FromCore::Applied { request });
             }
-            Verdict::Drop { reason, left } => self.undelivered(request, reason, left),
-            Verdict::Heartbeat => self.undelivered(request, DropReason::RouteEnded, 1),
-            Verdict::Dial { .. } => self.undelivered(request, DropReason::TransitRefused, all_left),
+            Ok(Err(reason)) => self.undelivered(request, reason, all_left),
+            Err(_) => self.undelivered(request, DropReason::PuntLimit, all_left),
         }
     }
 
@@ -517,31 +506,42 @@ impl<D: Driver> Core<D> {
         let return_route = walk.back.parts();
         let outgoing =
             Outgoing { onward, return_route, payload_len: payload.len(), tracing: message.tracing }.measure();
-        let refused = match self.tables.find(&way.first) {
+        let sent = match self.tables.find(&way.first) {
             Some(Place::Link(link)) => {
-                self.room_on(arrival, link)?;
-                if outgoing.body_len() <= FRAME_MAX {
-                    let composed = self.compose(link, &outgoing, payload).ok_or(Stop::Blocked(Blocker::Slots))?;
-                    self.counters.add(Counter::FramesRelayed, 1);
-                    let reply = reply.filter(|key| *key != ReplyKey::Link(link));
-                    return Ok(Outcome::Leaves { link, reply, composed });
-                }
-                DropReason::GrewTooLarge
+                let reply = reply.filter(|key| *key != ReplyKey::Link(link));
+                self.send(arrival, link, &outgoing, payload)?.map(|composed| Outcome::Leaves { link, reply, composed })
             }
             Some(Place::Encryptor(channel)) => {
                 let channel = channel.clone();
-                match self.seal(arrival, channel, reply, &outgoing, payload)? {
-                    Ok(outcome) => {
-                        self.counters.add(Counter::FramesRelayed, 1);
-                        return Ok(outcome);
-                    }
-                    Err(reason) => reason,
-                }
+                self.seal(arrival, channel, reply, &outgoing, payload)?
             }
-            _ => DropReason::LinkClosed,
+            _ => Err(DropReason::LinkClosed),
         };
-        self.refuse(arrival, layer, message, refused, walk.left());
-        Ok(Outcome::Done)
+        match sent {
+            Ok(outcome) => {
+                self.counters.add(Counter::FramesRelayed, 1);
+                Ok(outcome)
+            }
+            Err(reason) => {
+                self.refuse(arrival, layer, message, reason, walk.left());
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Composes a message for a link, if that takes it now.
+    fn send(
+        &mut self,
+        arrival: &Arrival<'_>,
+        link: LinkId,
+        outgoing: &Measured<'_>,
+        payload: Payload<'_>,
+    ) -> Result<Result<Composed, DropReason>, Stop> {
+        self.room_on(arrival, link)?;
+        if outgoing.body_len() > FRAME_MAX {
+            return Ok(Err(DropReason::GrewTooLarge));
+        }
+        self.compose(link, outgoing, payload).map(Ok).ok_or(Stop::Blocked(Blocker::Slots))
     }
 
     /// Carries a message that lies in no slot, as if it came from inside. Gives whether it was not refused, as far as this
