@@ -9,6 +9,7 @@ use ockam::identity::{
     AttributesEntry, CredentialRetriever, CredentialRetrieverCreator, Identifier, SecureChannel,
     SecureChannelListenerOptions, SecureChannelOptions,
 };
+use ockam::vault::SigningKeyType;
 use ockam::{Address, Result, Route, route};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -94,7 +95,19 @@ impl RealNode {
     /// Attests, as its identity, attributes of somebody whose history it has, from now on.
     #[track_caller]
     pub fn issue(&self, subject: &Identifier, attributes: &[(&str, &str)], lifetime: Duration) -> Vec<u8> {
-        let (channels, issuer) = self.channels();
+        self.issue_as(&self.identifier(), subject, attributes, lifetime)
+    }
+
+    /// The same, as another identity of its.
+    #[track_caller]
+    pub fn issue_as(
+        &self,
+        issuer: &Identifier,
+        subject: &Identifier,
+        attributes: &[(&str, &str)],
+        lifetime: Duration,
+    ) -> Vec<u8> {
+        let (channels, _) = self.channels();
         let schema = AttributesBuilder::with_schema(CredentialSchemaIdentifier(1));
         let attributes = attributes.iter().fold(schema, |all, (name, value)| all.with_attribute(*name, *value));
         let creation = channels.identities().credentials().credentials_creation();
@@ -107,6 +120,14 @@ impl RealNode {
         let (channels, issuer) = self.channels();
         let creation = channels.identities().purpose_keys().purpose_keys_creation();
         self.runtime.block_on(creation.create_credential_purpose_key(issuer)).expect("a key");
+    }
+
+    /// Gives an identity a key of P-256 to issue credentials with.
+    pub fn new_p256_issuing_key(&self, issuer: &Identifier) {
+        let creation = self.channels().0.identities().purpose_keys().purpose_keys_creation();
+        let builder = creation.credential_purpose_key_builder(issuer);
+        let builder = builder.with_random_key(SigningKeyType::ECDSASHA256CurveP256);
+        self.runtime.block_on(builder.build()).expect("a key");
     }
 
     /// What it reads in a credential of `subject`, if it believes it: it must have the history of `authority`.

@@ -3,8 +3,8 @@
 
 use ockam::identity::Identifier;
 use ockam_crypto::{
-    Attributes, ChangeHistory, Credential, CredentialError, Issuer, PROJECT_MEMBER_SCHEMA, PurposePublicKey, Secret,
-    SigningKey,
+    Attributes, ChangeHistory, Credential, CredentialError, Issuer, PROJECT_MEMBER_SCHEMA, PublicKey, PurposePublicKey,
+    Secret, SigningKey,
 };
 use ockam_interop::{Attested, RealNode};
 use ockam_tests::{Identity, now};
@@ -222,6 +222,28 @@ fn ours_is_stricter() {
     assert!(real.verify(&longer, &subject, &subject).is_ok());
     let refused = Credential::verify(&longer, &ours(&subject), [&authority], now());
     assert_eq!(refused.map(|_| ()), Err(CredentialError::Malformed));
+}
+
+/// Identities and issuing keys of P-256, of a real node.
+#[test]
+fn an_authority_of_p256() {
+    let real = RealNode::start();
+    let (ed25519, p256) = (real.identifier(), real.new_p256_identity());
+    let mut kinds = Vec::new();
+    for issuer in [&ed25519, &p256] {
+        for renewed in [false, true] {
+            if renewed {
+                real.new_p256_issuing_key(issuer);
+            }
+            let encoded = real.issue_as(issuer, &ed25519, &MANY, Duration::from_secs(HOUR));
+            assert!(real.verify(&encoded, &ed25519, issuer).is_ok());
+            let read = Credential::verify(&encoded, &ours(&ed25519), [&history(&real, issuer)], now());
+            assert_eq!(read.map(|read| read.attributes().len()), Ok(MANY.len()), "{issuer}, {renewed}");
+            kinds.push(Credential::inspect(&encoded).expect("a credential").attestation.key);
+        }
+    }
+    let is_p256 = |key: &PurposePublicKey| matches!(key, PurposePublicKey::CredentialSigning(PublicKey::P256(_)));
+    assert_eq!(kinds.iter().map(is_p256).collect::<Vec<_>>(), [false, true, false, true]);
 }
 
 /// Attestations of keys that issue, alone.

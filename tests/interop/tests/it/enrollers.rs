@@ -1,7 +1,7 @@
 //! Our command as the enroller at an authority of either kind, and the texts that travel between its command and the real
 //! one: tickets and projects.
 
-use ockam_interop::{Anchor, Authority, Fleet, Home, Kind, ManagedNode, Texts};
+use ockam_interop::{Anchor, Authority, Fleet, Home, Kind, ManagedNode, Texts, over_tcp};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ macro_rules! at_each {
     )*};
 }
 
-at_each!(tickets, members, tickets_of_every_form);
+at_each!(tickets, members, tickets_of_every_form, commands_show_credentials);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -137,4 +137,19 @@ fn a_ticket_of_before_a_rotation() {
     let node = home.node("member");
     let member = node.identifier().as_str().try_into().expect("an identifier");
     assert_eq!(fleet.enroller.member(fleet.anchor(), &member), Ok(texts(&[("component", "web")])));
+}
+
+/// A home that enrolled sends messages as a member, without a node of its own, to guarded services of either kind.
+fn commands_show_credentials(kind: Kind) {
+    let fleet = Fleet::start(kind, HOUR);
+    let (member, stranger) = (Home::new(), Home::new());
+    member.enroll(&fleet.ticket(&[("component", "web")]));
+    for guard in [Kind::Real, Kind::Ours] {
+        let guard = fleet.stranger(guard);
+        guard.allow("echo", "(= subject.component \"web\")");
+        let to = format!("{}/secure/api/service/echo", over_tcp(guard.address()));
+        assert_eq!(member.ok(&["message", "send", "hello", "--to", &to]).trim_end(), "hello");
+        let refused = stranger.ockam(&["message", "send", "hello", "--to", &to, "--timeout", "2s"]);
+        assert_ne!(refused.code, Some(0), "{}", refused.stdout);
+    }
 }
