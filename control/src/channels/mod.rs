@@ -135,6 +135,12 @@ impl Channels {
         self.state().living.iter().map(|(number, living)| (*number, living.peer, living.granted)).collect()
     }
 
+    /// Whether a channel is granted something that was to hold only until before `now`, in Unix time.
+    pub(crate) fn has_lapsed(&self, now: u64) -> bool {
+        let until = |living: &Living| living.granted.and_then(|granted| granted.until);
+        self.state().living.values().filter_map(until).any(|until| until < now)
+    }
+
     /// The engine was told what the peers of channels are granted.
     pub(crate) fn set_granted(&self, told: &[(u32, Granted)]) {
         let mut state = self.state();

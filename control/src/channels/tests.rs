@@ -103,6 +103,23 @@ pub(crate) fn accepted_link(world: &World, index: u32) -> LinkId {
     link
 }
 
+/// Enters a channel that no engine has.
+pub(crate) fn pretend(node: &Node, peer: Identifier) -> u32 {
+    let living = Living {
+        address: crate::random::hex_id(),
+        decryptor: crate::random::hex_id(),
+        peer,
+        own: peer,
+        expires_at: u64::MAX,
+        purpose: Purpose::Message,
+        source: None,
+        link: None,
+        granted: None,
+        ended: Vec::new(),
+    };
+    node.channels.state().admit(living).unwrap().0
+}
+
 #[test]
 fn a_peer_opens_a_channel_and_the_engine_gets_its_keys() {
     run(async {

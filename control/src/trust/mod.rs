@@ -498,11 +498,7 @@ async fn keep(node: Weak<Node>, work: Arc<Notify>) {
         let Some(node) = node.upgrade() else { return };
         let trust = &node.trust;
         let now = trust.clock.now();
-        let has_lapsed = node
-            .channels
-            .granted()
-            .iter()
-            .any(|(.., granted)| granted.and_then(|granted| granted.until).is_some_and(|until| until < now));
+        let has_lapsed = node.channels.has_lapsed(now);
         if has_lapsed {
             tracing::info!("a credential has expired; deciding anew who passes");
             trust.decide_anew(&node).await;

@@ -25,6 +25,9 @@ const MARGIN_SECS: u64 = 60;
 const PAUSE_MIN: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// How long after an answer it is asked again at the earliest, if what was answered is to be renewed already.
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+
 /// The clock of the machine may be set: it is looked at so often.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -391,6 +394,7 @@ async fn keep(node: Weak<Node>, own: Identifier) {
         None => return,
     };
     let mut pause = PAUSE_MIN;
+    let mut again = AGAIN_MIN;
     loop {
         let wait = {
             let Some(node) = node.upgrade() else { return };
@@ -410,10 +414,16 @@ async fn keep(node: Weak<Node>, own: Identifier) {
         if wait > 0 {
             let wait = LOOK.min(Duration::from_secs(wait));
             let _ = tokio::time::timeout(wait, changes.changed()).await;
+            again = AGAIN_MIN;
             continue;
         }
         match renew(&node, own).await {
-            Some(Ok(())) => pause = PAUSE_MIN,
+            Some(Ok(())) => {
+                pause = PAUSE_MIN;
+                // One that is to be renewed already, by this clock: there would be no end of it.
+                tokio::time::sleep(again).await;
+                again = (2 * again).min(PAUSE_MAX);
+            }
             Some(Err(error)) => {
                 let Some(node) = node.upgrade() else { return };
                 tracing::warn!(%own, %error, "the authority gives no credential");

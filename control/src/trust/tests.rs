@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::{CheckPolicy, CreatePolicy, PolicySource, StoreCredential};
-use crate::channels::tests::{Initiator, accepted_link, until};
+use crate::channels::tests::{Initiator, accepted_link, pretend, until};
 use crate::error::exit;
 use crate::identities::Identities;
 use crate::testing::{FakeAuthority, PeerIdentity, World, run};
@@ -110,6 +110,49 @@ fn a_policy_is_in_force_for_channels_that_live_and_interrupts_nobody_it_permits(
         });
         let gone = policies::delete(&node, None, Some("echo".into())).await;
         assert!(matches!(gone, Err(Error::NoSuchThing { .. })));
+    });
+}
+
+#[test]
+fn a_policy_reaches_ten_thousand_channels_in_few_records() {
+    run(async {
+        let world = World::new(1);
+        let authority = FakeAuthority::new();
+        believe(&world, &authority);
+        let (node, _supervisor) = world.control(false).await;
+        let identifier = |index: usize| {
+            let mut bytes = [7; 32];
+            bytes[..8].copy_from_slice(&index.to_le_bytes());
+            Identifier(bytes)
+        };
+        // Every second one has a credential.
+        let attested = authority.issue(identifier(0), &[("role", "dba")], 5000);
+        let shown = Arc::new(Shown::stored(attested).unwrap());
+        for index in 0..10_000 {
+            pretend(&node, identifier(index));
+            if index % 2 == 0 {
+                node.trust.state().peers.insert(identifier(index), shown.clone());
+            }
+        }
+        let granted = |node: &Node| {
+            let guard = guard(node, ResourceType::Echoer, "echo");
+            let all = node.channels.granted();
+            all.iter().filter(|(.., it)| it.is_some_and(|it| it.guards.contains(guard))).count()
+        };
+        node.trust.decide_anew(&node).await;
+        assert_eq!(granted(&node), 5000);
+        for (expression, count) in [("role=no", 0), ("role=dba", 5000), ("(!= subject.identifier \"\")", 10_000)] {
+            world.tables(0, |tables| tables.passed.clear());
+            let began = Instant::now();
+            policies::create(&node, policy(None, Some("echo"), expression)).await.unwrap();
+            println!("{expression}: {:?}", began.elapsed());
+            assert_eq!(granted(&node), count, "{expression}");
+            // One record for each batch of those for whom something changes.
+            world.tables(0, |tables| assert!(tables.passed.len() <= 10_000_usize.div_ceil(BATCH), "{expression}"));
+        }
+        world.tables(0, |tables| tables.passed.clear());
+        node.trust.decide_anew(&node).await;
+        world.tables(0, |tables| assert_eq!(tables.passed.len(), 0, "nothing has changed"));
     });
 }
 
@@ -409,5 +452,23 @@ fn routes_to_authorities_end_with_their_listener_however_they_are_written() {
     }
     for bad in ["", "api", "/tcp"] {
         assert!(authority_route(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn grants_end_with_the_credential_and_a_moment_later_when_something_remains() {
+    let guards: GuardSet = [1].into_iter().collect();
+    let granted = |until, remains| Granted { guards, until, remains };
+    for (granted, now, expire_in_ms) in [
+        (granted(None, false), 100, None),
+        // Its last second is whole.
+        (granted(Some(100), false), 100, Some(1000)),
+        (granted(Some(100), false), 90, Some(11_000)),
+        (granted(Some(100), false), 101, Some(0)),
+        (granted(Some(100), false), u64::MAX, Some(0)),
+        (granted(Some(100), true), 100, Some(1000 + GRACE_MS)),
+        (granted(Some(u64::MAX), true), 0, Some(u64::MAX)),
+    ] {
+        assert_eq!(granted.grants(now), Grants { guards, expire_in_ms }, "{granted:?} at {now}");
     }
 }
