@@ -57,13 +57,14 @@ impl Home {
         self.create("node", name, "127.0.0.1:0", more)
     }
 
-    /// Creates a node of this sort, `node` or `authority`, with these options and those in `OCKAM_NODE_OPTIONS`.
+    /// Creates a node of this sort, `node` or `authority`, with these options, and a `node` with those in
+    /// `OCKAM_NODE_OPTIONS`.
     #[track_caller]
     pub(crate) fn create(self: &Arc<Home>, sort: &str, name: &str, address: &str, more: &[&str]) -> OurNode {
         let mut create = vec![sort, "create", name, "--tcp-listener-address", address];
         create.extend(more);
         let options = env::var("OCKAM_NODE_OPTIONS").unwrap_or_default();
-        create.extend(options.split_whitespace());
+        create.extend(options.split_whitespace().filter(|_| sort == "node"));
         self.ok(&create);
         let address = self.running_at(name);
         OurNode { home: self.clone(), name: name.to_owned(), address }
