@@ -35,6 +35,9 @@ const LOOK: Duration = Duration::from_secs(30);
 /// later.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// The same for who answers: less than the five seconds after which commands of real nodes give a handshake up.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+
 /// Most credentials that are stored of this home's identities.
 const OWN_MAX: usize = 256;
 
@@ -166,10 +169,15 @@ impl Trust {
             return;
         }
         self.need(node, own);
+        self.decided(own, WAIT).await;
+    }
+
+    /// Waits until it is known what an identity has to show.
+    async fn decided(&self, own: Identifier, limit: Duration) {
         let mut changes = self.own_changes();
         let is_decided =
             |_: &u64| self.own().all.get(&own).is_none_or(|has| has.shows.is_some() || has.error.is_some());
-        let waited = tokio::time::timeout(WAIT, changes.wait_for(is_decided)).await;
+        let waited = tokio::time::timeout(limit, changes.wait_for(is_decided)).await;
         if waited.is_err() {
             self.own_failed(&own, "the authority has not answered yet".into());
         }
@@ -181,7 +189,8 @@ impl Trust {
             return;
         }
         if let Ok(own) = crate::channels::own(node, None).await {
-            self.ready(node, own, &[]).await;
+            self.need(node, own);
+            self.decided(own, ANSWER_WAIT).await;
         }
     }
 
@@ -471,19 +480,23 @@ async fn renew(node: &Weak<Node>, own: Identifier) -> Option<Result<(), Error>> 
     answered
 }
 
-/// Waits until the way to the authority is open. What is shown ends in its time meanwhile.
+/// Waits until the way to the authority is open. Who waits for a credential learns at once that it is not; what is shown ends
+/// in its time meanwhile.
 async fn wait_for_way(node: &Weak<Node>, way: &mut watch::Receiver<State>, own: Identifier) -> Option<Up> {
     loop {
-        let opened = async { way.wait_for(|state| matches!(state, State::Up(_))).await.map(|state| state.clone()) };
-        match tokio::time::timeout(LOOK, opened).await {
-            Ok(Ok(State::Up(up))) => return Some(up),
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return None,
-            Err(_) => {
-                let node = node.upgrade()?;
-                node.trust.own_failed(&own, "the authority cannot be reached".into());
-                node.trust.show(&node, own).await;
-            }
+        let why = match way.borrow_and_update().clone() {
+            State::Up(up) => return Some(up),
+            State::Down { why } => why,
+            State::Stopped { why } => Some(why),
+        };
+        if let Some(why) = why {
+            let node = node.upgrade()?;
+            node.trust.own_failed(&own, format!("the authority cannot be reached: {why}"));
+            node.trust.show(&node, own).await;
+        }
+        // After that time it is looked again at what is shown.
+        if let Ok(Err(_)) = tokio::time::timeout(LOOK, way.changed()).await {
+            return None;
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::store::trust::POLICIES_MAX;
 use crate::transit;
 use ockam_crypto::{Attributes, Identifier};
 use ockam_policy::Policy;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Longest name of a resource in bytes: that of the longest address.
@@ -27,10 +28,14 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreatePolicy) -> Result<Po
             .into(),
     })?;
     let (resource_type, resource) = about(request.resource_type, request.resource)?;
-    let row = PolicyRow { resource_type, resource, expression: policy.to_string() };
     let engine = node.engine().await?;
     let mut store = node.store().await;
     let desired = node.desired();
+    let resource_type = match (&resource_type, &resource) {
+        (None, Some(name)) => replaced(node, &desired.policies, name)?,
+        _ => resource_type,
+    };
+    let row = PolicyRow { resource_type, resource, expression: policy.to_string() };
     let before = desired.policies.iter().find(|it| is_about(it, &row)).cloned();
     if before.is_none() && desired.policies.len() >= POLICIES_MAX {
         return Err(Error::Limit { node: node.name(), what: "policies", limit: POLICIES_MAX });
@@ -58,10 +63,15 @@ pub(crate) async fn delete(
     resource: Option<String>,
 ) -> Result<PolicyInfo, Error> {
     let (resource_type, resource) = about(resource_type, resource)?;
-    let wanted = PolicyRow { resource_type, resource, expression: String::new() };
     let engine = node.engine().await?;
     let mut store = node.store().await;
     let desired = node.desired();
+    let mut wanted = PolicyRow { resource_type, resource, expression: String::new() };
+    if let (None, Some(name)) = (resource_type, &wanted.resource)
+        && !desired.policies.iter().any(|it| is_about(it, &wanted))
+    {
+        wanted.resource_type = replaced(node, &desired.policies, name)?;
+    }
     let Some(row) = desired.policies.iter().find(|it| is_about(it, &wanted)).cloned() else {
         let name = wanted.resource.as_deref().or(resource_type.map(ResourceType::name)).unwrap_or_default();
         return Err(node.no_such("policy of a user's about", name, "ockam policy list"));
@@ -77,6 +87,22 @@ pub(crate) async fn delete(
     let (resource_type, resource) = (resource_type.map(ResourceType::name), row.resource.as_deref());
     tracing::info!(resource_type, resource, "a policy is removed");
     Ok(info(&row))
+}
+
+/// The type of the policy that a name alone means: that of the policy for this name that has one, since it would outrank
+/// what is said of the name alone.
+///
+/// # Errors
+/// [`Error::BadArgument`] when that is not clear.
+fn replaced(node: &Node, policies: &[PolicyRow], name: &str) -> Result<Option<ResourceType>, Error> {
+    let typed: BTreeSet<ResourceType> =
+        policies.iter().filter(|it| it.resource.as_deref() == Some(name)).filter_map(|it| it.resource_type).collect();
+    let named: BTreeSet<ResourceType> = node.trust.rules().types_of(name).into_iter().chain(typed.clone()).collect();
+    match (typed.first(), named.len()) {
+        (None, _) => Ok(None),
+        (Some(only), 1) => Ok(Some(*only)),
+        _ => Err(unclear(name, "is the name of more than one resource, or of more than one policy")),
+    }
 }
 
 /// The policies that are in force; only those about a resource, or about a type, where that is asked for.
@@ -100,7 +126,7 @@ pub(crate) fn check(node: &Node, request: CheckPolicy) -> Result<PolicyDecision,
         Some(resource_type) => resource_type,
         None => match rules.types_of(&request.resource)[..] {
             [resource_type] => resource_type,
-            [] => return Err(unclear(&request.resource, "is no resource of this node")),
+            [] => return Err(no_resource(&rules.names(), &request.resource)),
             _ => return Err(unclear(&request.resource, "is the name of more than one resource")),
         },
     };
@@ -146,6 +172,18 @@ pub(crate) fn check(node: &Node, request: CheckPolicy) -> Result<PolicyDecision,
         attributes: attributes.collect(),
         channels: granted.iter().filter(|(.., granted)| granted.as_ref().is_some_and(has_it)).count() as u64,
     })
+}
+
+fn no_resource(names: &[&str], resource: &str) -> Error {
+    let near = crate::store::shared::near(resource, names.iter().copied());
+    let fix = match near.is_empty() {
+        true => {
+            "Say its type, too, if it is to be made: tcp-inlet, tcp-outlet, relay, echoer, transit or service.".into()
+        }
+        false => format!("Did you mean {}? Or say its type, too, if it is to be made.", near.join(" or ")),
+    };
+    let value = crate::text::escape(resource.as_bytes(), 300);
+    Error::BadArgument { argument: "resource".into(), value, why: "is no resource of this node".into(), fix }
 }
 
 fn unclear(resource: &str, why: &str) -> Error {

@@ -331,6 +331,16 @@ impl Rules {
         self.policies.iter().chain(built_in).map(|it| it.info()).collect()
     }
 
+    /// The names of the guarded resources.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.rows
+            .iter()
+            .map(|row| row.resource.as_str())
+            .filter(|name| !name.is_empty())
+            .chain([RELAY_SERVICE])
+            .collect()
+    }
+
     /// The types of the guarded resources that have this name.
     pub(super) fn types_of(&self, resource: &str) -> Vec<ResourceType> {
         let mut types: Vec<_> =

@@ -122,19 +122,20 @@ impl Queue {
 }
 
 impl Trust {
-    /// What the credentials of a peer are worth that proved to be who it is: the first that is the authority's word. It does the
-    /// public-key work, and blocks for that.
+    /// What the credentials of a peer are worth that proved to be who it is: the last that is the authority's word stands, as at
+    /// real nodes. It does the public-key work, and blocks for that.
     pub(crate) fn judge(&self, peer: &Identifier, credentials: Credentials<'_>) -> Option<Judged> {
         let (authority, known, revocations) = {
             let state = self.state();
             (state.authority.clone()?, state.peers.get(peer).cloned(), state.revocations.clone())
         };
         let now = self.clock.now();
+        let mut judged = None;
         for encoded in credentials.iter().take(LOOKED_AT_MAX) {
             // What was verified before needs no second look.
             if let Some(known) = known.as_ref().filter(|known| known.encoded == encoded) {
                 if known.holds(peer, revocations.as_deref(), now) {
-                    return Some(Judged(known.clone()));
+                    judged = Some(Judged(known.clone()));
                 }
                 continue;
             }
@@ -143,7 +144,7 @@ impl Trust {
                     let shown = Shown::from(&credential);
                     match shown.is_revoked(peer, revocations.as_deref()) {
                         true => tracing::info!(%peer, "a peer shows a credential that was revoked"),
-                        false => return Some(Judged(Arc::new(shown))),
+                        false => judged = Some(Judged(Arc::new(shown))),
                     }
                 }
                 Err(error) => {
@@ -154,7 +155,7 @@ impl Trust {
                 }
             }
         }
-        None
+        judged
     }
 
     /// A credential is by a key that the authority has not, as far as this node knows: it may have another since. It is judged

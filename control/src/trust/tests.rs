@@ -114,6 +114,35 @@ fn a_policy_is_in_force_for_channels_that_live_and_interrupts_nobody_it_permits(
 }
 
 #[test]
+fn a_name_alone_means_the_policy_that_decides_about_it() {
+    run(async {
+        let world = World::new(1);
+        let (node, _supervisor) = world.control(false).await;
+        let echoer = Some(ResourceType::Echoer);
+        let all = |node: &Node| -> Vec<_> {
+            let infos = policies::list(node, None, None);
+            infos.into_iter().map(|info| (info.resource_type, info.expression)).collect()
+        };
+        policies::create(&node, policy(echoer, Some("echo"), "a")).await.unwrap();
+        let made = policies::create(&node, policy(None, Some("echo"), "b")).await.unwrap();
+        assert_eq!((made.resource_type, all(&node)), (echoer, vec![(echoer, "b".into())]));
+        // Now something else has the name, too.
+        policies::create(&node, policy(Some(ResourceType::TcpInlet), Some("echo"), "c")).await.unwrap();
+        let unclear = policies::create(&node, policy(None, Some("echo"), "d")).await.unwrap_err();
+        assert_eq!(unclear.exit(), exit::USAGE);
+        assert_eq!(policies::delete(&node, None, Some("echo".into())).await.unwrap_err().exit(), exit::USAGE);
+        policies::delete(&node, Some(ResourceType::TcpInlet), Some("echo".into())).await.unwrap();
+        let gone = policies::delete(&node, None, Some("echo".into())).await.unwrap();
+        assert_eq!((gone.resource_type, all(&node)), (echoer, vec![]));
+        // Where nothing else is said of the name, it means all that have it.
+        let made = policies::create(&node, policy(None, Some("echo"), "e")).await.unwrap();
+        assert_eq!(made.resource_type, None);
+        let unknown = policies::check(&node, asks("ecco", None)).unwrap_err();
+        assert!(unknown.hint().contains("echo"), "{}", unknown.hint());
+    });
+}
+
+#[test]
 fn a_policy_reaches_ten_thousand_channels_in_few_records() {
     run(async {
         let world = World::new(1);
@@ -286,8 +315,16 @@ fn only_the_authoritys_word_about_the_peer_counts_and_only_in_its_time() {
             assert_eq!(asked.allowed, admitted, "{case}: {asked:?}");
             assert_eq!(asked.policy.unwrap().source, PolicySource::BuiltIn);
         }
+        // Of several the last one that is good stands.
+        let several = PeerIdentity::showing(|me| {
+            let [a, b] = ["a", "b"].map(|role| authority.issue(me, &[("role", role)], 5000));
+            vec![a, b, other.issue(me, &[], 5000)]
+        });
+        open(&world, 99, &several).await;
+        let asked = policies::check(&node, asks("echo", Some(several.identifier()))).unwrap();
+        assert_eq!(asked.attributes["role"], "b");
         let infos = node.trust.credential_infos();
-        assert_eq!(infos.len(), 2);
+        assert_eq!(infos.len(), 3);
         assert!(infos.iter().all(|info| !info.own && !info.revoked && info.scope == "project"));
         let info = node.trust.authority_info(&node).unwrap();
         assert_eq!((info.identifier, info.reachable), (authority.history.identifier().to_string(), false));
