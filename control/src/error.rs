@@ -168,7 +168,7 @@ pub enum Error {
         status: u16,
     },
     /// A policy does not admit who was asked about.
-    #[error("the resource {resource:?} of the node {node:?} is closed for {subject}")]
+    #[error("the resource {resource:?} of the node {node:?} is closed for {subject}{}{why}", if why.is_empty() { "" } else { ": " })]
     PolicyDenies {
         /// The node.
         node: String,
@@ -176,6 +176,8 @@ pub enum Error {
         resource: String,
         /// Who would come.
         subject: String,
+        /// Which policy decides, and how.
+        why: String,
     },
     /// There is one of this name already.
     #[error("there is already {what} named {name:?}")]
@@ -977,7 +979,7 @@ impl Error {
             }
             Error::AuthorityRefused { .. } => "Check the request, and the log of the authority's node.".into(),
             Error::PolicyDenies { .. } => {
-                "The lines above say which policy decides, and why; `ockam policy create` sets another one.".into()
+                "`ockam policy list` shows all policies of the node; `ockam policy create` sets another one.".into()
             }
             Error::RelayRefused { .. } => "Choose another name, or ask the owner of that node who has this one.".into(),
             Error::NoReply { .. } => {

@@ -433,7 +433,7 @@ fn bad_input_names_its_argument_and_changes_nothing() {
     let recipe = format!("nodes: [n2, n3, n1]\ntcp-inlet: {{ b: {{ from: '{busy}', to: a, at: n3 }} }}\n");
     cases.push((73, vec!["run", "--inline", &recipe], &busy));
     cases.push((65, vec!["node", "create", "--configuration", "name: n2\nnam: x"], "line 2, column 1"));
-    cases.push((65, vec!["node", "create", "--configuration", "name: n2\nlaunch-config: x"], "enrolment"));
+    cases.push((65, vec!["node", "create", "--configuration", "name: n2\nlaunch-config: x"], "launch"));
     cases.push((65, vec!["node", "create", "n2", "--configuration", "node.yaml"], "line 1, column 1"));
     cases.push((65, vec!["run", "--inline", "node: n/2"], "line 1, column 7"));
     let elsewhere = "name: n1\ntcp-listener-address: 127.0.0.1:1";

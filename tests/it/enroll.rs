@@ -120,6 +120,27 @@ fn a_policy_is_there_before_its_portal_and_goes_with_what_was_not_made() {
     home.ok(&["tcp-outlet", "create", "--at", "n1", "--to", &to, "--allow", "role=web"]);
     let before = policies();
     assert_eq!((&before[0]["resource"], &before[0]["expression"]), (&"outlet".into(), &"role=web".into()));
+    // The newest word holds: it replaces the policy that was given with the outlet.
+    home.ok(&["policy", "create", "--at", "n1", "--resource", "outlet", "--allow", "role=db"]);
+    let changed = policies();
+    assert_eq!((changed.as_array().unwrap().len(), &changed[0]["expression"]), (1, &"role=db".into()));
+    let denied = home.run(&["policy", "check", "--at", "n1", "outlet", "-a", "role=web"]);
+    assert_eq!((denied.code, denied.stdout.as_str()), (Some(77), "denied"), "{}", denied.stderr);
+    assert!(denied.stderr.contains("role=db") && denied.stderr.contains("these attributes"), "{}", denied.stderr);
+    home.ok(&["policy", "check", "--at", "n1", "outlet", "-a", "role=db"]);
+    home.ok(&["policy", "create", "--at", "n1", "--resource", "outlet", "--allow", "role=web"]);
+    assert_eq!(policies(), before);
+    // An inlet of the same name has a policy of its own.
+    let inlet =
+        ["tcp-inlet", "create", "--at", "n1", "--alias", "outlet", "--to", "/service/outlet", "--no-connection-wait"];
+    home.ok(&[&inlet[..], &["--allow", "role=app"]].concat());
+    for (resource_type, role) in [("tcp-inlet", "role=app"), ("tcp-outlet", "role=web")] {
+        home.ok(&["policy", "check", "--at", "n1", "outlet", "--resource-type", resource_type, "-a", role]);
+    }
+    home.ok(&["tcp-inlet", "delete", "outlet", "--at", "n1", "--yes"]);
+    home.ok(&["policy", "delete", "--at", "n1", "--resource-type", "tcp-inlet", "--resource", "outlet", "--yes"]);
+    assert_eq!(policies(), before);
+
     // What is there keeps its policy; what cannot be made leaves none.
     let taken = ["tcp-outlet", "create", "--at", "n1", "--to", &to, "--from", "outlet", "--allow", "anybody"];
     home.run(&taken).fails(73);

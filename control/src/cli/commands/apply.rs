@@ -394,6 +394,8 @@ fn is_at(wanted: &str, found: &str) -> bool {
 #[derive(Default)]
 struct Wanted {
     policies: Vec<CreatePolicy>,
+    /// Policies that are given with an outlet or inlet, by its name.
+    allowed: Vec<(ResourceType, String, String)>,
     relays: Vec<(CreateRelay, Duration)>,
     outlets: Vec<CreateTcpOutlet>,
     inlets: Vec<(CreateTcpInlet, Duration)>,
@@ -425,7 +427,7 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
         let mut request = tcp_outlet::request(arguments);
         if let Some(allow) = allow {
             let address = request.address.get_or_insert_with(|| tcp_outlet::FIRST.to_owned());
-            wanted.policies.push(named_policy(ResourceType::TcpOutlet, address, allow));
+            wanted.allowed.push((ResourceType::TcpOutlet, address.clone(), allow));
         }
         wanted.outlets.push(request);
     }
@@ -440,7 +442,7 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
                 why: "it has no name, so that no policy can be made for it".into(),
                 fix: "Give it one with `alias`.".into(),
             })?;
-            wanted.policies.push(named_policy(ResourceType::TcpInlet, alias, allow));
+            wanted.allowed.push((ResourceType::TcpInlet, alias.to_owned(), allow));
         }
         wanted.inlets.push((request, timeout));
     }
@@ -480,10 +482,6 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
     Ok(())
 }
 
-fn named_policy(resource_type: ResourceType, resource: &str, expression: String) -> CreatePolicy {
-    CreatePolicy { resource_type: Some(resource_type), resource: Some(resource.to_owned()), expression }
-}
-
 fn whose(at: Option<NodeRef>, only: Option<&NodeName>, session: &mut Session) -> Result<NodeName, Error> {
     match (at, only) {
         (None, Some(only)) => Ok(only.clone()),
@@ -505,6 +503,15 @@ impl Wanted {
                 &format!("ockam {what} show {name} --{} {node}", if what == "relay" { "to" } else { "at" }),
             ))
         };
+        let is_of = |name: &str| self.outlets.iter().any(|it| it.address.as_deref() == Some(name));
+        let has_inlet = |name: &str| self.inlets.iter().any(|(it, _)| it.alias.as_deref() == Some(name));
+        for (resource_type, name, expression) in &self.allowed {
+            let mut of = policy::for_one(control, *resource_type, name)?;
+            if is_of(name) && has_inlet(name) {
+                of.resource_type = Some(*resource_type);
+            }
+            self.policies.push(policy::request(of, expression.clone()));
+        }
         if !self.policies.is_empty() {
             let there: Vec<PolicyInfo> = control.get(path::POLICIES)?;
             let mut missing: Vec<CreatePolicy> = Vec::new();

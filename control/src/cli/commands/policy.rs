@@ -2,7 +2,10 @@
 
 use super::Session;
 use super::credential::attribute_lines;
-use crate::api::{CheckPolicy, CreatePolicy, PolicyDecision, PolicyInfo, PolicySource, ResourceType, path};
+use crate::api::{
+    CheckPolicy, CreatePolicy, PolicyDecision, PolicyInfo, PolicySource, ResourceType, ServiceInfo, TcpInletInfo,
+    TcpOutletInfo, path,
+};
 use crate::cli::args::{PolicyArg, PolicyCheck, PolicyCommand, PolicyCreate, PolicyDelete, PolicyFor};
 use crate::cli::client::{Control, query};
 use crate::cli::show::{Output, table};
@@ -123,9 +126,14 @@ fn check(arguments: PolicyCheck, session: &mut Session) -> Result<(), Error> {
         attributes: (!attributes.is_empty()).then_some(attributes),
     };
     let decision: PolicyDecision = session.control(&node)?.post(path::POLICIES_CHECK, &request)?;
+    let who = match (&subject, &request.attributes) {
+        (Some(subject), None) => subject.clone(),
+        (Some(subject), Some(_)) => format!("{subject} with these attributes"),
+        (None, Some(_)) => "somebody with these attributes".into(),
+        (None, None) => "somebody without an identity".into(),
+    };
     let word = if decision.allowed { "allowed" } else { "denied" };
     let plain = || {
-        let who = subject.as_deref().unwrap_or("somebody without an identity");
         let mut lines = vec![format!("{word}: {who} at {} of {node}", arguments.resource)];
         if let Some(policy) = &decision.policy {
             lines.push(format!(
@@ -146,8 +154,9 @@ fn check(arguments: PolicyCheck, session: &mut Session) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::PolicyDenies {
             node: node.to_string(),
-            resource: arguments.resource,
-            subject: subject.unwrap_or_else(|| "somebody without an identity".into()),
+            resource: arguments.resource.clone(),
+            subject: who.clone(),
+            why: decision.why.iter().map(|line| line.trim()).collect::<Vec<_>>().join("; "),
         }),
     }
 }
@@ -202,11 +211,35 @@ pub fn guard(
     resource: &str,
     expression: String,
 ) -> Result<Guarding, Error> {
-    let of = PolicyFor { resource_type: Some(resource_type), resource: Some(resource.to_owned()) };
+    let of = for_one(control, resource_type, resource)?;
     let before = show(control, &of)?.filter(|info| info.source == PolicySource::User);
     let set = request(of, expression);
     let _: PolicyInfo = control.post(path::POLICIES, &set)?;
     Ok(Guarding { set, before })
+}
+
+/// What a policy is for that is given with one resource: its name alone, as `policy create --resource` has it. With the type,
+/// too, where one of another type has the name, or such a policy is there and would go first.
+///
+/// # Errors
+/// What the node reports.
+pub fn for_one(control: &mut Control, resource_type: ResourceType, resource: &str) -> Result<PolicyFor, Error> {
+    let of_type = PolicyFor { resource_type: Some(resource_type), resource: Some(resource.to_owned()) };
+    let is_typed = show(control, &of_type)?.is_some_and(|info| info.resource_type.is_some());
+    // Addresses are one space of names, aliases of inlets another.
+    let has_other = match resource_type {
+        ResourceType::TcpInlet => {
+            let outlets: Vec<TcpOutletInfo> = control.get(path::TCP_OUTLETS)?;
+            let services: Vec<ServiceInfo> = control.get(path::SERVICES)?;
+            outlets.iter().any(|it| it.address == resource) || services.iter().any(|it| it.address == resource)
+        }
+        _ => {
+            let inlets: Vec<TcpInletInfo> = control.get(path::TCP_INLETS)?;
+            inlets.iter().any(|it| it.alias == resource)
+        }
+    };
+    let by_name = PolicyFor { resource_type: None, resource: Some(resource.to_owned()) };
+    Ok(if is_typed || has_other { of_type } else { by_name })
 }
 
 impl Guarding {
