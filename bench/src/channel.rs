@@ -3,8 +3,9 @@
 
 use crate::flow::{Flow, Frames, PAYLOAD_MIN, wrong};
 use ockam_crypto::{
-    Attestation, CLOSE, ChangeHistory, Claim, ExpectMessage2, NO_PADDING, NONCE_LEN, Opener, PurposePublicKey,
-    RECORD_OVERHEAD, Sealer, Secret, SigningKey, TAG_LEN, Validity, X25519Key, encode_payload, initiate,
+    Attestation, Attributes, CLOSE, ChangeHistory, Claim, Credential, ExpectMessage2, Identifier, Issuer, NO_PADDING,
+    NONCE_LEN, Opener, OutgoingPlaintext, PROJECT_MEMBER_SCHEMA, Plaintext, PurposePublicKey, RECORD_OVERHEAD, Sealer,
+    Secret, SigningKey, TAG_LEN, Validity, X25519Key, encode_payload, initiate,
 };
 use ockam_wire::{Address, AddressRef, FixedHead, Message, Outgoing, RouteParts};
 use std::io;
@@ -20,8 +21,13 @@ const VALID: u64 = 86_400;
 /// A local address of 32 bytes.
 pub type Name = [u8; 32];
 
+/// Where answers to what is asked through a channel go, at the load's end.
+const BACK: &str = "0123456789abcdef0123456789abcdef";
+
 /// An identity of the load with all that a handshake asks of it, made beforehand.
 pub struct Identity {
+    history: ChangeHistory,
+    attestation: Attestation,
     static_key: X25519Key,
     payload: Vec<u8>,
 }
@@ -32,19 +38,76 @@ impl Identity {
     /// # Errors
     /// What the system's random numbers say.
     pub fn new() -> io::Result<Identity> {
-        let now = now();
-        let key = SigningKey::new(secret()?);
-        let validity = Validity { from: now - VALID, until: now + VALID };
-        let history = ChangeHistory::create(&key, validity).map_err(io::Error::other)?;
+        let (key, history, validity) = new_history()?;
         let static_key = X25519Key::new(secret()?);
         let purpose = PurposePublicKey::SecureChannel(*static_key.public());
         let attestation =
             Attestation::create(&history, &key, purpose, validity.from, validity.until).map_err(io::Error::other)?;
-        Ok(Identity { static_key, payload: encode_payload(&history, &attestation, &[]) })
+        let payload = encode_payload(&history, &attestation, &[]);
+        Ok(Identity { history, attestation, static_key, payload })
+    }
+
+    /// Who it is.
+    pub fn identifier(&self) -> Identifier {
+        self.history.identifier()
+    }
+
+    /// Shows this credential in its handshakes from now on.
+    pub fn show(&mut self, credential: &Credential) {
+        self.payload = encode_payload(&self.history, &self.attestation, &[credential.encoded()]);
     }
 }
 
-fn now() -> u64 {
+fn new_history() -> io::Result<(SigningKey, ChangeHistory, Validity)> {
+    let now = now();
+    let key = SigningKey::new(secret()?);
+    let validity = Validity { from: now - VALID, until: now + VALID };
+    let history = ChangeHistory::create(&key, validity).map_err(io::Error::other)?;
+    Ok((key, history, validity))
+}
+
+/// An authority of the load: a node that believes it believes what it attests of the load's identities.
+pub struct Authority {
+    history: ChangeHistory,
+    issuer: Issuer,
+}
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Errors
+    /// What the system's random numbers say.
+    pub fn new() -> io::Result<Authority> {
+        let (identity_key, history, validity) = new_history()?;
+        let key = SigningKey::new(secret()?);
+        let purpose = PurposePublicKey::CredentialSigning(key.public());
+        let attestation = Attestation::create(&history, &identity_key, purpose, validity.from, validity.until);
+        let issuer = Issuer::new(&history, attestation.map_err(io::Error::other)?, key).map_err(io::Error::other)?;
+        Ok(Authority { history, issuer })
+    }
+
+    /// Its identity, as nodes are told it.
+    pub fn history(&self) -> &ChangeHistory {
+        &self.history
+    }
+
+    /// Attests these attributes, for a day.
+    ///
+    /// # Errors
+    /// `Other`: names or values that no credential has.
+    pub fn attest(&self, subject: Identifier, attributes: &[(&str, &str)]) -> io::Result<Credential> {
+        let mut all = Attributes::new();
+        for (name, value) in attributes {
+            all.insert(*name, *value).map_err(io::Error::other)?;
+        }
+        let now = now();
+        Credential::issue(&self.issuer, subject, None, PROJECT_MEMBER_SCHEMA, &all, now, now + VALID / 2)
+            .map_err(io::Error::other)
+    }
+}
+
+/// Seconds of Unix time.
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
@@ -177,6 +240,38 @@ impl Channel {
         self.answered += 1;
         Ok(())
     }
+
+    /// Takes it that no question that was asked so far gets an answer any more.
+    pub fn give_up(&mut self) {
+        self.answered = self.asked;
+    }
+
+    /// Sends a payload to a service at the other end: appends the frame.
+    pub fn request(&mut self, service: &str, payload: &[u8], out: &mut Vec<u8>) {
+        let (onward, back) = ([AddressRef::local(service.as_bytes())], [AddressRef::local(BACK.as_bytes())]);
+        let message = Outgoing {
+            onward: RouteParts::new(&onward),
+            return_route: RouteParts::new(&back),
+            payload_len: payload.len(),
+            tracing: None,
+        };
+        let text = OutgoingPlaintext::new(message).to_text(payload);
+        self.sending.seal(text.len(), out, |out| out.extend_from_slice(&text));
+    }
+
+    /// The payload of an answer to [`Channel::request`].
+    ///
+    /// # Errors
+    /// `InvalidData`: what it is instead.
+    pub fn response(&mut self, frame: &mut [u8]) -> io::Result<Vec<u8>> {
+        let text = self.receiving.open(frame).map_err(|what| invalid(format!("an answer {what}")))?;
+        match Plaintext::parse(text).map_err(invalid)? {
+            Plaintext::Payload(message) if message.onward.first() == Some(AddressRef::local(BACK.as_bytes())) => {
+                Ok(message.payload.to_vec())
+            }
+            other => Err(invalid(format!("instead of an answer there came {other:?}"))),
+        }
+    }
 }
 
 /// What [`Channel::ask`] sends, and what comes back.
@@ -184,7 +279,7 @@ static QUESTIONS: LazyLock<(Flow, Flow)> = LazyLock::new(|| echo_texts(PAYLOAD_M
 
 /// Requests to `echo` through a channel, and the answers they must get.
 pub fn echo_texts(payload_len: usize) -> (Flow, Flow) {
-    let (onward, back) = ([Address::local("echo")], [Address::local("0123456789abcdef0123456789abcdef")]);
+    let (onward, back) = ([Address::local("echo")], [Address::local(BACK)]);
     (Flow::of_texts(&onward, &back, payload_len), Flow::of_texts(&back, &onward, payload_len))
 }
 
@@ -227,18 +322,24 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// Opens a frame and compares what it says with message `sequence` of a flow of texts.
-    fn verify(&mut self, flow: &Flow, sequence: u64, frame: &mut [u8]) -> io::Result<()> {
-        let message = Message::parse(&frame[4..]).map_err(invalid)?;
+    /// The text of a frame; or else what is wrong with the frame.
+    fn open<'a>(&mut self, frame: &'a mut [u8]) -> Result<&'a [u8], String> {
+        let message = Message::parse(frame.get(4..).unwrap_or_default()).map_err(|error| error.to_string())?;
         let ours = message.onward.first() == Some(AddressRef::local(&self.decryptor)) && message.onward.len() == 1;
         if !ours || message.tracing.is_some() {
-            return Err(wrong(sequence, "is not for this channel"));
+            return Err("is not for this channel".into());
         }
         let record = frame.len() - message.payload.len();
-        let opened = self.opener.open_in_place(&mut frame[record..]).map_err(invalid)?;
-        match opened.text.split_last() {
+        let opened = self.opener.open_in_place(&mut frame[record..]).map_err(|error| error.to_string())?;
+        Ok(opened.text)
+    }
+
+    /// Opens a frame and compares what it says with message `sequence` of a flow of texts.
+    fn verify(&mut self, flow: &Flow, sequence: u64, frame: &mut [u8]) -> io::Result<()> {
+        let text = self.open(frame).map_err(|what| wrong(sequence, &what))?;
+        match text.split_last() {
             Some((&NO_PADDING, text)) if flow.is(sequence, text) => Ok(()),
-            _ if *opened.text == CLOSE => Err(wrong(sequence, "did not come: the peer closed the channel")),
+            _ if *text == CLOSE => Err(wrong(sequence, "did not come: the peer closed the channel")),
             _ => Err(wrong(sequence, "has other bytes than were sent")),
         }
     }

@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex};
 
 /// The flow control of its listener.
 const FLOW_CONTROL: u8 = 1;
-/// What the peers of channels are granted, and for how many milliseconds.
-const GUARD: Guard = 700;
+/// The guard that lets everybody pass; and the one that the peers of channels are granted, and for how many milliseconds.
+pub const OPEN: Guard = 701;
+pub const GRANTED: Guard = 700;
 const GRANTED_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The process's other ends.
@@ -60,9 +61,9 @@ impl Engine {
 
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        engine.serve_echo(false)?;
+        engine.serve_echo(None)?;
         let request = engine.next_request();
-        engine.ask(request, Command::SetGuards { request, open: [GUARD].into_iter().collect() }, None)?;
+        engine.ask(request, Command::SetGuards { request, open: [OPEN].into_iter().collect() }, None)?;
         let request = engine.next_request();
         let cookie = Vec::new().into();
         let command = Command::AddListener { request, listener: 1, flow_control: FLOW_CONTROL, cookie };
@@ -81,11 +82,11 @@ impl Engine {
         self.request.get()
     }
 
-    /// Serves `echo` to everybody; behind a guard that the peers of channels are granted, and that is open for links, if so.
-    pub fn serve_echo(&self, is_guarded: bool) -> Result<(), Failed> {
+    /// Serves `echo`, behind this guard.
+    pub fn serve_echo(&self, guard: Option<Guard>) -> Result<(), Failed> {
         let request = self.next_request();
         let (address, cookie) = (b"echo".to_vec().into(), Vec::new().into());
-        let (target, reachable, guard) = (Target::Echo, 1 << FLOW_CONTROL, is_guarded.then_some(GUARD));
+        let (target, reachable) = (Target::Echo, 1 << FLOW_CONTROL);
         self.ask(request, Command::SetAddress { request, address, target, reachable, guard, cookie }, None)
     }
 
@@ -245,7 +246,7 @@ impl Engine {
             reachable: u64::MAX,
             flow_control: FLOW_CONTROL,
             expires_in_ms: None,
-            grants: Grants { guards: [GUARD].into_iter().collect(), expire_in_ms: Some(GRANTED_MS) },
+            grants: Grants { guards: [GRANTED].into_iter().collect(), expire_in_ms: Some(GRANTED_MS) },
             cookie: Vec::new().into(),
         };
         self.ask(request, command, None)

@@ -8,3 +8,4 @@
 pub mod channel;
 pub mod flow;
 pub mod relay;
+pub mod request;

@@ -1,6 +1,7 @@
 //! Load: blocking threads of this process, the same for every system, that verify every byte.
 
 pub mod bytes;
+pub mod requests;
 
 use crate::machine::{self, Machine};
 use crate::opener::Opener;

@@ -23,6 +23,7 @@ use cleanup::Cleanup;
 use floor::Floor;
 use machine::{Cubic, Environment, Placement};
 use report::{Report, Section};
+use run::trust::Part;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,7 +53,7 @@ struct Arguments {
     /// Interleaved repetitions
     #[arg(short, long, global = true, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repetitions: u16,
-    /// Runs of each command, for `commands`, and kills, for `lifecycle`
+    /// Runs of each command, for `commands`; kills, for `lifecycle`; starts and changes, for `trust`
     #[arg(long, global = true, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
     /// JSON on stdout instead of tables
@@ -93,6 +94,8 @@ enum Subject {
     Channels,
     /// Messages with and without a guard before their service
     Guards,
+    /// An authority with many members, a policy that changes under many channels, and what a guard costs
+    Trust(run::trust::Options),
     /// Secure channels opened per CPU-second, both ends counted
     Handshakes,
     /// Memory of 10,000 idle secure channels
@@ -218,7 +221,18 @@ fn measure(arguments: &Arguments, setup: &Setup, sections: &mut Vec<Section>) ->
     if wanted(&Subject::Channels) {
         say("channels", &mut || run::channels::run(setup))?;
     }
-    if wanted(&Subject::Guards) {
+    let trust = match &arguments.subject {
+        Subject::Trust(options) => Some(options.clone()),
+        _ => everything.then(run::trust::Options::default),
+    };
+    let trusts = |part| trust.as_ref().filter(|options| options.wants(part));
+    if let Some(options) = trusts(Part::Authority) {
+        say("authority", &mut || run::trust::authority(setup, options, runs))?;
+    }
+    if let Some(options) = trusts(Part::Changes) {
+        say("policy changes", &mut || run::trust::changes(setup, options, runs))?;
+    }
+    if wanted(&Subject::Guards) || trusts(Part::Guards).is_some() {
         say("guards", &mut || run::guards::run(setup))?;
     }
     if wanted(&Subject::Handshakes) {

@@ -132,6 +132,26 @@ impl Opener {
         Ok(open)
     }
 
+    /// Gives up what is under way on channels that are open: gives these channels back. Nothing else must be.
+    ///
+    /// # Panics
+    /// A handshake is under way.
+    pub fn give_up(&mut self) -> Vec<(Name, Channel)> {
+        let given_up = |(name, stage)| match stage {
+            Stage::Asked(mut channel) => {
+                channel.give_up();
+                (name, *channel)
+            }
+            Stage::Begun(..) => panic!("a handshake is under way"),
+        };
+        self.under_way.drain().map(given_up).collect()
+    }
+
+    /// Who is at the other end, once a channel was opened.
+    pub fn peer(&self) -> Option<&ChangeHistory> {
+        self.peer.as_ref()
+    }
+
     /// The link, when nothing is under way on it.
     pub fn into_link(self) -> TcpStream {
         self.stream

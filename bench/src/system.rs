@@ -85,7 +85,7 @@ impl Setup {
 
     /// A node of the binary under test, or its engine alone.
     pub fn node(&self, driver: &str, threads: u8) -> Result<System, Failed> {
-        if self.bare { Engine::start(self, driver, threads) } else { Node::start(self, driver, threads) }
+        if self.bare { Engine::start(self, driver, threads) } else { Node::start(self, driver, threads, &[]) }
     }
 
     /// A floor of this program, by its hidden subcommand.
@@ -280,23 +280,28 @@ pub struct Node {
 }
 
 impl Node {
-    /// Creates one in a home of its own, listening on loopback.
-    pub fn start(setup: &Setup, driver: &str, threads: u8) -> Result<System, Failed> {
+    /// Creates one in a home of its own, listening on loopback, with these options besides.
+    pub fn start(setup: &Setup, driver: &str, threads: u8, options: &[&str]) -> Result<System, Failed> {
         let home = Home::new(&setup.ockam)?;
         let threads_text = threads.to_string();
         let arguments = ["node", "create", NAME, "--tcp-listener-address", "127.0.0.1:0", "--threads", &threads_text];
         let made = setup.on_system_cpus(threads, || {
-            home.json(&[&arguments[..], &["--driver", driver]].concat()).map_err(std::io::Error::other)
+            home.json(&[&arguments[..], &["--driver", driver], options].concat()).map_err(std::io::Error::other)
         })?;
-        let missing = |what: &str| Failed::new(format!("`node create` said no {what}: {made}"));
+        Node::found(home, &made)
+    }
+
+    /// One that an `ockam` command has made in a home that is its own, as `node create` and `node show` tell of it.
+    pub fn found(home: Home, told: &serde_json::Value) -> Result<System, Failed> {
+        let missing = |what: &str| Failed::new(format!("a node was told of without {what}: {told}"));
         let pid = |value: &serde_json::Value| value.as_u64().and_then(|pid| u32::try_from(pid).ok());
-        let control_pid = pid(&made["pid"]).ok_or_else(|| missing("pid"))?;
-        let engine_pid = pid(&made["engine"]["pid"]).ok_or_else(|| missing("engine.pid"))?;
-        let address = made["transports"][0]["socket_addr"].as_str().and_then(|text| text.parse().ok());
+        let control_pid = pid(&told["pid"]).ok_or_else(|| missing("pid"))?;
+        let engine_pid = pid(&told["engine"]["pid"]).ok_or_else(|| missing("engine.pid"))?;
+        let address = told["transports"][0]["socket_addr"].as_str().and_then(|text| text.parse().ok());
         let address = address.ok_or_else(|| missing("transports[0].socket_addr"))?;
         let text = |value: &serde_json::Value| value.as_str().unwrap_or("?").to_owned();
-        let running = text(&made["engine"]["driver"]);
-        let facts = vec![("driver", running.clone()), ("driver_reason", text(&made["engine"]["driver_reason"]))];
+        let running = text(&told["engine"]["driver"]);
+        let facts = vec![("driver", running.clone()), ("driver_reason", text(&told["engine"]["driver_reason"]))];
         Ok(System {
             name: format!("ockam, {running}"),
             address,

@@ -13,6 +13,7 @@ pub mod messages;
 pub mod portals;
 pub mod relay;
 pub mod runtimes;
+pub mod trust;
 
 use crate::load::{Load, Measured};
 use crate::report::Row;

@@ -90,7 +90,7 @@ impl Attack {
 
     /// A fresh node, ready to be attacked.
     pub fn stage(&self, setup: &Setup, driver: &str) -> Result<Stage, Failed> {
-        let system = Node::start(setup, driver, self.threads)?;
+        let system = Node::start(setup, driver, self.threads, &[])?;
         let Owner::Node(Node { home, .. }) = &system.owner else { return Err(Failed::new("a node is a node")) };
         let prepared = (self.prepare)(&Scene { setup, driver, node: &system, home })?;
         let honest = Route { node: system.address, onward: prepared.honest, is_sealed: self.on_handshakes };
