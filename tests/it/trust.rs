@@ -520,7 +520,102 @@ fn a_container_enrols_by_its_environment_and_again_when_it_comes_back() {
     assert_eq!(members(&project).len(), 2);
 }
 
+#[test]
+fn an_authority_does_nothing_for_who_may_not_ask() {
+    let project = Project::new(&[]);
+    let before = members(&project);
+    let somebody = Identity::new();
+    let new_member = [&[0xa2, 0x01, 0x58, 0x20][..], &somebody.history.identifier().0, &[0x02, 0xa0]].concat();
+    let add = |visitor: &mut Visitor| visitor.request("direct_authenticator", "/", &new_member);
+    let make = |visitor: &mut Visitor| visitor.request("enrollment_token_issuer", "/", &[0xa1, 0x01, 0xa0]);
+    let mut stranger = Visitor::new(&project.node, &Identity::new());
+    assert_eq!((add(&mut stranger), make(&mut stranger)), (403, 403));
+    assert_eq!(stranger.request("credential_issuer", "/credential", &[]), 403);
+    let code = redemption(&[7; 32]);
+    assert_eq!(stranger.request("enrollment_token_acceptor", "/", &code), 403);
+    // A member gets its own credential, and that is all.
+    let member = Identity::new();
+    project.member(&["add", &member.identifier(), "-a", "role=web"]);
+    let mut visitor = Visitor::new(&project.node, &member);
+    assert_eq!(visitor.request("credential_issuer", "/credential", &[]), 200);
+    assert_eq!((add(&mut visitor), make(&mut visitor)), (403, 403));
+    let path = format!("/members/{}/revoke", member.identifier());
+    assert_eq!(visitor.request("direct_authenticator", &path, &[]), 403);
+    // Without a channel nobody is answered at all; what comes behind it on the link is.
+    let mut peer = Peer::connect(project.node.address);
+    for service in ["enrollment_token_acceptor", "credential_issuer", "direct_authenticator", "enrollment_token_issuer"]
+    {
+        peer.send(&ockam_tests::frame(&[service], &["me"], &request("/", &code)));
+    }
+    let mut enroller = Identity::new();
+    project.member(&["add", &enroller.identifier(), "--enroller"]);
+    enroller.show(&[]);
+    let channel = Initiator::open(&mut peer, &["api"], &enroller);
+    let mut enroller = Visitor { peer, channel };
+    assert_eq!((make(&mut enroller), add(&mut enroller)), (200, 200));
+    assert_eq!(members(&project).len(), before.len() + 3);
+}
+
 // ---- policies
+
+#[test]
+fn an_inlet_says_who_may_be_at_its_other_end() {
+    let shop = Shop::new(&[], &[]);
+    let talk = Talk::start(&shop.inlet, 1);
+    let set = |allow: &str| {
+        shop.app.home.ok(&[
+            "policy",
+            "create",
+            "--at",
+            "app",
+            "--resource-type",
+            "tcp-inlet",
+            "--resource",
+            "shop",
+            "--allow",
+            allow,
+        ]);
+    };
+    set("role=somebody");
+    is_cut(talk, Instant::now(), "what may be at the other end of an inlet changed");
+    stays_closed(&shop.inlet);
+    set("role=db");
+    comes_back(&shop.inlet);
+    // So it is when the other end is taken out.
+    let talk = Talk::start(&shop.inlet, 2);
+    shop.project.member(&["delete", &shop.db.identifier, "--yes"]);
+    is_cut(talk, Instant::now(), "the other end of an inlet was deleted");
+    stays_closed(&shop.inlet);
+}
+
+/// A policy is a rule for transit: whom it admits has this node dial its target, and nobody else has.
+#[test]
+fn a_policy_lets_members_have_something_dialed() {
+    let project = Project::new(&[]);
+    let (gate, guest) = (project.join("gate", &[]), project.join("guest", &["role=guest"]));
+    let behind = Home::new();
+    let (inner, other) = (behind.node("inner", &[]), behind.node("other", &[]));
+    let of_gate = gate.node(&["--allow-transit", "127.0.0.9/32=127.0.0.9/32"]);
+    guest.node(&[]);
+    let through = |target: &Node, from: &Home, node: &str| {
+        let to = format!("{}/secure/api{}/service/uppercase", of_gate.route(), target.route());
+        from.run(&["message", "send", "hello", "--from", node, "--to", &to, "--timeout", "3s"])
+    };
+    assert_ne!(through(&inner, &guest.home, "guest").code, Some(0), "dialed without a rule");
+    let target = format!("127.0.0.1/32:{}", inner.address.port());
+    let set = |allow: &str| {
+        let of = ["policy", "create", "--at", "gate", "--resource-type", "transit", "--resource", &target];
+        gate.home.ok(&[&of[..], &["--allow", allow]].concat());
+    };
+    set("role=guest");
+    assert_eq!(through(&inner, &guest.home, "guest").ok(), "HELLO");
+    assert_ne!(through(&other, &guest.home, "guest").code, Some(0), "another target");
+    let stranger = Home::new();
+    stranger.node("stranger", &[]);
+    assert_ne!(through(&inner, &stranger, "stranger").code, Some(0), "a stranger");
+    set("role=admin");
+    assert_ne!(through(&inner, &guest.home, "guest").code, Some(0), "after the policy changed");
+}
 
 #[test]
 fn a_change_of_policies_is_felt_by_connections_that_live() {
