@@ -770,6 +770,32 @@ fn decisions_are_explained() {
     assert_eq!(without["allowed"], false, "{without}");
     assert!(why(&without).contains("subject.role"), "{without}");
     assert_eq!(check(&[])["allowed"], false, "somebody without a channel");
+    // In a pipe the bare answer is on stdout, and why is on stderr.
+    let said = home.run(&["policy", "check", "outlet", "--at", "db", "-a", "role=guest"]);
+    assert_eq!(said.code, Some(77), "{said:?}");
+    assert!(said.stderr.contains("subject.role") && said.stderr.contains("guest"), "{said:?}");
+}
+
+/// Nothing that was said before, at whatever occasion, goes before what is said of a name now.
+#[test]
+fn the_last_word_about_a_name_holds() {
+    let shop = Shop::new(&[], &[]);
+    let talk = Talk::start(&shop.inlet, 1);
+    let set = |allow: &str| {
+        shop.db.home.ok(&["policy", "create", "--at", "db", "--resource", "outlet", "--allow", allow]);
+    };
+    // The outlet was made with `--allow`.
+    set("role=nobody");
+    is_cut(talk, Instant::now(), "a policy replaced what `--allow` had said");
+    stays_closed(&shop.inlet);
+    set("role=app or role=other");
+    comes_back(&shop.inlet);
+    let of = ["policy", "delete", "--at", "db", "--resource", "outlet", "--yes"];
+    shop.db.home.ok(&of);
+    // What is left is the built-in one, for all members.
+    let list = shop.db.home.json(&["policy", "list", "--at", "db"]);
+    assert!(list.as_array().expect("an array").iter().all(|it| it["source"] == "built-in"), "{list}");
+    works(&shop.inlet);
 }
 
 // ---- deaths
