@@ -64,11 +64,11 @@ pub fn issue(id: u32) -> Vec<u8> {
     request(id, POST, "/credential", None)
 }
 
-/// The body of the answer to the request with this id.
+/// The id of the request that an answer is for, and its body.
 ///
 /// # Errors
-/// `InvalidData`: it is no answer to it, or a refusal.
-pub fn answer(id: u32, payload: &[u8]) -> io::Result<&[u8]> {
+/// `InvalidData`: it is no answer, or a refusal.
+pub fn answer(payload: &[u8]) -> io::Result<(u32, &[u8])> {
     let (length, rest) = bare::read_uleb(payload).map_err(invalid)?;
     let inner = usize::try_from(length).ok().and_then(|length| rest.get(..length));
     let inner = inner.ok_or_else(|| invalid("an answer is cut off"))?;
@@ -83,11 +83,11 @@ pub fn answer(id: u32, payload: &[u8]) -> io::Result<&[u8]> {
     }
     let body = &inner[decoder.position()..];
     match (to, status) {
-        (Some(to), Some(OK)) if to == id => Ok(body),
-        (Some(to), Some(status)) if to == id => {
-            Err(invalid(format!("refused with status {status}: {}", body.escape_ascii())))
+        (Some(to), Some(OK)) => Ok((to, body)),
+        (Some(to), Some(status)) => {
+            Err(invalid(format!("request {to} was refused with status {status}: {}", body.escape_ascii())))
         }
-        _ => Err(invalid(format!("an answer to request {to:?} where one to {id} was due"))),
+        _ => Err(invalid("an answer does not say to what, or with which status")),
     }
 }
 
@@ -137,12 +137,11 @@ mod tests {
         let payload = hex(
             "41a4011a0a0b0c0d021a010203040318c804f5a301626e31025820e70dc5545d64724880257acb32b8851e7dd1dd57076838991bc343165df71bfe038200811904d2",
         );
-        assert_eq!(answer(0x0102_0304, &payload).unwrap().len(), 47);
-        assert!(answer(1, &payload).unwrap_err().to_string().contains("was due"));
-        assert!(answer(0x0102_0304, &payload[..20]).is_err());
+        let (to, body) = answer(&payload).unwrap();
+        assert_eq!((to, body.len()), (0x0102_0304, 47));
+        assert!(answer(&payload[..20]).is_err());
         // {1: 9, 2: 7, 3: 403, 4: true}, "no"
-        let refused = hex("0da401090207031901930 4f5626e6f".replace(' ', "").as_str());
-        let error = answer(7, &refused).unwrap_err().to_string();
+        let error = answer(&hex("0e a4 0109 0207 03190193 04f5 626e6f")).unwrap_err().to_string();
         assert!(error.contains("403") && error.contains("no"), "{error}");
         let list = hex(&format!("825820{}5820{}", "01".repeat(32), "02".repeat(32)));
         assert_eq!(identifiers(&list).unwrap(), [Identifier([1; 32]), Identifier([2; 32])]);

@@ -6,7 +6,7 @@ use ockam_bench::channel::{Channel, Identity, Name, addressee, now};
 use ockam_bench::flow::Frames;
 use ockam_bench::request;
 use ockam_crypto::{ChangeHistory, Credential, Identifier};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -96,20 +96,25 @@ pub fn add_members(
     mut members: impl Iterator<Item = (Identifier, Vec<(&'static str, String)>)>,
 ) -> io::Result<()> {
     let mut line = Line::open(address, vec![enroller])?;
-    let (mut sent, mut answered) = (0, 0);
+    let mut sent = 0;
+    // Answers may overtake each other.
+    let mut under_way = HashSet::new();
     loop {
-        while sent < answered + at_once as u32 {
+        while under_way.len() < at_once {
             let Some((member, attributes)) = members.next() else { break };
             let attributes: Vec<_> = attributes.iter().map(|(name, value)| (*name, value.as_str())).collect();
             sent += 1;
+            under_way.insert(sent);
             line.send(0, request::MEMBERS, &request::add_member(sent, &member, &attributes));
         }
-        if sent == answered {
+        if under_way.is_empty() {
             return line.close();
         }
         for (_, payload) in line.receive()? {
-            answered += 1;
-            request::answer(answered, &payload)?;
+            let (id, _) = request::answer(&payload)?;
+            if !under_way.remove(&id) {
+                return Err(unasked(id));
+            }
         }
     }
 }
@@ -127,7 +132,7 @@ pub fn member_ids(address: SocketAddr, enroller: Identity) -> io::Result<Vec<Ide
         while came.is_empty() {
             came = line.receive()?;
         }
-        let page = request::identifiers(request::answer(id, &came[0].1)?)?;
+        let page = request::identifiers(answer(id, &came[0].1)?)?;
         all.extend_from_slice(&page);
         if page.len() < PAGE as usize {
             break;
@@ -147,7 +152,7 @@ pub fn credential(address: SocketAddr, project: &str, member: Member) -> io::Res
     line.send(0, request::ISSUER, &request::issue(1));
     loop {
         if let Some((_, payload)) = line.receive()?.first() {
-            verify(request::answer(1, payload)?, &expected[0], &line.peer)?;
+            verify(answer(1, payload)?, &expected[0], &line.peer)?;
             return line.close();
         }
     }
@@ -209,13 +214,25 @@ fn ask_in_turn(
             return line.close();
         }
         for (place, payload) in line.receive()? {
-            let body = request::answer(asked[place], &payload)?;
+            let body = answer(asked[place], &payload)?;
             verify(body, &expected[place], &line.peer)?;
             frames.fetch_add(1, Ordering::Relaxed);
             under_way -= 1;
             rest.push_back(place);
         }
     }
+}
+
+/// The body of the answer to the only request under way.
+fn answer(id: u32, payload: &[u8]) -> io::Result<&[u8]> {
+    match request::answer(payload)? {
+        (to, body) if to == id => Ok(body),
+        (to, _) => Err(unasked(to)),
+    }
+}
+
+fn unasked(id: u32) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("an answer to request {id}, which is not under way"))
 }
 
 fn verify(encoded: &[u8], (subject, attributes): &Expected, authority: &ChangeHistory) -> io::Result<()> {
