@@ -10,9 +10,15 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// How many members one answer lists at most.
 const PAGE: u64 = 1000;
+
+/// A node takes 512 messages per second and link for its control process, 256 of them at once, and drops the others:
+/// requests of a link keep below that.
+const PAUSE: Duration = Duration::from_micros(2_200);
+const AT_ONCE: u32 = 64;
 
 /// A member of the load with a key, and what its credentials must say besides the project.
 pub struct Member {
@@ -31,6 +37,8 @@ struct Line {
     peer: ChangeHistory,
     frames: Frames,
     unsent: Vec<u8>,
+    /// When all that was sent would have been, one each [`PAUSE`].
+    due: Instant,
 }
 
 impl Line {
@@ -46,11 +54,21 @@ impl Line {
             }
         }
         let peer = opener.peer().cloned().ok_or_else(|| io::Error::other("a line has a channel"))?;
-        Ok(Line { stream: opener.into_link(), channels, places, peer, frames: Frames::default(), unsent: Vec::new() })
+        let (stream, due) = (opener.into_link(), Instant::now());
+        Ok(Line { stream, channels, places, peer, frames: Frames::default(), unsent: Vec::new(), due })
     }
 
-    fn send(&mut self, place: usize, service: &str, payload: &[u8]) {
+    /// Writes a request, when it is time for it.
+    fn send(&mut self, place: usize, service: &str, payload: &[u8]) -> io::Result<()> {
+        let now = Instant::now();
+        self.due = (self.due + PAUSE).max(now);
+        let early = self.due.saturating_duration_since(now + PAUSE * AT_ONCE);
+        if !early.is_zero() {
+            self.flush()?;
+            std::thread::sleep(early);
+        }
         self.channels[place].request(service, payload, &mut self.unsent);
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -105,7 +123,7 @@ pub fn add_members(
             let attributes: Vec<_> = attributes.iter().map(|(name, value)| (*name, value.as_str())).collect();
             sent += 1;
             under_way.insert(sent);
-            line.send(0, request::MEMBERS, &request::add_member(sent, &member, &attributes));
+            line.send(0, request::MEMBERS, &request::add_member(sent, &member, &attributes))?;
         }
         if under_way.is_empty() {
             return line.close();
@@ -127,7 +145,7 @@ pub fn member_ids(address: SocketAddr, enroller: Identity) -> io::Result<Vec<Ide
     let mut line = Line::open(address, vec![enroller])?;
     let mut all: Vec<Identifier> = Vec::new();
     for id in 1.. {
-        line.send(0, request::MEMBERS, &request::member_ids(id, all.last(), PAGE));
+        line.send(0, request::MEMBERS, &request::member_ids(id, all.last(), PAGE))?;
         let mut came = line.receive()?;
         while came.is_empty() {
             came = line.receive()?;
@@ -149,7 +167,7 @@ pub fn member_ids(address: SocketAddr, enroller: Identity) -> io::Result<Vec<Ide
 pub fn credential(address: SocketAddr, project: &str, member: Member) -> io::Result<()> {
     let (identities, expected) = split(project, vec![member]);
     let mut line = Line::open(address, identities)?;
-    line.send(0, request::ISSUER, &request::issue(1));
+    line.send(0, request::ISSUER, &request::issue(1))?;
     loop {
         if let Some((_, payload)) = line.receive()?.first() {
             verify(answer(1, payload)?, &expected[0], &line.peer)?;
@@ -208,7 +226,7 @@ fn ask_in_turn(
             id += 1;
             asked[place] = id;
             under_way += 1;
-            line.send(place, request::ISSUER, &request::issue(id));
+            line.send(place, request::ISSUER, &request::issue(id))?;
         }
         if under_way == 0 {
             return line.close();
