@@ -399,13 +399,24 @@ pub fn changes(setup: &Setup, options: &Options, runs: usize) -> Result<Section,
             ],
         });
     }
-    let [_, changed] = gaps;
+    let [quiet, changed] = gaps;
+    // Paired, so that what else the machine did at that time counts on both sides.
+    let added = changed.longest_ms.iter().zip(&quiet.longest_ms).map(|(changed, quiet)| changed - quiet).collect();
     section.verdicts.push(Verdict::new(
-        "the flow: longest time without an answer while a policy changes, ms",
+        "the flow: longest ms without an answer around a change less that just before it",
+        Summary::of(added),
+        Limit::AtMost(GAP_MS),
+    ));
+    section.verdicts.push(Verdict::new(
+        "the flow: longest ms without an answer around a change, of all changes",
         Summary::single(quantile(changed.longest_ms, 1.0)),
         Limit::AtMost(GAP_MS),
     ));
-    section.notes = driver_notes(&[&system]);
+    let own = quantile(quiet.longest_ms, 1.0);
+    if own > GAP_MS {
+        section.notes.push(format!("the machine was busy: without any change the flow waited up to {own:.0} ms"));
+    }
+    section.notes.extend(driver_notes(&[&system]));
     Ok(section)
 }
 
