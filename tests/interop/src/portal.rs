@@ -3,7 +3,7 @@
 use crate::{Home, Kind, ManagedNode, Middle, OurNode, PATIENCE, noise};
 use ockam::identity::Identifier;
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -378,9 +378,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, and has said nothing yet.
+    /// Connects, and has said nothing yet. A real inlet whose first try to reach its outlet took too long listens only when
+    /// it tried again, five seconds later.
     pub fn connect(inlet: SocketAddr) -> TcpStream {
-        let stream = TcpStream::connect(inlet).expect("connect to an inlet");
+        let since = Instant::now();
+        let stream = loop {
+            match TcpStream::connect(inlet) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused && since.elapsed() < RECOVERY => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                connected => break connected.expect("connect to an inlet"),
+            }
+        };
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("set a write timeout");
