@@ -10,6 +10,7 @@
 
 use super::envelope::Request;
 use super::services::{Answer, Service, Services};
+use crate::channels::cpu_time;
 use crate::engine_link::EngineLink;
 use ockam_crypto::Identifier;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -28,7 +29,7 @@ const AWAIT_LIMIT: Duration = Duration::from_secs(20);
 /// Most requests that wait so: one of each channel, and half as many as there may be channels.
 const AWAITING_MAX: usize = 16_384;
 
-/// After so much work the thread rests for as long as it took.
+/// After so much processor time the thread rests for as long. Waiting for the disk is no work.
 const WORK: Duration = Duration::from_millis(10);
 
 /// How often it is looked whether a ticket is over when nothing else happens: the clock may have been set.
@@ -257,7 +258,7 @@ struct Clerk {
     number: u64,
     /// When it was looked at the keys.
     looked: Instant,
-    /// How long it worked since it rested.
+    /// Processor time since it rested.
     work: Duration,
 }
 
@@ -267,11 +268,11 @@ struct Over;
 impl Clerk {
     fn work(mut self) {
         while let Some(asked) = self.next() {
-            let began = Instant::now();
+            let before = cpu_time();
             if self.turn(asked).is_err() {
                 return;
             }
-            self.work += began.elapsed();
+            self.work += cpu_time().saturating_sub(before);
             if self.work >= WORK {
                 std::thread::sleep(std::mem::take(&mut self.work));
             }
