@@ -2,6 +2,7 @@
 //! and opens no connection. For the node at the other end of every link: it answers as it is told to, and is a real end of
 //! secure channels, keys and all. And a node around them.
 
+use crate::api::CreateSecureChannel;
 use crate::home::{Home, NodeDir};
 use crate::node::Node;
 use crate::resolve::bind_listener;
@@ -690,6 +691,27 @@ impl World {
 
     pub(crate) fn tables<T>(&self, engine: usize, look: impl FnOnce(&mut Tables) -> T) -> T {
         look(&mut self.engines.lock().unwrap()[engine].tables.lock().unwrap())
+    }
+
+    /// A channel of the first engine to somebody: its number and the local name of its sending side. `then` is who answers
+    /// there once it is open.
+    pub(crate) async fn channel(
+        &self,
+        node: &Arc<Node>,
+        peer: &Arc<PeerIdentity>,
+        then: Option<Peer>,
+    ) -> (u32, String) {
+        self.tables(0, |tables| tables.peer = Some(Peer::Node(peer.clone(), Manner::Accepts)));
+        let request = CreateSecureChannel {
+            route: "/ip4/127.0.0.1/tcp/9/service/api".into(),
+            authorized: Vec::new(),
+            authorized_on_the_way: Vec::new(),
+            identity: None,
+            timeout_ms: 60_000,
+        };
+        let address = crate::channels::create(node, request).await.unwrap().address;
+        self.tables(0, |tables| tables.peer = then);
+        (node.channels.numbered(address.as_bytes()).unwrap(), address)
     }
 }
 

@@ -3,14 +3,12 @@
 use super::bodies::{AddMember, AwaitRevocations, read as read_body, write};
 use super::envelope::{Method, Request, Response};
 use super::*;
-use crate::api::CreateSecureChannel;
 use crate::engine_link::cookie::Cookie;
 use crate::store::NodeStore;
-use crate::testing::{Manner, Peer, PeerIdentity, World, run};
+use crate::testing::{Peer, PeerIdentity, World, run};
 use ockam_crypto::{Identifier, RevocationList};
 use ockam_engine_abi::Notice;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Waits for what other tasks do. It is there within the limit of a test run, or the test does not end.
@@ -32,21 +30,6 @@ fn authority(world: &World, enroller: Identifier) {
     let role = BTreeMap::from([(ROLE.to_owned(), ENROLLER.to_owned())]);
     settings.trusted_identities.insert(enroller.to_string(), role);
     NodeStore::open(&world.dir).unwrap().set_authority_settings(&settings).unwrap();
-}
-
-/// A channel to somebody: its number and the local name of its sending side.
-async fn channel(world: &World, node: &Arc<Node>, peer: &Arc<PeerIdentity>) -> (u32, String) {
-    world.tables(0, |tables| tables.peer = Some(Peer::Node(peer.clone(), Manner::Accepts)));
-    let request = CreateSecureChannel {
-        route: "/ip4/127.0.0.1/tcp/9/service/api".into(),
-        authorized: Vec::new(),
-        authorized_on_the_way: Vec::new(),
-        identity: None,
-        timeout_ms: 60_000,
-    };
-    let address = crate::channels::create(node, request).await.unwrap().address;
-    world.tables(0, |tables| tables.peer = Some(Peer::Echo));
-    (node.channels.numbered(address.as_bytes()).unwrap(), address)
 }
 
 /// A request as the engine hands it over.
@@ -133,8 +116,8 @@ fn answers_go_back_through_the_channel_and_news_to_all_who_wait() {
         let enroller = PeerIdentity::new();
         authority(&world, enroller.identifier());
         let (node, _supervisor) = world.control(false).await;
-        let (number, address) = channel(&world, &node, &enroller).await;
-        let (other, other_address) = channel(&world, &node, &PeerIdentity::new()).await;
+        let (number, address) = world.channel(&node, &enroller, Some(Peer::Echo)).await;
+        let (other, other_address) = world.channel(&node, &PeerIdentity::new(), Some(Peer::Echo)).await;
 
         let member = Identifier([7; 32]);
         let body = write(&AddMember { member, attributes: BTreeMap::new() });

@@ -2,7 +2,7 @@
 
 use super::service::Refused;
 use super::*;
-use crate::api::{CreateRelay, CreateSecureChannel, RelayInfo, WayStatus};
+use crate::api::{CreateRelay, RelayInfo, WayStatus};
 use crate::engine_link::cookie::Cookie;
 use crate::testing::{Manner, Peer, PeerIdentity, World, link_address, run};
 use ockam_engine_abi::{ChannelEnd, CloseReason, DropReason, LinkId, Notice, Refusal, Target};
@@ -72,21 +72,6 @@ fn register_sealed(world: &World, number: u32, encryptor: &str, name: &str) {
     let payload = string(name);
     let back = vec![encryptor.as_bytes(), b"client"];
     Asks { link: None, channel: Some(number), back, payload: &payload, offer: None }.say(world, 0);
-}
-
-/// A channel to somebody: its number and the local name of its sending side.
-async fn channel(world: &World, node: &Arc<Node>, peer: &Arc<PeerIdentity>) -> (u32, String) {
-    world.tables(0, |tables| tables.peer = Some(Peer::Node(peer.clone(), Manner::Accepts)));
-    let request = CreateSecureChannel {
-        route: "/ip4/127.0.0.1/tcp/9/service/api".into(),
-        authorized: Vec::new(),
-        authorized_on_the_way: Vec::new(),
-        identity: None,
-        timeout_ms: 60_000,
-    };
-    let address = crate::channels::create(node, request).await.unwrap().address;
-    world.tables(0, |tables| tables.peer = None);
-    (node.channels.numbered(address.as_bytes()).unwrap(), address)
 }
 
 /// The messages that were sent to this client, from the first on.
@@ -231,19 +216,19 @@ fn a_name_belongs_to_who_proved_to_be_somebody() {
         register(&world, other, "c", "blue");
         is_at(at_link(other)).await;
         // Who is somebody takes it from nobody, and keeps it.
-        let (number, address) = channel(&world, &node, &alice).await;
+        let (number, address) = world.channel(&node, &alice, None).await;
         register_sealed(&world, number, &address, "blue");
         is_at(at_channel(&address)).await;
         register(&world, link, "c", "blue");
         until(|| (refused(&node, Refused::Taken) == 1).then_some(())).await;
-        let (theirs, their_address) = channel(&world, &node, &bob).await;
+        let (theirs, their_address) = world.channel(&node, &bob, None).await;
         register_sealed(&world, theirs, &their_address, "blue");
         until(|| (refused(&node, Refused::Taken) == 2).then_some(())).await;
         is_at(at_channel(&address)).await;
         let identifier = Some(alice.identifier().to_string());
         until(|| (node.relays.registered()[0].identifier == identifier).then_some(())).await;
         // The same comes by another channel.
-        let (again, new_address) = channel(&world, &node, &alice).await;
+        let (again, new_address) = world.channel(&node, &alice, None).await;
         register_sealed(&world, again, &new_address, "blue");
         is_at(at_channel(&new_address)).await;
         // A way back that is not the channel's.
@@ -276,7 +261,7 @@ fn relays_live_on_with_their_engine_and_end_with_it() {
         let (node, supervisor) = world.control(false).await;
         let link = accepted_link(&world, 1);
         let alice = PeerIdentity::new();
-        let (number, address) = channel(&world, &node, &alice).await;
+        let (number, address) = world.channel(&node, &alice, None).await;
         register_sealed(&world, number, &address, "blue");
         register(&world, link, "c", "green");
         until(|| (node.relays.registered().len() == 2).then_some(())).await;
