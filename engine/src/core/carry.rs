@@ -258,6 +258,8 @@ impl<D: Driver> Core<D> {
             }
             Body::Uppercase(upper) => Payload::Uppercase(upper),
         };
+        // Read before the guards are asked: what they say holds while this stays the same.
+        let changes = layer.channel.as_ref().map_or(0, |opened| opened.granted.changes());
         match route(&self.tables, ingress, replies, &message, &mut walk, self.now_ms) {
             Verdict::Send { link, body: answer, reply, served } => {
                 let payload = payload(answer);
@@ -290,7 +292,8 @@ impl<D: Driver> Core<D> {
                                 (answer, &layer.channel, &outcome)
                         {
                             let text = (layer.range.start - arrival.start, body.len(), payload_at - layer.range.start);
-                            self.may_reseal_more((opened, &channel, *link), counter, text, &message, &outgoing);
+                            let way = (opened, changes, &channel, *link);
+                            self.may_reseal_more(way, counter, text, &message, &outgoing);
                         }
                         return Ok(outcome);
                     }

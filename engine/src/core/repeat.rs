@@ -98,10 +98,10 @@ impl<D: Driver> Core<D> {
 
     /// Remembers what is done about a message that came out of the channel `opened`, was sealed for `sealed` and leaves on
     /// `link`, if another frame may be like its frame. `at`, of so many bytes, is where in the frame it begins, and its payload
-    /// where in it.
+    /// where in it; `changes` is what the grants of `opened` counted before its guards were asked.
     pub(super) fn may_reseal_more(
         &mut self,
-        (opened, sealed, link): (&Arc<Channel>, &Arc<Channel>, LinkId),
+        (opened, changes, sealed, link): (&Arc<Channel>, u64, &Arc<Channel>, LinkId),
         counter: Counter,
         (at, length, payload): (usize, usize, usize),
         message: &Message<'_>,
@@ -115,11 +115,11 @@ impl<D: Driver> Core<D> {
         text.write_prefix(&mut self.scratch[..prefix]);
         text.write_suffix(&mut self.scratch[prefix..prefix + suffix]);
         self.repeatable = Some(Repeat::Resealed(Resealed {
-            changes: opened.granted.changes(),
             opened: opened.clone(),
             sealed: sealed.clone(),
             link,
             counter,
+            changes,
             inner: at..at + length,
             payload: payload..payload + message.payload.len(),
             prefix,

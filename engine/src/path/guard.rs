@@ -4,12 +4,13 @@
 //! or less. A bit and a time are read, so their order is what makes that so:
 //!
 //! ```text
-//!   writer   bits: those of before and after │ time │ bits: those of after
-//!   reader   time │ bit │ time again
+//!   writer   count │ bits: those of before and after │ time │ bits: those of after │ count
+//!   reader   count │ time │ bit │ time again │ count again
 //! ```
 //!
 //! A bit that only the old grants have is not seen behind the new time, and one that only the new ones have is seen with
-//! the new time behind it.
+//! the new time behind it. That holds for one change; a reader whom the counts tell that another began or ended meanwhile
+//! reads again. A writer that stops half-way holds nobody up.
 
 use ockam_engine_abi::{GUARDS_MAX, Grants, Guard};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,7 @@ pub struct Granted {
     words: [AtomicU64; GUARDS_MAX / 64],
     /// From when on nothing is granted, in milliseconds of the clock.
     expires_ms: AtomicU64,
-    /// How often something else was granted.
+    /// Counted up when something else begins to be granted, and when that is done.
     changes: AtomicU64,
 }
 
@@ -38,6 +39,7 @@ impl Granted {
     /// What control grants from now on, which is `now_ms` of the clock. Only one thread does this.
     pub fn replace(&self, grants: &Grants, now_ms: u64) {
         let new = grants.guards.words();
+        self.changes.fetch_add(1, Ordering::Release);
         for (word, new) in self.words.iter().zip(new) {
             word.fetch_and(*new, Ordering::Release);
         }
@@ -48,7 +50,7 @@ impl Granted {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// How often something else was granted: what passed a guard before passes it still while this stays the same.
+    /// Moves with each change: what passed a guard after this was read passes it still while this stays the same.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
@@ -56,9 +58,15 @@ impl Granted {
     /// Whether the peer is granted a guard at `now_ms` of the clock.
     pub fn has(&self, guard: Guard, now_ms: u64) -> bool {
         let Some(word) = self.words.get(usize::from(guard) / 64) else { return false };
-        let before = self.expires_ms.load(Ordering::Acquire);
-        let is_granted = word.load(Ordering::Acquire) >> (guard % 64) & 1 == 1;
-        is_granted && now_ms < before.min(self.expires_ms.load(Ordering::Relaxed))
+        loop {
+            let changes = self.changes();
+            let before = self.expires_ms.load(Ordering::Acquire);
+            let is_granted = word.load(Ordering::Acquire) >> (guard % 64) & 1 == 1;
+            let after = self.expires_ms.load(Ordering::Acquire);
+            if changes == self.changes.load(Ordering::Relaxed) {
+                return is_granted && now_ms < before.min(after);
+            }
+        }
     }
 
     /// From when on nothing is granted, in milliseconds of the clock; `u64::MAX` if that never comes.
