@@ -2,7 +2,7 @@
 //! that a user would type, then a measurement over the same nodes: messages in clear text and sealed, and TCP through a
 //! sealed portal. Whatever happens (an error, a closed pipe, Ctrl-C), nodes and home are gone at the end.
 
-use crate::cli::args::Demo;
+use crate::cli::args::demo::Demo;
 use crate::cli::show::{Output, Terminal, bytes};
 use crate::error::{Error, exit};
 use crate::messenger::{self, Deadline, Link};

@@ -1,7 +1,7 @@
 //! The `ockam` command: what was typed ([`args`], [`values`], [`stdin`], [`input`]), what it means ([`plan`]), who does it
 //! ([`client`], [`commands`]), and what is shown ([`show`]).
 
-pub mod args;
+pub(crate) mod args;
 pub mod client;
 pub mod commands;
 pub mod input;
@@ -298,7 +298,7 @@ mod tests {
             format!("-a {one},{two}"),
             format!("--authorized={one} --authorized={two}"),
         ] {
-            let Command::SecureChannel(args::SecureChannelCommand::Create(create)) =
+            let Command::SecureChannel(args::secure_channel::SecureChannelCommand::Create(create)) =
                 parsed(&format!("ockam secure-channel create --to /service/api {given} --from n1")).unwrap().command
             else {
                 panic!("another command");

@@ -1,7 +1,7 @@
 //! What reaches stdout (`cli.md` 1.1): on a terminal the text for people, in a pipe one bare value without a newline,
 //! JSON wherever it is asked for. Progress, warnings and hints go to stderr.
 
-use super::args::{Globals, OutputFormat};
+use crate::cli::args::{Globals, OutputFormat};
 use crate::error::Error;
 use serde::Serialize;
 use std::fmt::Display;

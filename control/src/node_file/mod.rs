@@ -23,9 +23,13 @@
 mod tree;
 mod variables;
 
-use crate::cli::args::{
-    IdentityCreate, NodeCreate, PolicyCreate, RelayCreate, TcpInletCreate, TcpOutletCreate, VaultCreate,
-};
+use crate::cli::args::identity::IdentityCreate;
+use crate::cli::args::node::NodeCreate;
+use crate::cli::args::policy::PolicyCreate;
+use crate::cli::args::relay::RelayCreate;
+use crate::cli::args::tcp_inlet::TcpInletCreate;
+use crate::cli::args::tcp_outlet::TcpOutletCreate;
+use crate::cli::args::vault::VaultCreate;
 use crate::cli::stdin::RouteArg;
 use crate::cli::values::{self, InletTo, NodeRef, NodeSource, TicketArg, Variable, is_variable_name};
 use crate::error::Error;

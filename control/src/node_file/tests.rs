@@ -128,7 +128,7 @@ tcp-inlet: { alias: web, to: /node/n3/secure/api/service/web, allow: '(= subject
     let of = &plan.nodes[0].arguments;
     let ticket = of.enrollment_ticket.as_ref().unwrap();
     assert_eq!((ticket.text.as_str(), ticket.is_typed), ("/run/secrets/ticket", false));
-    assert_eq!(of.project.as_deref(), Some("production"));
+    assert_eq!(of.believed.project.as_deref(), Some("production"));
     let policy = &plan.policies[0].arguments;
     assert_eq!((policy.of.resource.as_deref(), policy.allow.as_str()), (Some("db"), "cluster=production"));
     assert_eq!(policy.of.resource_type, Some(crate::api::ResourceType::TcpOutlet));

@@ -9,7 +9,12 @@ use crate::api::{
     CreatePolicy, CreateRelay, CreateTcpInlet, CreateTcpOutlet, NodeInfo, NodeStatus, PolicyInfo, PolicySource,
     RelayInfo, ResourceType, TcpInletInfo, TcpOutletInfo, path,
 };
-use crate::cli::args::{LogFormat, NodeCreate, PolicyCreate, RelayCreate, TcpInletCreate, TcpOutletCreate};
+use crate::cli::args::LogFormat;
+use crate::cli::args::node::{Believed, NodeCreate};
+use crate::cli::args::policy::PolicyCreate;
+use crate::cli::args::relay::RelayCreate;
+use crate::cli::args::tcp_inlet::TcpInletCreate;
+use crate::cli::args::tcp_outlet::TcpOutletCreate;
 use crate::cli::client::{Control, item};
 use crate::cli::values::{NodeRef, NodeSource, Variable};
 use crate::error::Error;
@@ -273,7 +278,7 @@ pub fn options(name: &NodeName, arguments: &NodeCreate, session: &mut Session) -
         allow_transit: (!arguments.allow_transit.is_empty())
             .then(|| arguments.allow_transit.iter().map(transit::text).collect()),
         authority: None,
-        trust: trust(name, arguments, enrolled, session)?,
+        trust: trust(name, &arguments.believed, enrolled, session)?,
     })
 }
 
@@ -292,20 +297,20 @@ fn identity(name: &NodeName, arguments: &NodeCreate, session: &mut Session) -> R
 /// leaves it as it is.
 fn trust(
     name: &NodeName,
-    arguments: &NodeCreate,
+    believed: &Believed,
     enrolled: Option<Project>,
     session: &mut Session,
 ) -> Result<Option<TrustOptions>, Error> {
-    if let Some(identity) = &arguments.authority_identity {
+    if let Some(identity) = &believed.authority_identity {
         // Without a route nobody is asked for a credential.
-        let route = arguments.authority_route.as_ref().map(|route| authority::without_names(route, session));
+        let route = believed.authority_route.as_ref().map(|route| authority::without_names(route, session));
         return Ok(Some(TrustOptions {
             history: history_of(identity, "--authority-identity", session)?.to_hex(),
             route: route.transpose()?.map_or_else(String::new, |route| route.to_string()),
-            scope: arguments.credential_scope.clone().unwrap_or_else(|| SCOPE_DEFAULT.to_owned()),
+            scope: believed.credential_scope.clone().unwrap_or_else(|| SCOPE_DEFAULT.to_owned()),
         }));
     }
-    let project = match (&arguments.project, enrolled) {
+    let project = match (&believed.project, enrolled) {
         (Some(named), _) => Some(project::known(Some(named), session)?.project),
         (None, Some(enrolled)) => Some(enrolled),
         (None, None) if before(name, session)? == Before::New => {
@@ -361,7 +366,7 @@ fn same_node(name: &NodeName, wanted: &NodeCreate, session: &mut Session) -> Res
     let why = why.or_else(|| identity.map(|it| format!("its identity is {}", it.name.unwrap_or(it.identifier))));
     let why = match why {
         Some(why) => Some(why),
-        None => other_authority(wanted, &info, session)?,
+        None => other_authority(&wanted.believed, &info, session)?,
     };
     match why {
         Some(why) => Err(Error::NodeDiffersFromFile { node: name.to_string(), why }),
@@ -370,7 +375,7 @@ fn same_node(name: &NodeName, wanted: &NodeCreate, session: &mut Session) -> Res
 }
 
 /// How the authority that a node believes differs from the one that is named for it, as the end of a sentence.
-fn other_authority(wanted: &NodeCreate, info: &NodeInfo, session: &mut Session) -> Result<Option<String>, Error> {
+fn other_authority(wanted: &Believed, info: &NodeInfo, session: &mut Session) -> Result<Option<String>, Error> {
     let named = match (&wanted.project, &wanted.authority_identity) {
         (Some(name), _) => project::known(Some(name), session)?.project.authority.identifier(),
         (None, Some(identity)) => history_of(identity, "authority-identity", session)?.identifier(),

@@ -3,7 +3,8 @@
 use super::Session;
 use super::apply::{Before, before};
 use crate::authority::{AuthoritySettings, ENROLLER, ROLE};
-use crate::cli::args::{AuthorityCommand, AuthorityCreate, AuthorityShow, LogFormat};
+use crate::cli::args::LogFormat;
+use crate::cli::args::authority::{AuthorityCommand, AuthorityCreate, AuthorityShow};
 use crate::cli::input;
 use crate::cli::plan::{self, dialable};
 use crate::cli::show::Output;

@@ -1,6 +1,7 @@
 //! `ockam completion`.
 
-use crate::cli::args::{Cli, Completion};
+use crate::cli::args::Cli;
+use crate::cli::args::completion::Completion;
 use crate::cli::show::write_stdout;
 use crate::error::Error;
 use clap::CommandFactory;

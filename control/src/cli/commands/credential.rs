@@ -3,7 +3,7 @@
 use super::Session;
 use super::identity::date_time;
 use crate::api::{CredentialInfo, StoreCredential, path};
-use crate::cli::args::{
+use crate::cli::args::credential::{
     CredentialBy, CredentialCommand, CredentialDelete, CredentialEncoding, CredentialIssue, CredentialList,
     CredentialShow, CredentialSource, CredentialStore, CredentialVerify,
 };

@@ -3,7 +3,9 @@
 use super::Session;
 use super::tcp_connection::connections_table;
 use crate::api::{EngineBrief, EngineInfo, EngineStats, path};
-use crate::cli::args::{self, EngineCommand, OutputFormat};
+use crate::cli::args;
+use crate::cli::args::OutputFormat;
+use crate::cli::args::engine::EngineCommand;
 use crate::cli::client::Control;
 use crate::cli::show::{Output, bytes, table, write_stdout};
 use crate::error::Error;
@@ -99,7 +101,7 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
-fn stats(arguments: args::EngineStats, session: &mut Session) -> Result<(), Error> {
+fn stats(arguments: args::engine::EngineStats, session: &mut Session) -> Result<(), Error> {
     let node = session.existing(arguments.at.at)?;
     let terminal = session.terminal;
     let mut control = session.control(&node)?;

@@ -3,7 +3,7 @@
 use super::Session;
 use super::engine::duration;
 use crate::api::{HealthInfo, HealthStatus, NodeStatus, WayStatus, path};
-use crate::cli::args::Health;
+use crate::cli::args::health::Health;
 use crate::cli::client::Control;
 use crate::cli::show::Output;
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::home::{NodeDir, NodeName};
 /// [`Error::Unhealthy`] when the node is not ready, or with `--live` not alive; [`Error::NoSuchNode`],
 /// [`Error::NoNodes`].
 pub fn run(arguments: Health, session: &mut Session) -> Result<(), Error> {
-    let name = session.existing(arguments.node)?;
+    let name = session.existing(arguments.of.node)?;
     let dir = session.required(&name)?;
     let health = match Control::connect_within(&dir, arguments.timeout) {
         Ok(Some(mut control)) => control.get(path::HEALTH),

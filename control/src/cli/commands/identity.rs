@@ -1,7 +1,7 @@
 //! `ockam identity`.
 
 use super::Session;
-use crate::cli::args::{Encoding, IdentityCommand};
+use crate::cli::args::identity::{Encoding, IdentityCommand};
 use crate::cli::show::{Output, table};
 use crate::cli::values::HistoryArg;
 use crate::error::Error;
@@ -54,7 +54,7 @@ pub fn run(command: IdentityCommand, session: &mut Session) -> Result<(), Error>
         }
         IdentityCommand::List => list(session),
         IdentityCommand::Show(arguments) => {
-            show(session, arguments.name.as_deref(), arguments.full, arguments.encoding)
+            show(session, arguments.of.name.as_deref(), arguments.full, arguments.encoding)
         }
         IdentityCommand::Default(argument) => {
             let row = match argument.name.as_deref() {

@@ -6,7 +6,7 @@
 use super::Session;
 use super::credential::{attribute_lines, history_of, shown_attributes, unix_now};
 use super::identity::{ChangeView, date_time, ordinal};
-use crate::cli::args::Inspect;
+use crate::cli::args::inspect::Inspect;
 use crate::cli::input;
 use crate::cli::show::Output;
 use crate::error::Error;

@@ -2,7 +2,7 @@
 
 use super::{Session, texts};
 use crate::api::{MessageBody, MessageReply, SendMessage, path};
-use crate::cli::args::{MessageCommand, MessageSend};
+use crate::cli::args::message::{MessageCommand, MessageSend};
 use crate::cli::show::Output;
 use crate::cli::{plan, stdin};
 use crate::error::Error;

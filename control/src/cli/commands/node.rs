@@ -8,7 +8,8 @@ use crate::api::{
     AuthorityInfo, EngineBrief, NodeInfo, NodeStatus, RelayInfo, SecureChannelInfo, SecureChannelListenerInfo,
     ServiceInfo, TcpInletInfo, TcpOutletInfo, path,
 };
-use crate::cli::args::{LogFormat, NodeArg, NodeCommand, NodeCreate, NodeDelete};
+use crate::cli::args::LogFormat;
+use crate::cli::args::node::{NodeArg, NodeCommand, NodeCreate, NodeDelete};
 use crate::cli::client::{Control, control_pid};
 use crate::cli::plan::dialable;
 use crate::cli::show::{Output, table};

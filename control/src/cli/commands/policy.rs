@@ -6,7 +6,8 @@ use crate::api::{
     CheckPolicy, CreatePolicy, PolicyDecision, PolicyInfo, PolicySource, ResourceType, ServiceInfo, TcpInletInfo,
     TcpOutletInfo, path,
 };
-use crate::cli::args::{PolicyArg, PolicyCheck, PolicyCommand, PolicyCreate, PolicyDelete, PolicyFor};
+use crate::cli::args::policy::{PolicyArg, PolicyCheck, PolicyCommand, PolicyCreate, PolicyFor};
+use crate::cli::args::shared::Confirmed;
 use crate::cli::client::{Control, query};
 use crate::cli::show::{Output, table};
 use crate::error::Error;
@@ -34,7 +35,7 @@ pub fn run(command: PolicyCommand, session: &mut Session) -> Result<(), Error> {
                 || policies_table(&policies, &format!("The node {node} has no policies: everybody may use all."));
             session.terminal.print(Output::new(&policies, plain))
         }
-        PolicyCommand::Delete(arguments) => delete(&arguments, session),
+        PolicyCommand::Delete(arguments) => delete(arguments, session),
         PolicyCommand::Check(arguments) => check(arguments, session),
     }
 }
@@ -85,12 +86,12 @@ fn no_such_policy(node: &str, of: &PolicyFor) -> Error {
     }
 }
 
-fn delete(arguments: &PolicyDelete, session: &mut Session) -> Result<(), Error> {
-    let node = session.existing(arguments.at.at.clone())?;
-    let of = &arguments.of;
+fn delete(Confirmed { what, yes }: Confirmed<PolicyArg>, session: &mut Session) -> Result<(), Error> {
+    let node = session.existing(what.at.at)?;
+    let of = &what.of;
     let info = show(&mut session.control(&node)?, of)?.filter(|info| info.source == PolicySource::User);
     let info = info.ok_or_else(|| no_such_policy(node.as_str(), of))?;
-    if !session.terminal.confirm(arguments.yes, &format!("Delete the policy for {} of {node}?", about(&info)))? {
+    if !session.terminal.confirm(yes, &format!("Delete the policy for {} of {node}?", about(&info)))? {
         return Ok(());
     }
     let gone: PolicyInfo = session.control(&node)?.delete(&path_of(info.resource_type, info.resource.as_deref()))?;

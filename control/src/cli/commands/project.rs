@@ -3,7 +3,8 @@
 use super::identity::{date_time, print_deleted};
 use super::{Session, ticket};
 use crate::authority::{ENROLLER, ROLE};
-use crate::cli::args::{Asking, Enroll, MemberAttributes, ProjectCommand, ProjectDelete, ProjectImport};
+use crate::cli::args::project::{Enroll, ProjectCommand, ProjectDelete, ProjectImport};
+use crate::cli::args::shared::{Asking, MemberAttributes};
 use crate::cli::input;
 use crate::cli::show::{Output, table};
 use crate::cli::values::Duration;

@@ -5,7 +5,8 @@ use super::credential::{attribute_lines, shown_attributes};
 use super::identity::{date_time, print_deleted};
 use super::project::{asked, attributes_of};
 use crate::authority::bodies::AttributesEntry;
-use crate::cli::args::{Asking, MemberAdd, MemberDelete, MemberRevoke, MemberShow, ProjectMemberCommand};
+use crate::cli::args::project_member::{MemberAdd, MemberArg, MemberDelete, MemberShow, ProjectMemberCommand};
+use crate::cli::args::shared::{Asking, Confirmed};
 use crate::cli::show::{Output, table};
 use crate::error::Error;
 use crate::identities::Identities;
@@ -155,16 +156,16 @@ struct AllDeleted<'a> {
     project: &'a str,
 }
 
-fn revoke(arguments: MemberRevoke, session: &mut Session) -> Result<(), Error> {
+fn revoke(Confirmed { what, yes }: Confirmed<MemberArg>, session: &mut Session) -> Result<(), Error> {
     #[derive(Serialize)]
     struct Revoked {
         identifier: String,
     }
-    let member = member(&arguments.member, session)?;
-    if !session.terminal.confirm(arguments.yes, &format!("Revoke the credentials of {member}?"))? {
+    let member = member(&what.member, session)?;
+    if !session.terminal.confirm(yes, &format!("Revoke the credentials of {member}?"))? {
         return Ok(());
     }
-    with(arguments.asking, session, |client| client.revoke_member(&member))?;
+    with(what.asking, session, |client| client.revoke_member(&member))?;
     let view = Revoked { identifier: member.to_string() };
     let plain = || format!("The credentials that {} has are void.", view.identifier);
     session.terminal.print(Output::new(&view, plain).machine(view.identifier.clone()))

@@ -2,7 +2,7 @@
 
 use super::{Session, texts};
 use crate::api::{CreateRelay, RelayInfo, WayStatus, path};
-use crate::cli::args::{RelayArg, RelayCommand, RelayCreate, RelayDelete};
+use crate::cli::args::relay::{RelayArg, RelayCommand, RelayCreate, RelayDelete};
 use crate::cli::client::item;
 use crate::cli::show::{Output, table};
 use crate::cli::{plan, stdin};

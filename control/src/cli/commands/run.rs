@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::apply::{self, Before, Text};
-use crate::cli::args::RunRecipe;
+use crate::cli::args::run::RunRecipe;
 use crate::cli::show::Output;
 use crate::cli::values::NodeSource;
 use crate::error::Error;

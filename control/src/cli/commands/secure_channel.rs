@@ -3,7 +3,8 @@
 use super::engine::duration;
 use super::{Session, texts};
 use crate::api::{ChannelRole, ChannelStatus, CreateSecureChannel, SecureChannelInfo, path};
-use crate::cli::args::{SecureChannelArg, SecureChannelCommand, SecureChannelCreate, SecureChannelDelete};
+use crate::cli::args::secure_channel::{SecureChannelArg, SecureChannelCommand, SecureChannelCreate};
+use crate::cli::args::shared::Confirmed;
 use crate::cli::client::item;
 use crate::cli::show::{Output, table};
 use crate::cli::{plan, stdin};
@@ -64,11 +65,11 @@ fn create(arguments: SecureChannelCreate, session: &mut Session) -> Result<(), E
     session.terminal.print(Output::new(&[&made], plain).machine(made.address.clone()))
 }
 
-fn delete(arguments: SecureChannelDelete, session: &mut Session) -> Result<(), Error> {
-    let id = arguments.channel.channel.clone();
-    let (node, info) = find(arguments.channel, session)?;
+fn delete(Confirmed { what, yes }: Confirmed<SecureChannelArg>, session: &mut Session) -> Result<(), Error> {
+    let id = what.channel.clone();
+    let (node, info) = find(what, session)?;
     let question = format!("Close the secure channel of {node} to {}?", info.identifier);
-    if !session.terminal.confirm(arguments.yes, &question)? {
+    if !session.terminal.confirm(yes, &question)? {
         return Ok(());
     }
     let gone: SecureChannelInfo = session.control(&node)?.delete(&item(path::SECURE_CHANNELS, &id))?;

@@ -2,7 +2,7 @@
 
 use super::{Session, texts};
 use crate::api::{CreateSecureChannelListener, SecureChannelListenerInfo, path};
-use crate::cli::args::{SecureChannelListenerArg, SecureChannelListenerCommand};
+use crate::cli::args::secure_channel_listener::{SecureChannelListenerArg, SecureChannelListenerCommand};
 use crate::cli::client::item;
 use crate::cli::show::{Output, table};
 use crate::error::Error;
@@ -45,7 +45,7 @@ pub fn run(command: SecureChannelListenerCommand, session: &mut Session) -> Resu
             session.terminal.print(Output::new(&info, || describe(&info)))
         }
         SecureChannelListenerCommand::Delete(arguments) => {
-            let (node, info) = find(arguments.listener, session)?;
+            let (node, info) = find(arguments.what, session)?;
             let question = format!(
                 "Accept no more secure channels at /service/{} of {node}, and close the {} accepted there?",
                 info.address, info.channels

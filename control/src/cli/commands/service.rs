@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::api::{self, ServiceInfo, StartService, WorkerInfo, path};
-use crate::cli::args::{FlowControlCommand, ServiceCommand, WorkerCommand};
+use crate::cli::args::service::{FlowControlCommand, ServiceCommand, WorkerCommand};
 use crate::cli::show::{Output, table};
 use crate::error::Error;
 

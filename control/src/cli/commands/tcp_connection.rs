@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::api::{CreateTcpConnection, TcpConnectionInfo, path};
-use crate::cli::args::{TcpConnectionArg, TcpConnectionCommand};
+use crate::cli::args::tcp_connection::{TcpConnectionArg, TcpConnectionCommand};
 use crate::cli::client::item;
 use crate::cli::show::{Output, bytes, table};
 use crate::error::Error;
@@ -37,7 +37,7 @@ pub fn run(command: TcpConnectionCommand, session: &mut Session) -> Result<(), E
             session.terminal.print(Output::new(&info, || describe(&info)))
         }
         TcpConnectionCommand::Delete(arguments) => {
-            let (node, info) = find(arguments.connection, session)?;
+            let (node, info) = find(arguments.what, session)?;
             if !session.terminal.confirm(arguments.yes, &format!("Close the connection of {node} to {}?", info.to))? {
                 return Ok(());
             }

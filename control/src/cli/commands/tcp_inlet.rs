@@ -3,7 +3,7 @@
 use super::tcp_outlet::guarded;
 use super::{Session, policy, texts};
 use crate::api::{CreateTcpInlet, ResourceType, TcpInletInfo, WayStatus, path};
-use crate::cli::args::{TcpInletArg, TcpInletCommand, TcpInletCreate, TcpInletDelete};
+use crate::cli::args::tcp_inlet::{TcpInletArg, TcpInletCommand, TcpInletCreate, TcpInletDelete};
 use crate::cli::client::item;
 use crate::cli::show::{Output, table};
 use crate::cli::values::{InletTo, Via};

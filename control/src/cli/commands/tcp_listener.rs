@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::api::{CreateTcpListener, TcpListenerInfo, path};
-use crate::cli::args::{TcpListenerArg, TcpListenerCommand};
+use crate::cli::args::tcp_listener::{TcpListenerArg, TcpListenerCommand};
 use crate::cli::client::item;
 use crate::cli::show::{Output, table};
 use crate::error::Error;
@@ -35,7 +35,7 @@ pub fn run(command: TcpListenerCommand, session: &mut Session) -> Result<(), Err
             session.terminal.print(Output::new(&info, || describe(&info)))
         }
         TcpListenerCommand::Delete(arguments) => {
-            let (node, info) = find(arguments.listener, session)?;
+            let (node, info) = find(arguments.what, session)?;
             if !session.terminal.confirm(arguments.yes, &format!("Stop listening on {} at {node}?", info.address))? {
                 return Ok(());
             }

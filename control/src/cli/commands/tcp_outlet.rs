@@ -3,7 +3,7 @@
 use super::Session;
 use super::policy::{self, Guarding};
 use crate::api::{CreateTcpOutlet, ResourceType, TcpOutletInfo, path};
-use crate::cli::args::{TcpOutletArg, TcpOutletCommand, TcpOutletCreate, TcpOutletDelete};
+use crate::cli::args::tcp_outlet::{TcpOutletArg, TcpOutletCommand, TcpOutletCreate, TcpOutletDelete};
 use crate::cli::client::{Control, item};
 use crate::cli::show::{Output, table};
 use crate::error::Error;

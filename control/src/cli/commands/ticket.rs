@@ -3,7 +3,7 @@
 use super::Session;
 use super::project::{asked, attributes_of};
 use crate::authority::bodies::CreateToken;
-use crate::cli::args::{TicketCommand, TicketCreate};
+use crate::cli::args::ticket::{TicketCommand, TicketCreate};
 use crate::cli::input;
 use crate::cli::show::Output;
 use crate::cli::values::TicketArg;
@@ -107,7 +107,7 @@ fn create_file(path: &Path) -> Result<std::fs::File, Error> {
 }
 
 fn make(
-    asking: crate::cli::args::Asking,
+    asking: crate::cli::args::shared::Asking,
     attributes: std::collections::BTreeMap<String, String>,
     ttl_secs: u64,
     ttl_count: u64,

@@ -1,7 +1,7 @@
 //! `ockam vault`.
 
 use super::Session;
-use crate::cli::args::{VaultBackup, VaultCommand, VaultRestore};
+use crate::cli::args::vault::{VaultBackup, VaultCommand, VaultRestore};
 use crate::cli::show::{Output, table};
 use crate::error::Error;
 use crate::identities::{BackupSeal, DEFAULT_VAULT, Identities, Outcome, RestoreAs, RestoredIdentity, VaultRow};
