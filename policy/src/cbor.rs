@@ -91,13 +91,8 @@ fn write_expr(expr: &Expr, output: &mut Output) -> Written {
         Expr::Bool(value) => variant(BOOL, 1, output)?.bool(*value)?,
         Expr::Name(name) => variant(IDENT, 1, output)?.str(name)?,
         Expr::Seq(items) => variant(SEQ, 1, output)?.array(items.len() as u64)?,
-        Expr::And(_)
-        | Expr::Or(_)
-        | Expr::Not(_)
-        | Expr::If(_)
-        | Expr::Compare(..)
-        | Expr::Member(_)
-        | Expr::Exists(_) => {
+        // What is no value is an application.
+        _ => {
             let operator = expr.operator().map_or("", Operator::name);
             variant(LIST, 1, output)?.array(1 + expr.children().len() as u64)?;
             variant(IDENT, 1, output)?.str(operator)?

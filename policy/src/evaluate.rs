@@ -1,9 +1,9 @@
 //! What an expression is worth where some things are known (`wire.md` H.3, H.4).
 
-use crate::expr::{write_float, write_string};
+use crate::expr::{write_float, write_sequence, write_string};
 use crate::{Expr, Operator, Relation};
 use std::cmp::Ordering;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// What is known while a decision is made.
 pub trait Environment {
@@ -81,14 +81,7 @@ impl fmt::Display for Value<'_> {
             Value::Int(value) => value.fmt(f),
             Value::Float(value) => write_float(*value, f),
             Value::Bool(value) => value.fmt(f),
-            Value::Seq(items) => {
-                f.write_char('[')?;
-                for (index, item) in items.iter().enumerate() {
-                    f.write_str(if index == 0 { "" } else { " " })?;
-                    item.fmt(f)?;
-                }
-                f.write_char(']')
-            }
+            Value::Seq(items) => write_sequence(items, f),
         }
     }
 }

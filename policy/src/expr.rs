@@ -208,21 +208,9 @@ impl fmt::Display for Expr {
             Expr::Float(value) => write_float(*value, f),
             Expr::Bool(value) => value.fmt(f),
             Expr::Name(name) => f.write_str(name),
-            Expr::Seq(items) => {
-                f.write_char('[')?;
-                for (index, item) in items.iter().enumerate() {
-                    f.write_str(if index == 0 { "" } else { " " })?;
-                    item.fmt(f)?;
-                }
-                f.write_char(']')
-            }
-            Expr::And(_)
-            | Expr::Or(_)
-            | Expr::Not(_)
-            | Expr::If(_)
-            | Expr::Compare(..)
-            | Expr::Member(_)
-            | Expr::Exists(_) => {
+            Expr::Seq(items) => write_sequence(items, f),
+            // What is no value is an application.
+            _ => {
                 f.write_char('(')?;
                 f.write_str(self.operator().map_or("", Operator::name))?;
                 for argument in self.children() {
@@ -250,6 +238,16 @@ pub(crate) fn write_string(text: &str, out: &mut impl Write) -> fmt::Result {
         }
     }
     out.write_char('"')
+}
+
+/// Items in brackets, with a space between two.
+pub(crate) fn write_sequence(items: &[impl fmt::Display], out: &mut impl Write) -> fmt::Result {
+    out.write_char('[')?;
+    for (index, item) in items.iter().enumerate() {
+        let space = if index == 0 { "" } else { " " };
+        write!(out, "{space}{item}")?;
+    }
+    out.write_char(']')
 }
 
 /// Always with a point or an exponent, so that it is not read as an integer.

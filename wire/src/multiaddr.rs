@@ -35,29 +35,36 @@ pub enum Protocol {
     Space(String),
 }
 
-/// What the value of a part looks like, in text and in binary.
+/// How the value of a part is read, from text and from binary.
 #[derive(Clone, Copy)]
-enum Value {
+enum Make {
     Ip4,
     Ip6,
-    Tcp,
-    Udp,
+    Port(fn(u16) -> Protocol),
     Text(fn(String) -> Protocol),
 }
 
+/// The value of a part.
+enum Value<'a> {
+    Ip4(&'a Ipv4Addr),
+    Ip6(&'a Ipv6Addr),
+    Port(u16),
+    Text(&'a str),
+}
+
 /// Name in text, code in binary.
-const TABLE: [(&str, u64, Value); 11] = [
-    ("ip4", 4, Value::Ip4),
-    ("ip6", 41, Value::Ip6),
-    ("dnsaddr", 56, Value::Text(Protocol::Dnsaddr)),
-    ("tcp", 6, Value::Tcp),
-    ("udp", 273, Value::Udp),
-    ("service", 62526, Value::Text(Protocol::Service)),
-    ("worker", 102_526, Value::Text(Protocol::Worker)),
-    ("node", 72526, Value::Text(Protocol::Node)),
-    ("secure", 99526, Value::Text(Protocol::Secure)),
-    ("project", 82526, Value::Text(Protocol::Project)),
-    ("space", 92526, Value::Text(Protocol::Space)),
+const TABLE: [(&str, u64, Make); 11] = [
+    ("ip4", 4, Make::Ip4),
+    ("ip6", 41, Make::Ip6),
+    ("dnsaddr", 56, Make::Text(Protocol::Dnsaddr)),
+    ("tcp", 6, Make::Port(Protocol::Tcp)),
+    ("udp", 273, Make::Port(Protocol::Udp)),
+    ("service", 62526, Make::Text(Protocol::Service)),
+    ("worker", 102_526, Make::Text(Protocol::Worker)),
+    ("node", 72526, Make::Text(Protocol::Node)),
+    ("secure", 99526, Make::Text(Protocol::Secure)),
+    ("project", 82526, Make::Text(Protocol::Project)),
+    ("space", 92526, Make::Text(Protocol::Space)),
 ];
 
 impl Protocol {
@@ -88,48 +95,49 @@ impl Protocol {
         }
     }
 
-    /// The value, where it is a text.
-    pub fn text(&self) -> Option<&str> {
+    fn value(&self) -> Value<'_> {
         match self {
+            Protocol::Ip4(address) => Value::Ip4(address),
+            Protocol::Ip6(address) => Value::Ip6(address),
+            Protocol::Tcp(port) | Protocol::Udp(port) => Value::Port(*port),
             Protocol::Dnsaddr(text)
             | Protocol::Service(text)
             | Protocol::Worker(text)
             | Protocol::Node(text)
             | Protocol::Secure(text)
             | Protocol::Project(text)
-            | Protocol::Space(text) => Some(text),
-            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Tcp(_) | Protocol::Udp(_) => None,
+            | Protocol::Space(text) => Value::Text(text),
+        }
+    }
+
+    /// The value, where it is a text.
+    pub fn text(&self) -> Option<&str> {
+        match self.value() {
+            Value::Text(text) => Some(text),
+            _ => None,
         }
     }
 
     fn parse(name: &str, value: &str) -> Result<Protocol, MultiAddrError> {
         let bad = |expected| MultiAddrError::BadValue { part: format!("/{name}/{value}"), expected };
-        let port = || parse_port(value).ok_or_else(|| bad("a port number from 0 to 65535"));
         match TABLE.iter().find(|row| row.0 == name).map(|row| row.2) {
             None => Err(MultiAddrError::UnknownProtocol { name: name.into() }),
-            Some(Value::Ip4) => {
+            Some(Make::Ip4) => {
                 value.parse().map(Protocol::Ip4).map_err(|_| bad("an IPv4 address, like /ip4/127.0.0.1"))
             }
-            Some(Value::Ip6) => value.parse().map(Protocol::Ip6).map_err(|_| bad("an IPv6 address, like /ip6/::1")),
-            Some(Value::Tcp) => port().map(Protocol::Tcp),
-            Some(Value::Udp) => port().map(Protocol::Udp),
-            Some(Value::Text(make)) => Ok(make(value.into())),
+            Some(Make::Ip6) => value.parse().map(Protocol::Ip6).map_err(|_| bad("an IPv6 address, like /ip6/::1")),
+            Some(Make::Port(make)) => parse_port(value).map(make).ok_or_else(|| bad("a port number from 0 to 65535")),
+            Some(Make::Text(make)) => Ok(make(value.into())),
         }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         bare::write_uleb(self.code(), out);
-        match self {
-            Protocol::Ip4(address) => out.extend_from_slice(&address.octets()),
-            Protocol::Ip6(address) => out.extend_from_slice(&address.octets()),
-            Protocol::Tcp(port) | Protocol::Udp(port) => out.extend_from_slice(&port.to_be_bytes()),
-            Protocol::Dnsaddr(text)
-            | Protocol::Service(text)
-            | Protocol::Worker(text)
-            | Protocol::Node(text)
-            | Protocol::Secure(text)
-            | Protocol::Project(text)
-            | Protocol::Space(text) => bare::write_string(text, out),
+        match self.value() {
+            Value::Ip4(address) => out.extend_from_slice(&address.octets()),
+            Value::Ip6(address) => out.extend_from_slice(&address.octets()),
+            Value::Port(port) => out.extend_from_slice(&port.to_be_bytes()),
+            Value::Text(text) => bare::write_string(text, out),
         }
     }
 
@@ -138,11 +146,10 @@ impl Protocol {
         *input = rest;
         let row = TABLE.iter().find(|row| row.1 == code).ok_or(MultiAddrError::UnknownCode { code })?;
         Ok(match row.2 {
-            Value::Ip4 => Protocol::Ip4(take::<4>(input)?.into()),
-            Value::Ip6 => Protocol::Ip6(take::<16>(input)?.into()),
-            Value::Tcp => Protocol::Tcp(u16::from_be_bytes(take(input)?)),
-            Value::Udp => Protocol::Udp(u16::from_be_bytes(take(input)?)),
-            Value::Text(make) => {
+            Make::Ip4 => Protocol::Ip4(take::<4>(input)?.into()),
+            Make::Ip6 => Protocol::Ip6(take::<16>(input)?.into()),
+            Make::Port(make) => make(u16::from_be_bytes(take(input)?)),
+            Make::Text(make) => {
                 let (text, rest) = bare::split_string(input).map_err(MultiAddrError::Binary)?;
                 *input = rest;
                 make(text.into())
@@ -166,17 +173,11 @@ fn parse_port(text: &str) -> Option<u16> {
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}/", self.name())?;
-        match self {
-            Protocol::Ip4(address) => address.fmt(f),
-            Protocol::Ip6(address) => address.fmt(f),
-            Protocol::Tcp(port) | Protocol::Udp(port) => port.fmt(f),
-            Protocol::Dnsaddr(text)
-            | Protocol::Service(text)
-            | Protocol::Worker(text)
-            | Protocol::Node(text)
-            | Protocol::Secure(text)
-            | Protocol::Project(text)
-            | Protocol::Space(text) => f.write_str(text),
+        match self.value() {
+            Value::Ip4(address) => address.fmt(f),
+            Value::Ip6(address) => address.fmt(f),
+            Value::Port(port) => port.fmt(f),
+            Value::Text(text) => f.write_str(text),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The relay of the bench on other ways to do I/O, so that the choice of the engine's drivers can be measured again by
-//! anyone. What is done to a frame is the bench's (`ockam_bench::relay`), the same for all; only the I/O differs.
+//! anyone. What is done to a frame is the bench's (`ockam_bench::relay`), the same for all; only the I/O differs. The one with blocking
+//! sockets is the bench's own floor, `ockam-bench floor frames`.
 //!
 //! `ockam-bench-rivals relay RUNTIME --to SINK` prints the address it listens on and serves until it is killed.
 #![forbid(unsafe_code)]
 
-mod blocking;
 mod glommio_relay;
 mod tokio_relay;
 mod tokio_uring_relay;
@@ -37,7 +37,6 @@ enum Task {
 
 #[derive(ValueEnum, Debug, Clone, Copy)]
 enum Runtime {
-    Blocking,
     Tokio,
     TokioUring,
     Glommio,
@@ -45,7 +44,6 @@ enum Runtime {
 
 fn main() -> io::Result<()> {
     match Arguments::parse().task {
-        Task::Relay { runtime: Runtime::Blocking, to } => blocking::serve(to),
         Task::Relay { runtime: Runtime::Tokio, to } => tokio_relay::serve(to),
         Task::Relay { runtime: Runtime::TokioUring, to } => tokio_uring_relay::serve(to),
         Task::Relay { runtime: Runtime::Glommio, to } => glommio_relay::serve(to),

@@ -6,7 +6,7 @@ use crate::report::{Row, Section};
 use crate::stats::Summary;
 use crate::system::{Failed, Setup, System};
 
-const RUNTIMES: [&str; 4] = ["blocking", "tokio", "tokio-uring", "glommio"];
+const RIVALS: [&str; 3] = ["tokio", "tokio-uring", "glommio"];
 
 /// Measures.
 pub fn run(setup: &Setup) -> Result<Section, Failed> {
@@ -19,9 +19,12 @@ pub fn run(setup: &Setup) -> Result<Section, Failed> {
     let sink = Sink::new()?;
     let to = sink.address.to_string();
     for (payload, label) in [(64, "64 B"), (64 * 1024, "64 KiB")] {
-        let mut systems =
-            vec![(setup.node("uring", 1)?, Dials::OnTheFirstFrame), (setup.node("epoll", 1)?, Dials::OnTheFirstFrame)];
-        for runtime in RUNTIMES {
+        let mut systems = vec![
+            (setup.node("uring", 1)?, Dials::OnTheFirstFrame),
+            (setup.node("epoll", 1)?, Dials::OnTheFirstFrame),
+            (setup.floor("blocking", &["frames", "--to", &to])?, Dials::AtOnce),
+        ];
+        for runtime in RIVALS {
             systems.push((setup.rival(runtime, &["--to", &to])?, Dials::AtOnce));
         }
         let contenders: Vec<Contender<'_>> = systems
