@@ -28,6 +28,8 @@ mod aead;
 #[cfg(feature = "identity")]
 mod credential;
 #[cfg(feature = "identity")]
+mod ed25519;
+#[cfg(feature = "identity")]
 mod identity;
 #[cfg(feature = "identity")]
 mod issuer;

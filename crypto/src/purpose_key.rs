@@ -110,6 +110,14 @@ impl Attestation {
         })
     }
 
+    /// Looks once more whether it is in force, for one that was verified at another time. `now` is in seconds of Unix time.
+    ///
+    /// # Errors
+    /// [`AttestationError::FromTheFuture`], [`AttestationError::Expired`].
+    pub(crate) fn check_in_force(&self, now: u64) -> Result<(), AttestationError> {
+        check_time(self.created_at, self.expires_at, now)
+    }
+
     /// CBOR, as it was received or made.
     pub fn encoded(&self) -> &[u8] {
         &self.encoded
@@ -177,10 +185,14 @@ fn check(data: &AttestationData, subject: &ChangeHistory, now: u64) -> Result<()
     if data.expires_at > latest.validity.until {
         return Err(AttestationError::OutlivesItsIdentity);
     }
-    if data.created_at > now.saturating_add(CLOCK_SKEW_SECS) {
+    check_time(data.created_at, data.expires_at, now)
+}
+
+fn check_time(created_at: u64, expires_at: u64, now: u64) -> Result<(), AttestationError> {
+    if created_at > now.saturating_add(CLOCK_SKEW_SECS) {
         return Err(AttestationError::FromTheFuture);
     }
-    if data.expires_at < now {
+    if expires_at < now {
         return Err(AttestationError::Expired);
     }
     Ok(())

@@ -128,6 +128,52 @@ fn what_is_known() {
     assert_eq!(claim(&thief, Some(&after.history)), Err(AuthenticationError::DivergedHistory));
 }
 
+/// What was authenticated once is believed again as it was, and only for as long as it is in force and as it was.
+#[test]
+fn what_was_authenticated_before() {
+    let (alice, mallory) = (Someone::new(1), Someone::new(2));
+    let payload = alice.payload();
+    let claim = Claim::parse(&payload).unwrap();
+    let first = claim.authenticate(&alice.static_key, None, 2500).unwrap();
+    assert!(first.is_news);
+    let again = claim.authenticate_again(&alice.static_key, &first, 2500).unwrap();
+    assert_eq!(again, Peer { is_news: false, ..first.clone() });
+    // Everything that is not a signature still counts.
+    let again = |payload: &[u8], static_key, now| {
+        Claim::parse(payload).unwrap().authenticate_again(static_key, &first, now).map(|peer| peer.is_news)
+    };
+    assert_eq!(again(&payload, &mallory.static_key, 2500), Err(AuthenticationError::AnotherKey));
+    assert_eq!(again(&payload, &alice.static_key, 3000), Ok(false));
+    assert_eq!(again(&payload, &alice.static_key, 3001), Err(AttestationError::Expired.into()));
+    let early = 2000 - crate::purpose_key::CLOCK_SKEW_SECS;
+    assert_eq!(again(&payload, &alice.static_key, early), Ok(false));
+    assert_eq!(again(&payload, &alice.static_key, early - 1), Err(AttestationError::FromTheFuture.into()));
+    // Every byte that is another one is looked at.
+    for place in 0..payload.len() - 1 {
+        let mut changed = payload.clone();
+        changed[place] ^= 1;
+        if let Ok(claim) = Claim::parse(&changed) {
+            let refused = claim.authenticate_again(&alice.static_key, &first, 2500);
+            assert!(refused.is_err(), "byte {place}: {refused:?}");
+        }
+    }
+    // Another key of the same identity, a longer history, and one that is older than that.
+    let other_key = alice.attest(PurposePublicKey::SecureChannel([9; 32]));
+    let payload = encode_payload(&alice.history, &other_key, &[]);
+    assert_eq!(again(&payload, &[9; 32], 2500), Ok(false));
+    let (after, thief) = (alice.rotated(3), alice.rotated(4));
+    assert_eq!(again(&after.payload(), &alice.static_key, 2500), Ok(true));
+    assert_eq!(again(&mallory.payload(), &mallory.static_key, 2500), Err(AuthenticationError::DivergedHistory));
+    let payload = after.payload();
+    let later = Claim::parse(&payload).unwrap().authenticate(&after.static_key, None, 2500).unwrap();
+    for (payload, error) in
+        [(alice.payload(), AuthenticationError::OlderHistory), (thief.payload(), AuthenticationError::DivergedHistory)]
+    {
+        let claim = Claim::parse(&payload).unwrap();
+        assert_eq!(claim.authenticate_again(&alice.static_key, &later, 2500), Err(error));
+    }
+}
+
 /// P5, P6: parts of several genuine payloads in one, and a genuine payload with another's key.
 #[test]
 fn confused_parts() {

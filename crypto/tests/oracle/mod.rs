@@ -633,6 +633,8 @@ pub fn cbor_identity(input: &[u8]) {
             if let Ok(peer) = claim.authenticate(&STATIC_KEY, known, NOW) {
                 assert_eq!(peer.history.changes(), someone.history.changes());
                 assert_eq!((peer.identifier(), peer.is_news), (claim.identifier(), known.is_none()));
+                let again = claim.authenticate_again(&STATIC_KEY, &peer, NOW);
+                assert_eq!(again.map(|again| (again.history, again.is_news)), Ok((peer.history, false)));
             }
         }
     }
