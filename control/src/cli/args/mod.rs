@@ -54,6 +54,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
     disable_help_subcommand = false
 )]
 pub struct Cli {
+    /// What every command takes.
     #[command(flatten)]
     pub globals: Globals,
     /// The noun.
