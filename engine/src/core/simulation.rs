@@ -13,6 +13,7 @@
 
 mod guards;
 mod portals;
+mod slots;
 
 use super::mesh::{FromCore, Mesh, ToCore};
 use super::*;
