@@ -7,7 +7,7 @@ use ockam_engine_abi::{CloseReason, Command, Counter, DropReason, LinkOrigin, No
 use ockam_wire::Address;
 use ockam_wire::undeliverable::{self, Offer};
 use std::net::TcpListener;
-use support::{Engine, FLOW, Peer, frame, noise, text, traced};
+use support::{ClosedPort, Engine, FLOW, Peer, frame, noise, text, traced};
 
 /// Not a test by itself: what the others start becomes an engine here.
 #[test]
@@ -292,10 +292,10 @@ on_both_drivers! {
 
     who_offers_is_told_why(engine) {
         let at = engine.serve();
-        let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let closed = ClosedPort::new();
         let mut peer = Peer::connect(at);
         let offer = Offer { token: [0xab; 16] };
-        let refused = format!("1#{unused}");
+        let refused = format!("1#{}", closed.address());
         let cases: [(&[&str], DropReason, u8); 4] = [
             (&["nothing"], DropReason::NoSuchAddress, 1),
             (&["hop", "nothing", "x"], DropReason::NoSuchAddress, 2),
@@ -435,7 +435,7 @@ on_both_drivers! {
         let at = engine.serve();
         let far = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = far.local_addr().unwrap().port();
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let closed = ClosedPort::new();
         let mut peer = Peer::connect(at);
         let name = format!("1#node.example:{port}");
         peer.send(&frame(&[&name, "echo"], &["me"], b"first"));
@@ -448,7 +448,7 @@ on_both_drivers! {
         });
         // The first address refuses, the second would be laundering, the third is the node.
         let outside = "192.0.2.1:80".parse().unwrap();
-        let addresses = vec![closed, outside, far.local_addr().unwrap()];
+        let addresses = vec![closed.address(), outside, far.local_addr().unwrap()];
         engine.send(Command::Resolved { link, addresses }, None);
         let mut node = Peer::accept(&far);
         assert_eq!(node.receive().payload, b"first");
@@ -466,6 +466,8 @@ on_both_drivers! {
     a_full_link_stops_what_feeds_it_and_nothing_is_lost(engine) {
         let at = engine.serve();
         let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+        // So that it is not the kernel that takes everything, however much this machine lets it.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&slow, 64 * 1024).unwrap();
         let hop = format!("1#{}", slow.local_addr().unwrap());
         let mut peer = Peer::connect(at);
         const FRAMES: u64 = 2_000;

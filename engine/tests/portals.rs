@@ -12,7 +12,7 @@ use ockam_wire::undeliverable::{self, Offer};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use support::{Engine, FLOW, PATIENCE, Peer, frame, noise, traced};
+use support::{ClosedPort, Engine, FLOW, PATIENCE, Peer, frame, noise, traced};
 
 /// Not a test by itself: what the others start becomes an engine here.
 #[test]
@@ -117,8 +117,15 @@ fn add_inlet(engine: &mut Engine, guard: Option<Guard>) -> SocketAddr {
 
 fn route_inlet(engine: &mut Engine, way: &[&str]) {
     let request = engine.request();
-    let way = (!way.is_empty()).then(|| frame(way, &[], &[])[4..].to_vec().into());
+    let way = Some(frame(way, &[], &[])[4..].to_vec().into());
     engine.send(Command::RouteInlet { request, inlet: INLET, way, wait_ms: 300 }, None);
+    engine.applied(request);
+}
+
+/// The inlet has no way, and its connections wait so long for one.
+fn unroute_inlet(engine: &mut Engine, wait_ms: u32) {
+    let request = engine.request();
+    engine.send(Command::RouteInlet { request, inlet: INLET, way: None, wait_ms }, None);
     engine.applied(request);
 }
 
@@ -375,9 +382,9 @@ on_both_drivers! {
     a_target_that_is_not_there_ends_the_client_at_once(engine) {
         for between in ALL {
             let mut portal = Portal::new(&mut engine, between);
-            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let closed = ClosedPort::new();
             let far = portal.far.as_mut().unwrap_or(&mut engine);
-            set_outlet(far, &[PortalTarget::Tcp(free), PortalTarget::Unix((*b"/nowhere/at/all").into())]);
+            set_outlet(far, &[PortalTarget::Tcp(closed.address()), PortalTarget::Unix((*b"/nowhere/at/all").into())]);
             let mut client = patient(TcpStream::connect(portal.inlet).unwrap());
             assert!(is_reset(&mut client), "{between:?}");
             let far = portal.far.as_mut().unwrap_or(&mut engine);
@@ -388,7 +395,7 @@ on_both_drivers! {
             assert_eq!(errno, rustix::io::Errno::NOENT.raw_os_error());
             // The next one is tried when the first does not answer.
             let there = PortalTarget::Tcp(portal.target.local_addr().unwrap());
-            set_outlet(far, &[PortalTarget::Tcp(free), there]);
+            set_outlet(far, &[PortalTarget::Tcp(closed.address()), there]);
             let (mut client, mut server) = portal.open();
             client.write_all(b"second").unwrap();
             let mut bytes = [0; 6];
@@ -476,13 +483,15 @@ on_both_drivers! {
 
     connections_wait_for_a_way(engine) {
         let mut portal = Portal::new(&mut engine, Between::Nothing);
-        route_inlet(&mut engine, &[]);
+        unroute_inlet(&mut engine, 300);
         let mut early = patient(TcpStream::connect(portal.inlet).unwrap());
-        early.write_all(b"early").unwrap();
+        // It may be over before that is said.
+        let _ = early.write(b"early");
         // Closed when the time is over ...
         let _ = early.read(&mut [0]);
         engine.reaches(CloseReason::PortalUnanswered, 1);
-        // ... and established when a way is there in time.
+        // ... and established when a way is there in time, which is as long as this may take.
+        unroute_inlet(&mut engine, 10 * 60 * 1000);
         let mut client = patient(TcpStream::connect(portal.inlet).unwrap());
         client.write_all(b"in time").unwrap();
         route_inlet(&mut engine, &[OUTLET]);
@@ -535,8 +544,8 @@ on_both_drivers! {
         drop(server);
         assert_eq!(peer.receive().payload, b"\x02");
         // A target that is not there: Pong, then Disconnect.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        set_outlet(&mut engine, &[PortalTarget::Tcp(free)]);
+        let closed = ClosedPort::new();
+        set_outlet(&mut engine, &[PortalTarget::Tcp(closed.address())]);
         peer.send(&frame(&[OUTLET], &["me"], &[0]));
         assert_eq!(peer.receive().payload, b"\x01");
         assert_eq!(peer.receive().payload, b"\x02");

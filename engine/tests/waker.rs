@@ -61,7 +61,7 @@ fn no_wake_is_lost() {
         let there = queue.load(Ordering::Relaxed);
         if there == seen {
             // A lost wake is a wait without end; the limit only makes it a failure instead.
-            let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+            let limit = rustix::event::Timespec { tv_sec: 120, tv_nsec: 0 };
             let events = poll(&mut [PollFd::from_borrowed_fd(waker.fd(), PollFlags::IN)], Some(&limit)).unwrap();
             assert_eq!(events, 1, "nobody woke it after {seen}");
             waker.drain();

@@ -47,7 +47,7 @@ const DRIVER: &str = "OCKAM_TEST_ENGINE_DRIVER";
 const THREADS: &str = "OCKAM_TEST_ENGINE_THREADS";
 
 /// Long enough for a loaded machine, short enough to notice what hangs. No test is decided by it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the test named [`ENTRY`] does.
 pub fn become_engine() {
@@ -188,6 +188,23 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A port of 127.0.0.1 at which nobody listens, and nobody can as long as this lives. Its socket never listens: one that
+/// did, and was closed, may live on in a process that is being started beside this test.
+pub struct ClosedPort(OwnedFd);
+
+impl ClosedPort {
+    pub fn new() -> ClosedPort {
+        let socket =
+            rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        ClosedPort(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        rustix::net::getsockname(&self.0).unwrap().try_into().unwrap()
     }
 }
 
