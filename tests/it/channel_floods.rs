@@ -216,19 +216,18 @@ on_both_drivers! {
         let floods: Vec<Flood> = (0..6).map(|_| Flood::start(&target.node)).collect();
         let sent = || floods.iter().map(|flood| flood.sent.load(Ordering::Relaxed)).sum::<u64>();
         wait_until(|| sent() > 6000, || format!("{} were sent", sent()));
-        let mut most = 0;
+        // More than one of them may have: otherwise this is no flood.
+        wait_until(|| target.half_open() > HALF_OPEN_PER_LINK_MAX, || target.listener().to_string());
         for _ in 0..10 {
             let listener = target.listener();
             let half_open = listener["half_open"].as_u64().expect("a number");
             assert!(half_open <= HALF_OPEN_MAX, "{listener}");
-            most = most.max(half_open);
             // Honest ones come through, and each comes to its end.
             let (.., took) = target.admits();
             assert!(took < DEADLINE, "an honest handshake took {took:?}");
             traffic.flows();
             sealed.flows();
         }
-        assert!(most > HALF_OPEN_PER_LINK_MAX, "{most} were half open at most: this was no flood");
         for (process, bytes) in
             [(target.node.engine, target.engine_bytes), (target.node.control, target.control_bytes)]
         {
@@ -253,10 +252,11 @@ on_both_drivers! {
         let (handshake, message_2) = Initiator::new().exchange(&mut patient, &["api"]);
         let flood = Flood::start(&target.node);
         wait_until(|| flood.sent.load(Ordering::Relaxed) > 3000, || "the flood does not flow".into());
+        // What was sent may take its time to be heard.
+        wait_until(|| target.listener()["shed"].as_u64() > Some(0), || target.listener().to_string());
         let listener = target.listener();
         let half_open = listener["half_open"].as_u64().expect("a number");
         assert!(half_open <= HALF_OPEN_PER_LINK_MAX + 1, "{listener}");
-        assert!(listener["shed"].as_u64() > Some(0), "{listener}");
         // One that began before the flood has lost nothing to it.
         let decryptor = handshake.decryptor.clone();
         let (message_3, mut channel) = handshake.finish(message_2, &honest);

@@ -161,7 +161,11 @@ fn a_bit_that_n2_changes_is_rejected_at_the_end_and_the_channel_lives_on() {
         let before = line.home.counter(rejecting, "drops", "not_genuine");
         middle.rule(move |it, frame| vec![if it == direction { flipped(frame, bit) } else { frame }]);
         line.home.fails(75, &["message", "send", "hello", "--from", "n1", "--to", &to, "--timeout", "500ms"]);
-        assert!(line.home.counter(rejecting, "drops", "not_genuine") > before, "{rejecting} does not count it");
+        // It may arrive after the command has given up.
+        wait_until(
+            || line.home.counter(rejecting, "drops", "not_genuine") > before,
+            || format!("{rejecting} does not count it"),
+        );
         middle.pass_on();
         line.works();
     }
@@ -188,12 +192,23 @@ fn what_n2_repeats_exchanges_or_keeps_arrives_once_or_not_at_all() {
         }
     });
     let to = format!("{}/service/uppercase", line.channel);
-    let send = || line.home.run(&["message", "send", "hello", "--from", "n1", "--to", &to, "--timeout", "400ms"]);
-    let outcomes: Vec<_> = (0..20).map(|_| send()).collect();
-    for outcome in &outcomes {
-        assert!(matches!((outcome.code, &*outcome.stdout), (Some(0), "HELLO") | (Some(75), "")), "{outcome:?}");
+    let (mut arrived, mut lost, mut timeout_ms) = (0, 0, 400);
+    // On a machine that is too busy for an answer within the timeout all seem lost: those who wait longer see that not all
+    // are.
+    while arrived == 0 || lost == 0 {
+        assert!(timeout_ms < 30_000, "{arrived} arrived, {lost} were lost");
+        let timeout = format!("{timeout_ms}ms");
+        for _ in 0..20 {
+            let send = ["message", "send", "hello", "--from", "n1", "--to", &to, "--timeout", &timeout];
+            let outcome = line.home.run(&send);
+            match (outcome.code, &*outcome.stdout) {
+                (Some(0), "HELLO") => arrived += 1,
+                (Some(75), "") => lost += 1,
+                _ => panic!("{outcome:?}"),
+            }
+        }
+        timeout_ms *= 4;
     }
-    assert!(outcomes.iter().any(|it| it.code == Some(0)) && outcomes.iter().any(|it| it.code == Some(75)));
     assert!(line.home.counter("n3", "drops", "replayed") > 0 && line.home.counter("n1", "drops", "replayed") > 0);
     line.before_n3.pass_on();
     line.works();

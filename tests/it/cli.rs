@@ -251,7 +251,8 @@ fn walk(directory: &Path) -> Vec<(String, u32)> {
     let mut found = Vec::new();
     let mut left = vec![directory.to_owned()];
     while let Some(path) = left.pop() {
-        let metadata = fs::symlink_metadata(&path).unwrap();
+        // What SQLite keeps beside its database comes and goes with who has that open.
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
         found.push((path.display().to_string(), metadata.permissions().mode() & 0o7777));
         if metadata.is_dir() {
             left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));

@@ -17,10 +17,11 @@ fn walk(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_owned()];
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        if fs::symlink_metadata(&path).unwrap().is_dir() {
-            found.extend(walk(&path));
-        } else {
-            found.push(path);
+        // What SQLite keeps beside its database comes and goes with who has that open.
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => found.extend(walk(&path)),
+            Ok(_) => found.push(path),
+            Err(_) => {}
         }
     }
     found
@@ -216,7 +217,7 @@ fn nothing_of_it_is_open_to_others() {
         ockam identity delete bob --yes";
     home.bash(script).ok();
     for path in walk(home.path()) {
-        let metadata = fs::symlink_metadata(&path).unwrap();
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
         let want = if metadata.is_dir() { 0o700 } else { 0o600 };
         assert_eq!(metadata.mode() & 0o7777, want, "{}", path.display());
     }
@@ -272,7 +273,7 @@ fn no_secret_leaves_its_vault() {
     }
     for path in walk(home.path()) {
         if path.is_file() && path != vault {
-            haystacks.push((path.clone(), fs::read(&path).unwrap()));
+            haystacks.push((path.clone(), fs::read(&path).unwrap_or_default()));
         }
     }
     let has = |haystack: &[u8], needle: &[u8]| haystack.windows(needle.len()).any(|window| window == needle);

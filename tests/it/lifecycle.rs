@@ -23,7 +23,9 @@ fn exit_code(mut child: Child) -> Option<i32> {
 
 /// A node in the foreground, once it is ready.
 fn foreground(home: &Home, more: &[&str]) -> (Child, Node) {
-    let mut command = home.command(&[&["node", "create", "n1", "--foreground"], more].concat());
+    let address = home.free().to_string();
+    let create = ["node", "create", "n1", "--foreground", "--tcp-listener-address", &address];
+    let mut command = home.command(&[&create, more].concat());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let ready = || {
         let ended = child.try_wait().unwrap();

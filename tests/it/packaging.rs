@@ -27,10 +27,14 @@ fn read(path: &str) -> String {
 
 // ---- probes
 
+/// What a probe has time for: longer than it needs on a busy machine, since it says at once what is well. Where it finds out
+/// that something hangs it needs all of it.
+const WITHIN: &str = "10s";
+
 /// What `ockam health` says, whatever it thinks of it.
 #[track_caller]
 fn health(home: &Home, more: &[&str]) -> (Option<i32>, Value) {
-    let output = home.run(&[&["health", "--output", "json"], more].concat());
+    let output = home.run(&[&["health", "--output", "json", "--timeout", WITHIN], more].concat());
     let health = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (output.code, health)
 }
@@ -40,8 +44,8 @@ fn a_probe_tells_what_is_wrong() {
     let home = Home::new();
     home.fails(68, &["health", "n1"]);
     let node = home.node("n1", &[]);
-    assert_eq!(home.ok(&["health"]), "ready");
-    assert_eq!(home.ok(&["health", "n1", "--live"]), "ready");
+    assert_eq!(home.ok(&["health", "--timeout", WITHIN]), "ready");
+    assert_eq!(home.ok(&["health", "n1", "--live", "--timeout", WITHIN]), "ready");
     let (code, ready) = health(&home, &[]);
     assert_eq!((code, &ready["status"], &ready["control"]), (Some(0), &json!("ready"), &json!(true)));
     assert_eq!((&ready["engine"]["answers"], &ready["engine"]["pid"]), (&json!(true), &json!(node.engine.0)));
@@ -60,11 +64,11 @@ fn a_probe_tells_what_is_wrong() {
     assert_eq!((code, &degraded["status"]), (Some(69), &json!("degraded")), "{degraded}");
     assert_eq!(degraded["inlets"][0]["alias"], "db");
     assert!(degraded["problems"][0].as_str().unwrap().contains("the inlet db"), "{degraded}");
-    assert!(home.fails(69, &["health"]).contains("the inlet db"));
+    assert!(home.fails(69, &["health", "--timeout", WITHIN]).contains("the inlet db"));
     assert_eq!(health(&home, &["--live"]).0, Some(0));
-    assert_eq!(home.ok(&["health", "--live"]), "degraded");
+    assert_eq!(home.ok(&["health", "--live", "--timeout", WITHIN]), "degraded");
     home.ok(&["tcp-inlet", "delete", "db", "--yes"]);
-    assert_eq!(home.ok(&["health"]), "ready");
+    assert_eq!(home.ok(&["health", "--timeout", WITHIN]), "ready");
 
     // Neither of the two may hang, and the answer says which it is.
     node.engine.signal(Signal::STOP);
@@ -190,7 +194,7 @@ fn a_service_manager_is_told_and_obeyed() {
     let line = "node create n1 --foreground";
     let main = manager.start(&home, line, &passed, watchdog);
     manager.hears("READY=1\nSTATUS=ready");
-    assert_eq!(home.ok(&["health"]), "ready");
+    assert_eq!(home.ok(&["health", "--timeout", WITHIN]), "ready");
     let node = home.show("n1");
     assert_eq!((node.address, node.control), (address, Process(main.id())));
     assert_eq!(home.send("hello", &node.service("uppercase"), &[]), "HELLO");
@@ -594,7 +598,7 @@ fn every_command_that_is_written_down_exists() {
     for (path, line) in lines.iter().flat_map(|(path, lines)| lines.iter().map(move |line| (path, line))) {
         // `[NODE]` stands for a name, as in a help page.
         let line = line.iter().filter(|word| !word.starts_with('['));
-        if let Err(error) = ockam::cli::args::Cli::try_parse_from(line.clone()) {
+        if let Err(error) = ockam::cli::Cli::try_parse_from(line.clone()) {
             let is_group = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
             assert!(is_group, "{path}: {:?}\n{error}", line.collect::<Vec<_>>());
         }
@@ -674,7 +678,7 @@ fn the_nodes_of_the_page_carry_connections() {
     assert_eq!((&inlets[0]["alias"], &inlets[0]["identifier"]), (&json!("db"), &json!(identifier)));
     let inlet: Place = inlets[0]["from"].as_str().unwrap().parse().unwrap();
     works(&inlet);
-    assert_eq!(near.ok(&["health", "app"]), "ready");
+    assert_eq!(near.ok(&["health", "app", "--timeout", WITHIN]), "ready");
 
     // Control is killed: connections do not notice, and the same line goes on with them.
     let talk = ockam_tests::Talk::start(&inlet, 1);

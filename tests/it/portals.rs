@@ -2,10 +2,10 @@
 
 use ockam_tests::{
     ClosedPort, Home, Identity, Initiator, Middle, Network, PATIENCE, Pair, Peer, Place, Sequence, Stream, Talk,
-    Target, addresses, echo, echoes, frame, frame_to, is_root, noise, on_both_drivers, skip, wait_until, works,
+    Target, addresses, allow_many_connections, echo, echoes, frame, frame_to, is_root, noise, on_both_drivers, skip,
+    wait_until, works,
 };
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -45,7 +45,7 @@ fn a_portal_is_made_with_two_commands() {
         works(&home.inlet("n1", &to, &[]));
     }
     // The port that is asked for, in each form.
-    let free = || ClosedPort::new().address().port();
+    let free = || home.free().port();
     for from in
         [free().to_string(), format!(":{}", free()), format!("127.0.0.1:{}", free()), format!("[::1]:{}", free())]
     {
@@ -128,7 +128,8 @@ fn what_is_not_said_has_a_default() {
     let names: Vec<String> = (0..3).map(|_| home.outlet("n1", target.place(), &[])).collect();
     assert_eq!(names[0], "/service/outlet");
     assert!(names[1] != names[2] && names[1..].iter().all(|name| name != &names[0]), "{names:?}");
-    let places: Vec<Place> = names.iter().map(|name| home.inlet("n1", name, &[])).collect();
+    let inlet = |name: &String| home.ok(&["tcp-inlet", "create", "--at", "n1", "--to", name]).parse().unwrap();
+    let places: Vec<Place> = names.iter().map(inlet).collect();
     assert!(places.iter().all(|place| place.address().ip().is_loopback()), "{places:?}");
     places.iter().for_each(works);
     let inlets = home.json(&["tcp-inlet", "list"]);
@@ -145,7 +146,8 @@ fn portals_are_listed_shown_and_deleted() {
     let outlet = home.json(&["tcp-outlet", "create", "--at", "n2", "--to", &to, "--from", "web"]);
     assert_eq!((&outlet["address"], &outlet["to"]), (&json!("web"), &json!(to)), "{outlet}");
     let route = "/node/n2/secure/api/service/web";
-    let create = ["tcp-inlet", "create", "--at", "n1", "--to", route, "--alias", "site"];
+    let from = home.free().to_string();
+    let create = ["tcp-inlet", "create", "--at", "n1", "--from", &from, "--to", route, "--alias", "site"];
     let inlet = home.json(&create);
     let place: Place = inlet["from"].as_str().unwrap_or_else(|| panic!("{inlet}")).parse().unwrap();
     assert_eq!((&inlet["alias"], &inlet["status"]), (&json!("site"), &json!("up")), "{inlet}");
@@ -692,7 +694,7 @@ on_both_drivers! {
     // One that does not read stops itself: the others feel nothing of it, and it gets everything when it reads again.
     one_that_does_not_read_stops_nobody_else(driver) {
         let pair = Pair::new(&["--driver", driver, "--threads", "2"]);
-        allow_many_descriptors();
+        allow_many_connections();
         let sleepy = Sleepy::new();
         let inlet = pair.portal(sleepy.target.place(), &[]);
         let others: Vec<Stream> = (0..1000).map(|_| asking(&inlet, ECHO)).collect();
@@ -735,7 +737,7 @@ on_both_drivers! {
         const EACH: u64 = 256 << 10;
         let count = if std::env::var_os("OCKAM_TEST_LONG").is_some() { 1000 } else { 200 };
         let pair = Pair::new(&["--driver", driver, "--threads", "2"]);
-        allow_many_descriptors();
+        allow_many_connections();
         let (sleepy, other) = (Sleepy::new(), Target::echo());
         let inlet = pair.portal(sleepy.target.place(), &[]);
         let others = pair.portal(other.place(), &[]);
@@ -848,13 +850,6 @@ fn reads_on((stream, sequence): &(Stream, Sequence)) {
     let mut back = sequence.from_the_beginning();
     back.receive(stream, sequence.count()).expect("nothing of it is lost");
     assert!(stream.is_at_end().unwrap());
-}
-
-/// Connections of a test are more than many systems let a process have unasked.
-fn allow_many_descriptors() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a process may have as many as its hard limit says");
 }
 
 // ---- who comes without a channel

@@ -3,7 +3,7 @@
 use ockam_tests::{Home, Place, Server, finish, give_to_unprivileged, is_root, noise, program, unprivileged};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,12 +44,6 @@ impl Way {
         fs::write(&path, text).expect("the directory is ours");
         path
     }
-}
-
-/// An address of which the port is free now. Nothing keeps it so: who takes it should be quick.
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
 }
 
 /// Whether somebody listens.
@@ -96,7 +90,7 @@ fn curl_gets_a_gibibyte_from_a_web_server() {
     let way = Way::new();
     large_file(&way.path("body"), BYTES);
     fs::write(way.path("small"), "hello").unwrap();
-    let (address, root) = (free(), way.directory.path().display().to_string());
+    let (address, root) = (way.home.free(), way.directory.path().display().to_string());
     let temporary =
         ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|it| format!("{it}_temp_path {root}/{it};"));
     let configuration = format!(
@@ -137,7 +131,7 @@ fn curl_gets_a_gibibyte_from_a_web_server() {
 fn redis_is_used_by_many_clients_at_once() {
     let (Some(redis), Some(benchmark)) = (program("redis-server"), program("redis-benchmark")) else { return };
     let way = Way::new();
-    let address = free();
+    let address = way.home.free();
     let (port, directory) = (address.port().to_string(), way.directory.path().display().to_string());
     let mut server = Server::start(&mut command(
         &redis,
@@ -158,7 +152,7 @@ fn postgresql_does_its_transactions() {
     let tools = ["initdb", "postgres", "psql", "pgbench"].map(program);
     let [Some(initdb), Some(postgres), Some(psql), Some(pgbench)] = tools else { return };
     let way = Way::new();
-    let (address, directory) = (free(), way.path("database"));
+    let (address, directory) = (way.home.free(), way.path("database"));
     fs::create_dir(&directory).unwrap();
     give_to_unprivileged(&directory);
     let data = directory.join("data");
@@ -190,7 +184,7 @@ fn ssh_and_rsync_reach_another_machine() {
         return;
     };
     let way = Way::new();
-    let (address, at) = (free(), |name: &str| way.path(name).display().to_string());
+    let (address, at) = (way.home.free(), |name: &str| way.path(name).display().to_string());
     for key in ["host", "user"] {
         run(&mut command(&keygen, &["-q", "-t", "ed25519", "-N", "", "-f", &at(key)]));
     }
@@ -241,7 +235,7 @@ fn iperf3_measures_both_directions() {
     const BYTES: u64 = 256 << 20;
     let Some(iperf) = program("iperf3") else { return };
     let way = Way::new();
-    let address = free();
+    let address = way.home.free();
     let port = address.port().to_string();
     // A connection that says nothing would count as a test to it, so nobody looks whether it is ready.
     let _server = Server::start(&mut command(&iperf, &["--server", "--port", &port, "--bind", "127.0.0.1"]));

@@ -14,8 +14,16 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What must not take longer than 5 seconds is failed by this test after so many; what it took is printed.
-const LIMIT: Duration = Duration::from_secs(10);
+/// What must not take longer than 5 seconds is failed by this test after so many, which no busy machine needs; what it took
+/// is printed.
+const LIMIT: Duration = Duration::from_secs(25);
+
+/// How much longer a connection goes on than what admitted it at first, so that this is not for its inertia.
+const BEYOND_SECS: u64 = 10;
+
+/// How long a message may take that must be answered, and one that must not.
+const LONG: &str = "40s";
+const SHORT: &str = "3s";
 
 /// Waits until a connection has ended, which it must within [`LIMIT`] of `since`, and by an error.
 #[track_caller]
@@ -226,8 +234,9 @@ impl ByHand {
         let allow = ["--from", "outlet", "--allow", "(= subject.role \"app\")"];
         db.outlet("db", target.place(), &allow);
         let by_hand = ByHand { issuer, app, db, inlet: target.place().clone(), _target: target, _nobody: nobody };
-        by_hand.issue(&by_hand.app, "app", "app", ttl);
         by_hand.issue(&by_hand.db, "db", "db", "1h");
+        // The last, since its time may be short.
+        by_hand.issue(&by_hand.app, "app", "app", ttl);
         let route = format!("{}/secure/api/service/outlet", of_db.route());
         let inlet = by_hand.app.inlet("app", &route, &["--alias", "shop"]);
         ByHand { inlet, ..by_hand }
@@ -270,7 +279,7 @@ fn ends_with(talk: Talk, expires_at: u64, why: &str) {
 
 on_both_drivers! {
     a_credential_that_expires_closes_what_it_admitted(driver) {
-        let by_hand = ByHand::new(driver, "20s");
+        let by_hand = ByHand::new(driver, "30s");
         let talk = Talk::start(&by_hand.inlet, 1);
         let until = by_hand.known_until().expect("a credential was shown");
         ends_with(talk, until, "expired");
@@ -282,7 +291,7 @@ on_both_drivers! {
 
     // The engine keeps the time by itself.
     a_credential_expires_without_control(driver) {
-        let by_hand = ByHand::new(driver, "20s");
+        let by_hand = ByHand::new(driver, "30s");
         let talk = Talk::start(&by_hand.inlet, 1);
         let until = by_hand.known_until().expect("a credential was shown");
         by_hand.db.show("db").control.kill();
@@ -294,7 +303,7 @@ on_both_drivers! {
 
     // E.7: who shows a later credential in time goes on, and the connection does not notice.
     a_credential_is_renewed_under_a_connection_that_lives(driver) {
-        let by_hand = ByHand::new(driver, "20s");
+        let by_hand = ByHand::new(driver, "30s");
         let talk = Talk::start(&by_hand.inlet, 1);
         let first = by_hand.known_until().expect("a credential was shown");
         let second = by_hand.issue(&by_hand.app, "app", "app", "1h");
@@ -304,7 +313,7 @@ on_both_drivers! {
         );
         assert!(now() < first, "this machine is too slow for this test: the first credential is over");
         // Longer than a connection may outlive what admitted it.
-        let end = first + LIMIT.as_secs();
+        let end = first + BEYOND_SECS;
         wait_until(
             || {
                 talk.flows();
@@ -327,7 +336,7 @@ fn an_authority_renews_credentials_under_connections_that_live() {
         of_app.and_then(|it| it["expires_at"].as_u64()).unwrap_or_default()
     };
     // Longer than a connection may outlive what admitted it.
-    let (mut last, end) = (known(), now() + 20 + LIMIT.as_secs());
+    let (mut last, end) = (known(), now() + 20 + BEYOND_SECS);
     while now() < end {
         let before = last;
         wait_until(
@@ -501,7 +510,7 @@ fn a_container_enrols_by_its_environment_and_again_when_it_comes_back() {
     let path = ticket.display().to_string();
     let literal = fs::read_to_string(&ticket).expect("a ticket");
     let home = Home::new();
-    let yaml = "name: sidecar\ntcp-listener-address: 127.0.0.1:0\n";
+    let yaml = &format!("name: sidecar\ntcp-listener-address: {}\n", home.free());
     let create = |ticket: &str, yaml: &str| -> Output {
         let mut command = home.command(&["node", "create", "-"]);
         finish(command.env("ENROLLMENT_TICKET", ticket), yaml.as_bytes())
@@ -598,24 +607,24 @@ fn a_policy_lets_members_have_something_dialed() {
     let (inner, other) = (behind.node("inner", &[]), behind.node("other", &[]));
     let of_gate = gate.node(&["--allow-transit", "127.0.0.9/32=127.0.0.9/32"]);
     guest.node(&[]);
-    let through = |target: &Node, from: &Home, node: &str| {
+    let through = |target: &Node, from: &Home, node: &str, timeout: &str| {
         let to = format!("{}/secure/api{}/service/uppercase", of_gate.route(), target.route());
-        from.run(&["message", "send", "hello", "--from", node, "--to", &to, "--timeout", "3s"])
+        from.run(&["message", "send", "hello", "--from", node, "--to", &to, "--timeout", timeout])
     };
-    assert_ne!(through(&inner, &guest.home, "guest").code, Some(0), "dialed without a rule");
+    assert_ne!(through(&inner, &guest.home, "guest", SHORT).code, Some(0), "dialed without a rule");
     let target = format!("127.0.0.1/32:{}", inner.address.port());
     let set = |allow: &str| {
         let of = ["policy", "create", "--at", "gate", "--resource-type", "transit", "--resource", &target];
         gate.home.ok(&[&of[..], &["--allow", allow]].concat());
     };
     set("role=guest");
-    assert_eq!(through(&inner, &guest.home, "guest").ok(), "HELLO");
-    assert_ne!(through(&other, &guest.home, "guest").code, Some(0), "another target");
+    assert_eq!(through(&inner, &guest.home, "guest", LONG).ok(), "HELLO");
+    assert_ne!(through(&other, &guest.home, "guest", SHORT).code, Some(0), "another target");
     let stranger = Home::new();
     stranger.node("stranger", &[]);
-    assert_ne!(through(&inner, &stranger, "stranger").code, Some(0), "a stranger");
+    assert_ne!(through(&inner, &stranger, "stranger", SHORT).code, Some(0), "a stranger");
     set("role=admin");
-    assert_ne!(through(&inner, &guest.home, "guest").code, Some(0), "after the policy changed");
+    assert_ne!(through(&inner, &guest.home, "guest", SHORT).code, Some(0), "after the policy changed");
 }
 
 #[test]
@@ -718,29 +727,29 @@ fn with_an_authority_nobody_passes_but_its_members() {
     home.ok(&["service", "start", "hop", "--at", "m1"]);
     let other = project.join("m2", &["ockam-relay=blue"]);
     other.node(&[]);
-    let through = |from: &Home, at: &str, service: &str| {
+    let through = |from: &Home, at: &str, service: &str, timeout: &str| {
         let to = format!("{}/secure/api/service/{service}", node.route());
-        from.run(&["message", "send", "hello", "--from", at, "--to", &to, "--timeout", "5s"])
+        from.run(&["message", "send", "hello", "--from", at, "--to", &to, "--timeout", timeout])
     };
-    assert_eq!(through(&other.home, "m2", "uppercase").ok(), "HELLO");
-    assert_eq!(through(&other.home, "m2", "echo").ok(), "hello");
+    assert_eq!(through(&other.home, "m2", "uppercase", LONG).ok(), "HELLO");
+    assert_eq!(through(&other.home, "m2", "echo", LONG).ok(), "hello");
     let stranger = Home::new();
     stranger.node("s1", &[]);
     for service in ["uppercase", "echo", "db", "hop/service/echo"] {
-        let refused = through(&stranger, "s1", service);
+        let refused = through(&stranger, "s1", service, SHORT);
         assert!([Some(69), Some(75), Some(77)].contains(&refused.code), "{service}: {refused:?}");
         let plain = format!("{}/service/{service}", node.route());
-        let refused = stranger.run(&["message", "send", "hello", "--to", &plain, "--timeout", "5s"]);
+        let refused = stranger.run(&["message", "send", "hello", "--to", &plain, "--timeout", SHORT]);
         assert_ne!(refused.code, Some(0), "{service} without a channel: {refused:?}");
     }
     // Relays: who may register one says the authority.
     let at = format!("{}/secure/api", node.route());
-    let relay = |from: &Home, node: &str, name: &str| {
-        from.run(&["relay", "create", name, "--at", &at, "--to", node, "--timeout", "5s"])
+    let relay = |from: &Home, node: &str, name: &str, timeout: &str| {
+        from.run(&["relay", "create", name, "--at", &at, "--to", node, "--timeout", timeout])
     };
-    relay(&other.home, "m2", "blue").ok();
-    assert_ne!(relay(&other.home, "m2", "red").code, Some(0), "a relay of another name");
-    assert_ne!(relay(&stranger, "s1", "green").code, Some(0), "a relay of a stranger");
+    relay(&other.home, "m2", "blue", LONG).ok();
+    assert_ne!(relay(&other.home, "m2", "red", SHORT).code, Some(0), "a relay of another name");
+    assert_ne!(relay(&stranger, "s1", "green", SHORT).code, Some(0), "a relay of a stranger");
     // A member itself gets out to others that believe nobody.
     let outside = stranger.show("s1");
     assert_eq!(member.home.send("hello", &outside.service("uppercase"), &["--from", "m1"]), "HELLO");

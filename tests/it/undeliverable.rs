@@ -1,6 +1,6 @@
 //! A message that cannot arrive fails by itself, long before its time is over, and says what, where and why.
 //!
-//! Every message here may take a minute; a command that would wait for that long is ended before and fails its test.
+//! Every message here may take a minute; a command that waits for that long ends with another code and fails its test.
 
 use ockam_tests::{ClosedPort, Home, wait_until};
 use std::io::{Read, Write};

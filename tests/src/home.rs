@@ -1,13 +1,13 @@
 //! Homes, and the command run in them.
 
-use crate::{PATIENCE, Place, Process, binary, wait_until};
+use crate::{PATIENCE, Place, Port, Process, binary, wait_until};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::{fs, thread};
 
 /// What a finished command left.
@@ -76,6 +76,8 @@ pub fn finish(command: &mut Command, stdin: &[u8]) -> Output {
 pub struct Home {
     path: PathBuf,
     _directory: tempfile::TempDir,
+    /// Those of its nodes and inlets, which may be away from them for a while.
+    ports: Mutex<Vec<Port>>,
 }
 
 impl Default for Home {
@@ -93,7 +95,7 @@ impl Home {
     /// A home that does not exist yet, with this path below a temporary directory.
     pub fn named(path: &str) -> Home {
         let directory = tempfile::Builder::new().prefix("ockam-").tempdir().expect("a temporary directory can be made");
-        Home { path: directory.path().join(path), _directory: directory }
+        Home { path: directory.path().join(path), _directory: directory, ports: Mutex::default() }
     }
 
     /// Where it is.
@@ -164,11 +166,25 @@ impl Home {
         finish(&mut self.around("bash", &["-euo", "pipefail", "-c", script]), b"")
     }
 
-    /// Creates a node that listens on a free port of 127.0.0.1, unless `more` says otherwise.
+    /// A place of 127.0.0.1 at which nobody else listens as long as this home is there.
+    #[track_caller]
+    pub fn free(&self) -> SocketAddr {
+        let port = Port::take();
+        let address = port.address();
+        self.ports.lock().expect("nobody panics with it").push(port);
+        address
+    }
+
+    /// Creates a node that listens on a port of its own, also after a stop, unless `more` says otherwise; one that there
+    /// is already keeps where it listens.
     #[track_caller]
     pub fn node(&self, name: &str, more: &[&str]) -> Node {
-        let view = self.json(&[&["node", "create", name], more].concat());
-        Node::of(&view)
+        let mut arguments = [&["node", "create", name], more].concat();
+        let address = self.free().to_string();
+        if !more.contains(&"--tcp-listener-address") && !self.node_dir(name).exists() {
+            arguments.extend(["--tcp-listener-address", &address]);
+        }
+        Node::of(&self.json(&arguments))
     }
 
     /// The node as `node show` has it now.
@@ -199,10 +215,16 @@ impl Home {
         address
     }
 
-    /// Creates an inlet, which must be up then, and gives the place at which applications find it.
+    /// Creates an inlet, which must be up then, and gives the place at which applications find it: a port of its own, also
+    /// after a stop of its node, unless `more` says otherwise.
     #[track_caller]
     pub fn inlet(&self, at: &str, to: &str, more: &[&str]) -> Place {
-        let printed = self.ok(&[&["tcp-inlet", "create", "--at", at, "--to", to], more].concat());
+        let mut arguments = [&["tcp-inlet", "create", "--at", at, "--to", to], more].concat();
+        let from = self.free().to_string();
+        if !more.contains(&"--from") {
+            arguments.extend(["--from", &from]);
+        }
+        let printed = self.ok(&arguments);
         printed.parse().unwrap_or_else(|error| panic!("an inlet at no place: {error}"))
     }
 

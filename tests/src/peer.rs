@@ -2,7 +2,7 @@
 
 use crate::{PATIENCE, wait_until};
 use ockam_wire::{Address, AddressRef, Framer, Message, Outgoing, PREAMBLE, RouteParts};
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -111,7 +111,8 @@ impl Default for ClosedPort {
 impl ClosedPort {
     /// Takes a free port, without listening.
     pub fn new() -> ClosedPort {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let socket = socket.expect("a socket");
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
         let address = rustix::net::getsockname(&socket).expect("a bound socket has an address");
         ClosedPort { address: address.try_into().expect("an internet address"), _socket: socket }

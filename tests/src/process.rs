@@ -1,10 +1,25 @@
 //! Processes as the kernel shows them.
 
 use crate::wait_until;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
+
+/// Lets this test have thousands of connections: many systems let a process have a thousand descriptors unasked, which the
+/// tests of one process share.
+///
+/// # Panics
+/// The hard limit is another one than it was.
+pub fn allow_many_connections() {
+    // Some programs that tests start go through all descriptors that they may have.
+    const ENOUGH: u64 = 65_536;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < ENOUGH) {
+        limit.current = Some(limit.maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH)));
+        setrlimit(Resource::Nofile, limit).expect("a process may have as many as its hard limit says");
+    }
+}
 
 /// A process, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,12 +15,13 @@ pub struct Project {
 }
 
 impl Project {
-    /// Creates an authority that listens on a free port of 127.0.0.1, unless `more` says otherwise.
+    /// Creates an authority that listens on a port of its own, also after a stop, unless `more` says otherwise.
     #[track_caller]
     pub fn new(more: &[&str]) -> Project {
         let home = Home::new();
         home.ok(&["identity", "create", "admin"]);
-        let create = ["authority", "create", "--identity", "authority", "--enroller", "admin", "-t", "127.0.0.1:0"];
+        let address = home.free().to_string();
+        let create = ["authority", "create", "--identity", "authority", "--enroller", "admin", "-t", &address];
         home.ok(&[&create, more].concat());
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let node = home.show("authority");
