@@ -70,7 +70,8 @@ impl OurAuthority {
             "--credential-ttl",
             &lifetime,
         ];
-        let node = Home::new().create("authority", "authority", "127.0.0.1:0", &more);
+        let home = Home::new();
+        let node = home.create("authority", "authority", &home.free(), &more);
         let history = node.home().history(node.name());
         let identifier = node.identifier().as_str().try_into().expect("an identifier");
         let anchor = Anchor::at(identifier, history, node.address());

@@ -50,4 +50,4 @@ pub use real::{Mailbox, RealNode};
 use std::time::Duration;
 
 /// How long anything may take before the test that waits for it fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -16,8 +16,9 @@ use ockam_api::nodes::models::portal::OutletAccessControl;
 use ockam_api::nodes::models::relay::{RelayInfo, ReturnTiming};
 use ockam_api::nodes::service::{NodeManagerGeneralOptions, NodeManagerTransportOptions};
 use ockam_multiaddr::MultiAddr;
+use ockam_tests::Port;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -26,7 +27,10 @@ use tempfile::TempDir;
 pub struct ManagedNode {
     /// Its database.
     directory: TempDir,
-    address: SocketAddr,
+    /// Where it listens, also after a stop.
+    port: Port,
+    /// Where its inlets do, some of them only at their second try.
+    inlets: Mutex<Vec<Port>>,
     identifier: Identifier,
     trust: Trust,
     /// Absent while it is stopped.
@@ -50,13 +54,14 @@ struct Running {
 }
 
 impl ManagedNode {
-    /// A node that listens on a free port of 127.0.0.1.
+    /// A node that listens on a port of its own.
     pub fn start() -> ManagedNode {
         let directory =
             tempfile::Builder::new().prefix("ockam-interop-real-").tempdir().expect("a temporary directory");
-        let (running, address) = Running::start(&directory, "127.0.0.1:0", &Trust::default());
+        let (port, trust) = (Port::take(), Trust::default());
+        let running = Running::start(&directory, port.address(), &trust);
         let identifier = running.node.identifier();
-        ManagedNode { directory, address, identifier, trust: Trust::default(), running: Some(running) }
+        ManagedNode { directory, port, inlets: Mutex::default(), identifier, trust, running: Some(running) }
     }
 
     /// Starts it again, as one that believes the authority with this history, and guards its services by its policies.
@@ -86,10 +91,10 @@ impl ManagedNode {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
-    /// Ends it. Its port is free then.
+    /// Ends it. Nobody listens at its port then.
     pub fn stop(&mut self) {
         let running = self.running.take().expect("it runs");
         let Running { node, context, _executor, runtime } = running;
@@ -102,9 +107,7 @@ impl ManagedNode {
     /// Starts it again where it listened, as who it was, with nothing of what had been created in it.
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "it runs");
-        let (running, address) = Running::start(&self.directory, &self.address.to_string(), &self.trust);
-        assert_eq!(address, self.address);
-        self.running = Some(running);
+        self.running = Some(Running::start(&self.directory, self.address(), &self.trust));
     }
 
     /// Creates an outlet at `address` for `to`, reachable as one of the command is, for whom `policy` admits, or for
@@ -140,9 +143,12 @@ impl ManagedNode {
     #[track_caller]
     pub fn inlet(&self, alias: &str, to: &str) -> SocketAddr {
         let Running { node, context, runtime, .. } = self.running();
+        let port = Port::take();
+        let from = HostnamePort::localhost(port.number());
+        self.inlets.lock().expect("no test thread died with this lock").push(port);
         let created = node.create_inlet(
             context,
-            HostnamePort::localhost(0),
+            from,
             Route::default(),
             Route::default(),
             multiaddr(to),
@@ -248,7 +254,7 @@ impl Drop for ManagedNode {
 }
 
 impl Running {
-    fn start(directory: &TempDir, address: &str, trust: &Trust) -> (Running, SocketAddr) {
+    fn start(directory: &TempDir, address: SocketAddr, trust: &Trust) -> Running {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a tokio runtime");
         let runtime = Arc::new(runtime);
         let (context, executor) =
@@ -271,18 +277,18 @@ impl Running {
                 NodeManagerTransportOptions::new_tcp(listener.flow_control_id().clone(), tcp),
                 trust,
             );
-            (node.await.expect("a node"), *listener.socket_address())
+            node.await.expect("a node")
         };
-        let (node, address) = runtime.block_on(started);
-        (Running { node, context, _executor: executor, runtime }, address)
+        let node = runtime.block_on(started);
+        Running { node, context, _executor: executor, runtime }
     }
 }
 
-/// A port that was its own a moment ago may still be taken.
-async fn listen(tcp: &TcpTransport, address: &str) -> ockam::tcp::TcpListener {
+/// What listened there before it was stopped may still be ending.
+async fn listen(tcp: &TcpTransport, address: SocketAddr) -> ockam::tcp::TcpListener {
     let since = Instant::now();
     loop {
-        match tcp.listen(address, TcpListenerOptions::new()).await {
+        match tcp.listen(address.to_string(), TcpListenerOptions::new()).await {
             Ok(listener) => return listener,
             Err(e) => assert!(since.elapsed() < PATIENCE, "listen on {address}: {e}"),
         }

@@ -1,6 +1,7 @@
 //! Nodes of this project, run by its `ockam` command.
 
 use crate::PATIENCE;
+use ockam_tests::Port;
 use serde_json::Value;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ pub struct Home {
     directory: tempfile::TempDir,
     /// Processes of its nodes, in case that deleting them fails.
     processes: Mutex<Vec<u64>>,
+    /// Where its nodes listen, also after a stop.
+    ports: Mutex<Vec<Port>>,
 }
 
 impl Home {
@@ -36,13 +39,22 @@ impl Home {
         // First, so that there is nothing to clean up yet when it is missing.
         let binary = binary();
         let directory = tempfile::Builder::new().prefix("ockam-interop-").tempdir().expect("a temporary directory");
-        Arc::new(Home { binary, directory, processes: Mutex::default() })
+        Arc::new(Home { binary, directory, processes: Mutex::default(), ports: Mutex::default() })
     }
 
-    /// Creates a node that listens on a free port of 127.0.0.1.
+    /// A place of 127.0.0.1 at which nobody else listens as long as this home is there.
+    #[track_caller]
+    pub(crate) fn free(&self) -> String {
+        let port = Port::take();
+        let address = port.address().to_string();
+        self.ports.lock().expect("no test thread died with this lock").push(port);
+        address
+    }
+
+    /// Creates a node that listens on a port of its own.
     #[track_caller]
     pub fn node(self: &Arc<Home>, name: &str) -> OurNode {
-        self.node_at(name, "127.0.0.1:0")
+        self.node_at(name, &self.free())
     }
 
     /// Creates a node that listens on `address`.
@@ -51,10 +63,10 @@ impl Home {
         self.create("node", name, address, &[])
     }
 
-    /// Creates a node that listens on a free port of 127.0.0.1, with more options.
+    /// Creates a node that listens on a port of its own, with more options.
     #[track_caller]
     pub fn node_with(self: &Arc<Home>, name: &str, more: &[&str]) -> OurNode {
-        self.create("node", name, "127.0.0.1:0", more)
+        self.create("node", name, &self.free(), more)
     }
 
     /// Creates a node of this sort, `node` or `authority`, with these options, and a `node` with those in

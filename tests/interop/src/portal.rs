@@ -104,8 +104,9 @@ impl PortalNode {
         match self {
             PortalNode::Real(node) => node.inlet(alias, to),
             PortalNode::Ours(node) => {
-                let from = "127.0.0.1:0";
-                let create = ["tcp-inlet", "create", "--at", node.name(), "--alias", alias, "--from", from, "--to", to];
+                let from = node.home().free();
+                let create =
+                    ["tcp-inlet", "create", "--at", node.name(), "--alias", alias, "--from", &from, "--to", to];
                 let printed = node.home().ok(&create);
                 printed.trim_end().parse().unwrap_or_else(|e| panic!("printed {printed:?}: {e}"))
             }
@@ -310,6 +311,8 @@ impl Wish {
 impl Target {
     /// On a free port of 127.0.0.1.
     pub fn start() -> Target {
+        // Both ends of real nodes are in this process, too.
+        ockam_tests::allow_many_connections();
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (ends, ended) = mpsc::channel();

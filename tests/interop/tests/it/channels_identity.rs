@@ -173,7 +173,8 @@ fn a_real_responder_refuses_our_initiator() {
     let (real, ours) = (RealNode::start(), OurNode::start());
     real.serve_channels_as(&real.identifier(), "api", Some(&[stranger()]));
     let middle = Middle::before(real.address());
-    let output = create(&ours, &middle, &["--timeout", "1s"]);
+    // Long enough for message 3 to be sent.
+    let output = create(&ours, &middle, &["--timeout", "5s"]);
     assert_eq!((output.code, output.stdout.as_str()), (Some(75), ""), "{}", output.stderr);
     assert!(middle.seen(Way::ToTarget).len() >= 2, "message 3 was sent");
     assert_eq!(ours.channels(), [] as [serde_json::Value; 0]);
@@ -188,7 +189,7 @@ fn a_real_initiator_refuses_our_responder() {
     let way = || route![connection.as_str(), "api"];
     assert!(real.open_briefly(way(), &[stranger()]).is_err());
     let identifier = real.open(way()).their_identifier().clone();
-    real.open_briefly(way(), &[stranger(), identifier]).expect("a channel");
+    real.open_as(&real.identifier(), way(), Some(&[stranger(), identifier])).expect("a channel");
 }
 
 /// A real node closes a channel that ours opened and supervises: it is opened again, at the same address.

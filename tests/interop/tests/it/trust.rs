@@ -115,7 +115,7 @@ fn the_outlet_may_be_a_strangers(authority: Kind, near: Kind, far: Kind) {
 /// How long credentials live, for nodes of these kinds to refresh them soon: real ones do two minutes before the end, ours
 /// at the latest when half of the time is over.
 fn short_lived(near: Kind, far: Kind) -> Duration {
-    Duration::from_secs(if (near, far) == (Kind::Ours, Kind::Ours) { 12 } else { 122 })
+    Duration::from_secs(if (near, far) == (Kind::Ours, Kind::Ours) { 20 } else { 122 })
 }
 
 /// Waits until a node hears that somebody has a later credential than one that ends then. Gives the end of that one.
