@@ -97,7 +97,9 @@ pub fn history(text: &str) -> Result<HistoryArg, String> {
         return Ok(HistoryArg::Stdin);
     }
     let history = ChangeHistory::from_hex(text);
-    history.map(HistoryArg::Given).map_err(|error| format!("{error}; `ockam identity export` prints one"))
+    history
+        .map(HistoryArg::Given)
+        .map_err(|error| format!("{error}; `ockam identity export` prints one, and `- < FILE` takes it from a file"))
 }
 
 /// An identity as it was typed, whose history is needed.

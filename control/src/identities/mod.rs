@@ -163,8 +163,9 @@ impl Identities {
                 new.place = Place::new(new.place.path, Some(absolute(file)?));
                 Vault::open(&new.place)?;
             }
-            if let Some(path) = path {
-                new.place.path = absolute(path)?;
+            // Where it lies already, nothing is to be moved.
+            if let Some(path) = path.map(absolute).transpose()?.filter(|path| *path != old.place.path) {
+                new.place.path = path;
                 free_place(tables, &new.place.path)?;
                 Vault::copy(&old.place.path, &new.place.path)?;
                 copied = Some(new.place.path.clone());

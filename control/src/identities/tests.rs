@@ -441,6 +441,7 @@ fn an_encrypted_vault_works_like_another_and_needs_its_passphrase() {
     let place = identities.move_vault("safe", Some(&new), Some(&moved)).unwrap().place;
     assert_eq!((place.path, place.passphrase_file), (new.clone(), Some(moved.clone())));
     assert!(!old.exists() && fs::metadata(&new).unwrap().mode() & 0o7777 == 0o600);
+    identities.move_vault("safe", Some(&new), None).expect("it is there already");
     let again = identities.channel_keys(&alice.identifier, now().unwrap()).unwrap();
     assert_eq!(again.attestation, keys.attestation);
     // A wrong one is not taken.

@@ -11,7 +11,8 @@ pub enum SecureChannelCommand {
     /// Open a secure channel and print its address, to which messages are sent
     #[command(after_help = "Examples:\n  \
         ockam secure-channel create --from n1 --to /node/n2/node/n3/service/api\n  \
-        ockam secure-channel create --from n1 --to /ip4/127.0.0.1/tcp/6002/ip4/127.0.0.1/tcp/6003/service/api |\n    \
+        ockam secure-channel create --from n1 \\\n    \
+        --to /ip4/127.0.0.1/tcp/6002/ip4/127.0.0.1/tcp/6003/service/api |\n    \
         ockam message send hello --from n1 --to -/service/uppercase\n  \
         ockam message send hello --from n1 \\\n    \
         --to \"$(ockam secure-channel create --from n1 --to /node/n3/service/api)/service/uppercase\"")]
