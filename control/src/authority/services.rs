@@ -227,7 +227,7 @@ impl Services {
                 if answer.len() > ANSWER_MAX {
                     let why = format!(
                         "the {} members do not fit one answer; ask for their identifiers, or in pages",
-                        self.store.members()
+                        self.store.members()?
                     );
                     return Err(Refused::new(Status::BAD_REQUEST, why));
                 }

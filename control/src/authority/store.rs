@@ -37,7 +37,8 @@ const SKEW_SECS: u64 = ockam_crypto::CLOCK_SKEW_SECS;
 
 const FORMAT: Format = Format {
     application_id: 0x4f43_4b41, // OCKA
-    migrations: &["
+    migrations: &[
+        "
         CREATE TABLE state (
             one         INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
             list_number INTEGER NOT NULL,
@@ -72,8 +73,22 @@ const FORMAT: Format = Format {
             subject    BLOB    NOT NULL PRIMARY KEY CHECK (length(subject) = 32),
             revoked_at INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID;
-    "],
+    ",
+        MEMBERS_COUNTED,
+    ],
 };
+
+/// An authority starts as fast with a hundred thousand members as with ten: their number is kept with them, and who is
+/// trusted from the start is found without reading the others.
+const MEMBERS_COUNTED: &str = "
+    ALTER TABLE state ADD COLUMN members INTEGER NOT NULL DEFAULT 0;
+    UPDATE state SET members = (SELECT count(*) FROM member);
+    CREATE TRIGGER member_added AFTER INSERT ON member BEGIN UPDATE state SET members = members + 1; END;
+    CREATE TRIGGER member_removed AFTER DELETE ON member BEGIN UPDATE state SET members = members - 1; END;
+    CREATE INDEX trusted_member ON member (identifier) WHERE is_trusted = 1;
+";
+
+const TRUSTED_MEMBERS: &str = "SELECT * FROM member WHERE is_trusted = 1";
 
 /// Values of attributes by their names.
 pub(super) type Texts = BTreeMap<String, String>;
@@ -135,8 +150,6 @@ pub(super) enum Redeemed {
 pub(super) struct Store {
     path: PathBuf,
     connection: Connection,
-    /// How many members there are.
-    members: u64,
     list_number: u64,
     /// When the newest credential was issued that is known of, and what of that is noted.
     newest: u64,
@@ -157,17 +170,21 @@ impl Store {
     ) -> Result<Store, Error> {
         let connection = database::open_or_make(path, &FORMAT, |connection| {
             // Not 0: the first list says that nobody is revoked. And ahead of a file that an old copy replaces.
-            connection.execute("INSERT INTO state VALUES (1, ?1, 0, 0, NULL)", [signed(now.max(1))]).map(drop)
+            connection
+                .execute(
+                    "INSERT INTO state (one, list_number, newest, longest_ttl) VALUES (1, ?1, 0, 0)",
+                    [signed(now.max(1))],
+                )
+                .map(drop)
         })?;
-        let sql = "SELECT list_number, newest, (SELECT count(*) FROM member) FROM state";
-        let read = connection.query_row(sql, [], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?, unsigned(row, 2)?)));
-        let (list_number, newest, members) = read.map_err(|error| from_sqlite(path, &error))?;
+        let sql = "SELECT list_number, newest FROM state";
+        let read = connection.query_row(sql, [], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)));
+        let (list_number, newest) = read.map_err(|error| from_sqlite(path, &error))?;
         // A clock that was set back while this was closed: some credentials may be newer than the one that is noted.
         let behind = if now < newest { NOTED_SECS } else { 0 };
         let mut store = Store {
             path: path.to_owned(),
             connection,
-            members,
             list_number,
             newest: newest.saturating_add(behind),
             noted: newest,
@@ -182,7 +199,7 @@ impl Store {
 
     fn trust(&mut self, trusted: &BTreeMap<Identifier, Texts>, now: u64) -> Result<(), Error> {
         let before: BTreeMap<Identifier, Texts> = self
-            .rows("SELECT * FROM member WHERE is_trusted = 1", [], member)?
+            .rows(TRUSTED_MEMBERS, [], member)?
             .into_iter()
             .map(|member| (member.identifier, member.attributes))
             .collect();
@@ -202,7 +219,9 @@ impl Store {
             }
             for (identifier, attributes) in trusted.iter().filter(|(it, attributes)| before.get(it) != Some(attributes))
             {
-                let sql = "INSERT OR REPLACE INTO member VALUES (?1, ?2, ?3, NULL, 1)";
+                // Not REPLACE: no trigger hears of what that removes.
+                let sql = "INSERT INTO member VALUES (?1, ?2, ?3, NULL, 1) ON CONFLICT (identifier)
+                           DO UPDATE SET attributes = ?2, added_at = ?3, added_by = NULL, is_trusted = 1";
                 it.execute(sql, params![identifier.0, json(attributes), signed(now)])?;
             }
             Ok(())
@@ -210,7 +229,6 @@ impl Store {
         if !gone.is_empty() {
             self.list_number = list_number;
         }
-        self.members = self.query("SELECT count(*) FROM member", [], |row| unsigned(row, 0))?.unwrap_or(0);
         Ok(())
     }
 
@@ -222,8 +240,8 @@ impl Store {
     }
 
     /// How many members there are.
-    pub(super) fn members(&self) -> u64 {
-        self.members
+    pub(super) fn members(&self) -> Result<u64, Error> {
+        Ok(self.query("SELECT members FROM state", [], |row| unsigned(row, 0))?.unwrap_or(0))
     }
 
     /// The next members behind one, in the order of their identifiers.
@@ -254,12 +272,10 @@ impl Store {
 
     /// Adds a member, or replaces its attributes. Says whether there was room.
     pub(super) fn add(&mut self, member: &Member) -> Result<bool, Error> {
-        let is_new = self.member(&member.identifier)?.is_none();
-        if is_new && self.members >= MEMBERS_MAX {
+        if self.member(&member.identifier)?.is_none() && self.members()? >= MEMBERS_MAX {
             return Ok(false);
         }
         self.write(|it| put(it, member))?;
-        self.members += u64::from(is_new);
         Ok(true)
     }
 
@@ -292,22 +308,13 @@ impl Store {
             it.execute("UPDATE state SET list_number = ?1", [signed(list_number)]).map(drop)
         })?;
         self.list_number = list_number;
-        self.members -= chosen.len() as u64;
         Ok(Some(chosen.len() as u64))
     }
 
     /// Adds many at once.
     #[cfg(test)]
     pub(super) fn fill(&mut self, members: impl Iterator<Item = Member>) {
-        let mut count = 0;
-        let filled = self.write(|it| {
-            members.map(|member| put(it, &member)).try_for_each(|put| {
-                count += 1;
-                put
-            })
-        });
-        filled.unwrap();
-        self.members += count;
+        self.write(|it| members.map(|member| put(it, &member)).collect()).unwrap()
     }
 
     // ---- tokens
@@ -340,8 +347,8 @@ impl Store {
     /// Makes `caller` a member if the code is good. That and the use of the code are one change.
     pub(super) fn redeem(&mut self, hash: &[u8; 32], caller: &Identifier, now: u64) -> Result<Redeemed, Error> {
         self.expire(now)?;
-        let is_full = self.members >= MEMBERS_MAX;
-        let redeemed = self.write(|it| {
+        let is_full = self.members()? >= MEMBERS_MAX;
+        self.write(|it| {
             let Some(token) = it
                 .prepare_cached("SELECT * FROM token WHERE hash = ?1")?
                 .query_row([hash], |row| Ok((token(row)?, row.get::<_, bool>(6)?)))
@@ -388,9 +395,7 @@ impl Store {
             };
             put(it, &new)?;
             Ok(Redeemed::Now(token.reference))
-        })?;
-        self.members += u64::from(matches!(redeemed, Redeemed::Now(_)));
-        Ok(redeemed)
+        })
     }
 
     /// Notes which codes are of no use any more, so that no clock makes them good again, and forgets those that are of
