@@ -68,7 +68,10 @@ fn points_of_low_order() {
         signed[31] |= 0x80;
         encodings.extend([y, signed]);
     }
-    assert_eq!(encodings.len(), 18);
+    encodings.sort_unstable();
+    encodings.dedup();
+    assert_eq!(encodings.len(), 14);
+    assert!(!encodings.iter().any(is_strict));
     let honest = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
     let honest_key = honest.verifying_key().to_bytes();
     for low in &encodings {
