@@ -9,7 +9,7 @@ use crate::config::{
 };
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
-use crate::path::tables::{Connection, LinkAddress, Replies};
+use crate::path::tables::{LinkAddress, Replies};
 use ockam_engine_abi::notice::Traffic;
 use ockam_engine_abi::{CloseReason, Counter, DropReason, LinkId, Notice};
 use rustix::io::Errno;
@@ -132,9 +132,7 @@ impl<D: Driver> Core<D> {
             asked: None,
             attended: false,
         });
-        let id = self.links[index].id;
-        let is_portal = self.links[index].portal().is_some();
-        let connection = if is_portal { Connection::Portal(id) } else { Connection::Link(id) };
+        let connection = self.links[index].connection();
         self.tables.add_connection(address, connection);
         self.mesh.cores[usize::from(core)].load.fetch_add(1, Ordering::Relaxed);
         self.attend(index);
@@ -235,7 +233,8 @@ impl<D: Driver> Core<D> {
                 }
             };
             self.mesh.assembly_bytes.fetch_sub(assembled as u64, Ordering::Relaxed);
-            self.tables.remove_connection(&address);
+            let connection = self.links[index].connection();
+            self.tables.remove_connection(&address, connection);
             if orderly.is_none() {
                 self.mesh.link_closed();
                 self.carrier_link_gone(id);

@@ -29,8 +29,8 @@ pub(crate) mod slab;
 mod transit;
 
 use crate::config::{
-    GRANTS_INTERVAL, KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, SENDING_SLOTS_MIN,
-    SLOT_BODY, SLOT_HEAD, SLOT_TAIL, SLOTS,
+    GRANTS_INTERVAL, KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, PORTALS_MAX,
+    SENDING_SLOTS_MIN, SLOT_BODY, SLOT_HEAD, SLOT_TAIL, SLOTS,
 };
 use crate::io::counters::CoreCounters;
 use crate::io::driver::{Done, Driver, SocketId};
@@ -40,7 +40,7 @@ use foldhash::{HashMap, HashMapExt};
 use link::Link;
 use mesh::{Cross, FromCore, Mesh};
 use ockam_engine_abi::{Counter, LinkId, Notice};
-use portals::{Inlet, Portal};
+use portals::{Inlet, Portal, Room};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -116,7 +116,7 @@ pub(crate) struct Core<D: Driver> {
     /// Connections of applications that wait until their inlet has a way.
     connections_waiting: usize,
     /// Portal connections of this core.
-    portals: usize,
+    portals: Room,
     /// What found no slot: frames that say something short to the other ends of portal connections ...
     unsaid: VecDeque<Box<[u8]>>,
     /// ... and portal connections of which something is kept.
@@ -128,6 +128,10 @@ pub(crate) struct Core<D: Driver> {
     unsent: Vec<u32>,
     /// Links that may go on reading.
     resume: VecDeque<LinkId>,
+    /// Links that wait to receive large frames again, and how many bytes each received last ...
+    resting: VecDeque<(LinkId, usize)>,
+    /// ... and how many of them waited while what they had received was sent.
+    rested: usize,
     /// Links that wait for another core, or for a slot.
     blocked: Vec<LinkId>,
     /// Links whose receiving stopped because the kernel had no slot.
@@ -159,14 +163,14 @@ impl<D: Driver> Core<D> {
     /// # Errors
     /// What reserving memory says.
     pub(crate) fn new(index: u8, driver: D, mesh: Arc<Mesh>, counters: CoreCounters) -> io::Result<Self> {
-        let directory = mesh.directory.clone();
+        let (directory, has_other_cores) = (mesh.directory.clone(), mesh.cores.len() > 1);
         Ok(Core {
             index,
             driver,
             mesh,
             counters,
             pool: Pool::new(index, SMALL, LARGE)?,
-            tables: Tables::new(directory),
+            tables: Tables::new(directory, has_other_cores),
             links: Slab::new(LINKS_MAX),
             listeners: Vec::new(),
             scribe: Scribe::default(),
@@ -175,13 +179,15 @@ impl<D: Driver> Core<D> {
             repeatable: None,
             inlets: HashMap::new(),
             connections_waiting: 0,
-            portals: 0,
+            portals: Room::new(PORTALS_MAX),
             unsaid: VecDeque::new(),
             unfilled: Vec::new(),
             layers: 0,
             now_ms: crate::clock::now_ms(),
             unsent: Vec::new(),
             resume: VecDeque::new(),
+            resting: VecDeque::new(),
+            rested: 0,
             blocked: Vec::new(),
             unarmed: VecDeque::new(),
             kernel_slots: KERNEL_SLOTS_MIN,
@@ -216,6 +222,7 @@ impl<D: Driver> Core<D> {
         self.sweep();
         self.lend_slots();
         self.send_queued();
+        self.receive_rested();
         if self.publish() {
             return Ok(true);
         }
@@ -342,8 +349,8 @@ impl<D: Driver> Core<D> {
         self.counters.set(Counter::SlotsKernel, kernel as u64);
         self.counters.set(Counter::SlotsCore, core as u64);
         self.counters.set(Counter::LargeSlotsUsed, self.pool.large_used() as u64);
-        self.counters.set(Counter::LinksOpen, self.links.len().saturating_sub(self.portals) as u64);
-        self.counters.set(Counter::PortalsOpen, self.portals as u64);
+        self.counters.set(Counter::LinksOpen, self.links.len().saturating_sub(self.portals.taken()) as u64);
+        self.counters.set(Counter::PortalsOpen, self.portals.taken() as u64);
 
         let drained = self.drain_ms.is_some() && self.links.is_empty();
         if drained {
@@ -379,6 +386,7 @@ impl<D: Driver> Core<D> {
         let mailbox = &self.mesh.cores[usize::from(self.index)];
         mailbox.waker.about_to_sleep();
         let idle = self.resume.is_empty()
+            && self.resting.is_empty()
             && self.unsent.is_empty()
             && (self.unarmed.is_empty() || self.driver.provided() == 0)
             && mailbox.commands.is_empty()

@@ -662,7 +662,7 @@ impl World {
         }
         for core in &self.cores {
             assert!(core.links.is_empty(), "seed {seed}: a link or a connection is left");
-            assert_eq!((core.held_partials, core.portals), (0, 0), "seed {seed}");
+            assert_eq!((core.held_partials, core.portals.taken()), (0, 0), "seed {seed}");
             assert!(core.unsaid.is_empty(), "seed {seed}: something was not said");
             let (free, kernel, held) = core.pool.census();
             let scribe = usize::from(core.scribe.slot.is_some());

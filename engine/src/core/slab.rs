@@ -9,9 +9,10 @@ pub struct Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// At most `limit` entries.
+    /// At most `limit` entries. Room for all is reserved, which takes no memory until it is used: growing by and by
+    /// would leave behind, and copy, as much again.
     pub fn new(limit: usize) -> Self {
-        Slab { entries: Vec::new(), free: Vec::new(), limit }
+        Slab { entries: Vec::with_capacity(limit), free: Vec::new(), limit }
     }
 
     /// Entries in use.

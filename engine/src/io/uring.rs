@@ -233,7 +233,8 @@ impl UringDriver {
             ring,
             buffers,
             waker,
-            sockets: Vec::new(),
+            // Address space only, until it is used.
+            sockets: Vec::with_capacity(sockets_max),
             sockets_max,
             table,
             vectors: Vec::new(),

@@ -158,6 +158,8 @@ pub struct Tables {
     pub outlets: HashMap<Box<[u8]>, Arc<Outlet>>,
     /// Connections of all cores.
     directory: Arc<Directory>,
+    /// Whether another core may look for a connection of an application. Nobody else does.
+    has_other_cores: bool,
     /// Guards that let everybody pass.
     pub open: GuardSet,
     /// Which TCP addresses are dialed for whom.
@@ -166,7 +168,7 @@ pub struct Tables {
 
 impl Tables {
     /// No address but those of other cores' links, and no guard is open.
-    pub fn new(directory: Arc<Directory>) -> Self {
+    pub fn new(directory: Arc<Directory>, has_other_cores: bool) -> Self {
         let transit = TransitRules::default();
         Tables {
             named: HashMap::new(),
@@ -174,6 +176,7 @@ impl Tables {
             handshakes: HashMap::new(),
             outlets: HashMap::new(),
             directory,
+            has_other_cores,
             open: GuardSet::NONE,
             transit,
         }
@@ -234,13 +237,24 @@ impl Tables {
             Connection::Portal(link) => Entry::Portal(link),
         };
         self.put(&address, entry);
+        if self.is_unlisted(connection) {
+            return;
+        }
         self.directory.write().expect("no writer panics").insert(address, connection);
     }
 
     /// A connection of this core is gone.
-    pub fn remove_connection(&mut self, address: &LinkAddress) {
+    pub fn remove_connection(&mut self, address: &LinkAddress, connection: Connection) {
         self.take(address);
+        if self.is_unlisted(connection) {
+            return;
+        }
         self.directory.write().expect("no writer panics").remove(address);
+    }
+
+    /// Whether it is not in the directory: there may be very many of these.
+    fn is_unlisted(&self, connection: Connection) -> bool {
+        matches!(connection, Connection::Portal(_)) && !self.has_other_cores
     }
 
     /// Control set or replaced an address.

@@ -7,8 +7,8 @@
 //!                                           └─ none left: Pong, Disconnect
 //! ```
 
-use super::{Carrier, End, Flow, Portal};
-use crate::config::{DIAL_LIMIT, INLET_WAITING_MAX, PONG_LIMIT, PORTAL_HEAD_MAX, PORTAL_WINDOW_MIN, PORTALS_MAX};
+use super::{Carrier, End, Flow, Holder, Portal};
+use crate::config::{DIAL_LIMIT, INLET_WAITING_MAX, PONG_LIMIT, PORTAL_HEAD_MAX, PORTAL_WINDOW_MIN};
 use crate::core::Core;
 use crate::core::carry::{Arrival, Layer};
 use crate::core::link::{Origin, State};
@@ -183,7 +183,8 @@ impl<D: Driver> Core<D> {
 
     /// A connection, not established yet. `None` when there is no room for one.
     fn add_portal(&mut self, end: End, carrier: Carrier, onward: RouteParts<'_>, peer: SocketAddr) -> Option<u32> {
-        if self.portals >= PORTALS_MAX || self.links.is_full() || self.drain_ms.is_some() {
+        let holder = Holder::of(&end, &carrier);
+        if self.links.is_full() || self.drain_ms.is_some() || !self.portals.take(holder) {
             self.counters.add(CloseReason::LinkLimit, 1);
             if let End::Inlet { connections, .. } = &end {
                 connections.fetch_sub(1, Ordering::Relaxed);
@@ -202,14 +203,13 @@ impl<D: Driver> Core<D> {
             got_all: false,
             shut: false,
             held: None,
-            kept: VecDeque::new(),
+            kept: None,
             active_ms: self.now_ms,
         };
         let index = self.add_link(Origin::Portal(Box::new(portal)), 0, peer);
         let address = self.links[index].address;
         let own = [AddressRef::local(&address)];
         self.portal(index).head = FixedHead::new(onward, RouteParts::new(&own));
-        self.portals += 1;
         self.mesh.portals.fetch_add(1, Ordering::Relaxed);
         Some(index)
     }

@@ -11,11 +11,14 @@
 //!
 //! * [`ends`]: inlets and outlets, and how a connection comes to be.
 //! * [`flow`]: credit between our nodes.
+//! * [`room`]: who may have how many of them.
 
 mod ends;
 mod flow;
+mod room;
 
 pub(super) use ends::Inlet;
+pub(super) use room::Room;
 
 use super::carry::{Arrival, Layer, Source, Stop, decode_way_back};
 use super::link::{Link, Origin, Receiving, State};
@@ -25,11 +28,12 @@ use crate::config::{COPY_MAX, PORTAL_HEAD_MAX, PORTAL_PIECE_MAX, PORTAL_QUEUE_MA
 use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
 use crate::path::channel::Channel;
-use crate::path::tables::{Outlet, Place, ReplyKey};
+use crate::path::tables::{Connection, Outlet, Place, ReplyKey};
 use flow::{Broken, Flow};
 use ockam_engine_abi::{CloseReason, Counter, DropReason, Guard, LinkId};
 use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_counter, payload_head};
 use ockam_wire::{AddressRef, FixedHead, RouteParts};
+use room::Holder;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -65,8 +69,8 @@ pub struct Portal {
     shut: bool,
     /// What the application sent while what carries it was full. Nobody else waits for that slot then.
     held: Option<Box<[u8]>>,
-    /// What waits for the application outside of slots, behind what waits in the queue.
-    kept: VecDeque<u8>,
+    /// What waits for the application outside of slots, behind what waits in the queue; for most there is nothing.
+    kept: Option<Box<VecDeque<u8>>>,
     /// When something was last heard of the application or of the other end.
     active_ms: u64,
 }
@@ -149,6 +153,11 @@ impl Portal {
 }
 
 impl Link {
+    /// What stands for it in the tables.
+    pub(super) fn connection(&self) -> Connection {
+        if self.portal().is_some() { Connection::Portal(self.id) } else { Connection::Link(self.id) }
+    }
+
     /// What it has if it is the connection of an application.
     pub(super) fn portal(&self) -> Option<&Portal> {
         match &self.origin {
@@ -423,7 +432,7 @@ impl<D: Driver> Core<D> {
             return self.break_off(index);
         }
         // An application that does not keep up must not keep slots from others.
-        let is_shared = portal.kept.is_empty()
+        let is_shared = portal.kept.is_none()
             && (free > SLOTS * 3 / 4 && waiting < PORTAL_QUEUE_SEGMENTS && bytes < PORTAL_QUEUE_MAX
                 || free > SLOTS / 2 && was_idle);
         let mut segment = segment;
@@ -448,7 +457,7 @@ impl<D: Driver> Core<D> {
 
     /// Bytes that wait for the application leave their slot.
     fn keep(&mut self, index: u32, segment: Segment) {
-        self.portal(index).kept.extend(segment.bytes());
+        self.portal(index).kept.get_or_insert_default().extend(segment.bytes());
         self.mesh.portal_bytes_kept.fetch_add(segment.len() as u64, Ordering::Relaxed);
         self.release(segment);
     }
@@ -459,7 +468,7 @@ impl<D: Driver> Core<D> {
         if !link.egress.queue.is_empty() {
             return;
         }
-        let Some(mut kept) = link.portal_mut().map(|portal| std::mem::take(&mut portal.kept)) else { return };
+        let Some(mut kept) = link.portal_mut().and_then(|portal| portal.kept.take()) else { return };
         // What a send that waits for the application covers stays in its slot meanwhile.
         let most = if self.pool.census().0 > SLOTS / 2 { PORTAL_PIECE_MAX } else { COPY_MAX };
         let length = kept.len().min(most);
@@ -481,7 +490,7 @@ impl<D: Driver> Core<D> {
             }
         }
         // Its memory goes with the last of it.
-        self.portal(index).kept = if kept.is_empty() { VecDeque::new() } else { kept };
+        self.portal(index).kept = (!kept.is_empty()).then_some(kept);
     }
 
     /// The application took so many bytes.
@@ -542,8 +551,8 @@ impl<D: Driver> Core<D> {
         portal.over = true;
         let orderly =
             !portal.broken && all_sent && matches!(reason, CloseReason::PortalDone | CloseReason::PortalDisconnected);
-        self.mesh.portal_bytes_kept.fetch_sub(portal.kept.len() as u64, Ordering::Relaxed);
-        portal.kept = VecDeque::new();
+        let kept = portal.kept.take().map_or(0, |kept| kept.len());
+        self.mesh.portal_bytes_kept.fetch_sub(kept as u64, Ordering::Relaxed);
         portal.held = None;
         let shrunk = portal.flow.as_mut().map_or(0, Flow::stall);
         self.mesh.portal_windows.fetch_sub(shrunk, Ordering::Relaxed);
@@ -551,7 +560,8 @@ impl<D: Driver> Core<D> {
             connections.fetch_sub(1, Ordering::Relaxed);
         }
         self.mesh.portals.fetch_sub(1, Ordering::Relaxed);
-        self.portals -= 1;
+        let holder = Holder::of(&portal.end, &portal.carrier);
+        self.portals.give_back(holder);
         if !told {
             self.tell_other_end(index, PortalMessage::Disconnect { broken });
         }
@@ -592,7 +602,7 @@ impl<D: Driver> Core<D> {
     }
 
     fn close_portals(&mut self, reason: CloseReason, which: impl Fn(&Portal) -> bool) {
-        if self.portals == 0 {
+        if self.portals.taken() == 0 {
             return;
         }
         let chosen = |link: &&Link| link.is_open() && link.portal().is_some_and(&which);
@@ -626,7 +636,7 @@ impl<D: Driver> Core<D> {
         let shrunk = portal.flow.as_mut().map_or(0, Flow::stall);
         self.mesh.portal_windows.fetch_sub(shrunk, Ordering::Relaxed);
         // What a send in flight does not cover needs no slot; how much it covers only the driver knows.
-        if !sending && portal.kept.is_empty() {
+        if !sending && portal.kept.is_none() {
             let waiting: Vec<Segment> = link.egress.queue.drain(..).collect();
             for segment in waiting {
                 self.keep(index, segment);

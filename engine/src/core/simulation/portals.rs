@@ -7,6 +7,7 @@
 //! guard does not let pass.
 
 use super::*;
+use crate::core::portals::Room;
 use crate::path::tables::Outlet;
 use ockam_engine_abi::{CloseReason, Guard, PortalTarget};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -401,6 +402,54 @@ fn simulate(seed: u64, trace: bool) -> u64 {
     world.ends_well(seed);
     assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 0, "seed {seed}");
     world.cores.iter().map(|core| core.counters.get(CloseReason::PortalDenied)).sum()
+}
+
+/// The clients of one inlet take all that they can: another one still has connections.
+#[test]
+fn one_inlet_does_not_take_all() {
+    const LIMIT: usize = 8;
+    let mut world = World::new(1, false);
+    world.cores[0].portals = Room::new(LIMIT);
+    world.order(0, |request| ToCore::Dial {
+        request,
+        target: "127.0.0.1:7000".parse().unwrap(),
+        cookie: Box::default(),
+    });
+    while world.dialed.borrow().is_empty() {
+        world.tick();
+    }
+    let (_, outward) = world.dialed.borrow_mut().pop().expect("it was just seen");
+    outward.borrow_mut().to_core.push_back(ockam_wire::PREAMBLE);
+    while world.workers.is_empty() {
+        world.tick();
+    }
+    // Nobody answers there, so that connections wait.
+    let way = [AddressRef::local(world.workers[0].as_bytes()), AddressRef::local(b"outlet")];
+    let onward = RouteParts::new(&way);
+    let message = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: 0, tracing: None }.to_frame(&[]);
+    let way = Arc::new(crate::path::channel::read_way(&message[4..]).expect("it begins inside"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let has_taken = |world: &mut World, inlet: u32| {
+        let (way, connections) = (way.clone(), Arc::new(AtomicU32::new(0)));
+        let taken = connections.clone();
+        world.order(0, |request| ToCore::AddInlet { request, inlet, guard: None, socket: None, connections });
+        world.order(0, |request| ToCore::RouteInlet { request, inlet, way: Some(way), wait_ms: 0 });
+        while !world.mesh.cores[0].commands.is_empty() {
+            world.tick();
+        }
+        for _ in 0..2 * LIMIT {
+            *world.next_wires[0].borrow_mut() = Some(Shared::<Wire>::default());
+            let outside = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            world.cores[0].adopt_connection(inlet, listener.accept().unwrap().0.into());
+            drop(outside);
+        }
+        world.next_wires[0].borrow_mut().take();
+        taken.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    assert_eq!(has_taken(&mut world, INLET), 6);
+    assert_eq!(has_taken(&mut world, INLET + 1), 2);
+    outward.borrow_mut().reset = true;
+    world.ends_well(1);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn node(state: State) -> (Tables, Arc<Channel>) {
         State::Expired => channel(&grants(GUARD, Some(10)), NOW_MS - 10),
         State::Others => channel(&grants(OTHER, None), NOW_MS),
     };
-    let mut tables = Tables::new(Arc::new(Directory::default()));
+    let mut tables = Tables::new(Arc::new(Directory::default()), true);
     tables.open = match state {
         State::Open => [GUARD].into_iter().collect(),
         State::Others => [OTHER].into_iter().collect(),
