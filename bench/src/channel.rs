@@ -4,8 +4,8 @@
 use crate::flow::{Flow, Frames, PAYLOAD_MIN, wrong};
 use ockam_crypto::{
     Attestation, Attributes, CLOSE, ChangeHistory, Claim, Credential, ExpectMessage2, Identifier, Issuer, NO_PADDING,
-    NONCE_LEN, Opener, OutgoingPlaintext, PROJECT_MEMBER_SCHEMA, Plaintext, PurposePublicKey, RECORD_OVERHEAD, Sealer,
-    Secret, SigningKey, TAG_LEN, Validity, X25519Key, encode_payload, initiate,
+    NONCE_LEN, Opener, OutgoingPlaintext, PROJECT_MEMBER_SCHEMA, Peer, Plaintext, PurposePublicKey, RECORD_OVERHEAD,
+    Sealer, Secret, SigningKey, TAG_LEN, Validity, X25519Key, encode_payload, initiate,
 };
 use ockam_wire::{Address, AddressRef, FixedHead, Message, Outgoing, RouteParts};
 use std::io;
@@ -157,22 +157,25 @@ impl Handshake {
         self.decryptor
     }
 
-    /// Reads the frame of message 2 and authenticates who sent it, as real initiators do; `known` is what was learnt of
-    /// that one before. Gives the frame of message 3, the channel, and who is at its other end.
+    /// Reads the frame of message 2 and authenticates who sent it, as initiators do; `before` is who answered the last time.
+    /// Gives the frame of message 3, the channel, and who is at its other end.
     ///
     /// # Errors
     /// `InvalidData`: not a responder's answer.
     pub fn finish(
         self,
         identity: &Identity,
-        known: Option<&ChangeHistory>,
+        before: Option<&Peer>,
         frame_2: &[u8],
-    ) -> io::Result<(Vec<u8>, Channel, ChangeHistory)> {
+    ) -> io::Result<(Vec<u8>, Channel, Peer)> {
         let message_2 = Message::parse(&frame_2[4..]).map_err(invalid)?;
         let (claimed, state) = self.state.read(message_2.payload).map_err(|rejected| invalid(rejected.error))?;
         let claim = Claim::parse(&claimed.payload).map_err(invalid)?;
-        let known = known.filter(|known| known.identifier() == claim.identifier());
-        let peer = claim.authenticate(&claimed.static_key, known, now()).map_err(invalid)?;
+        let peer = match before.filter(|before| before.identifier() == claim.identifier()) {
+            Some(before) => claim.authenticate_again(&claimed.static_key, before, now()),
+            None => claim.authenticate(&claimed.static_key, None, now()),
+        };
+        let peer = peer.map_err(invalid)?;
         let (message_3, keys) = state.write(&identity.static_key, &identity.payload).map_err(invalid)?;
         let way = RouteParts { front: &[], rest: message_2.return_route };
         let channel = Channel {
@@ -181,7 +184,7 @@ impl Handshake {
             asked: 0,
             answered: 0,
         };
-        Ok((frame(way, &self.decryptor, &message_3), channel, peer.history))
+        Ok((frame(way, &self.decryptor, &message_3), channel, peer))
     }
 }
 

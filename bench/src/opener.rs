@@ -2,7 +2,7 @@
 
 use ockam_bench::channel::{Channel, Handshake, Identity, Name, addressee};
 use ockam_bench::flow::Frames;
-use ockam_crypto::ChangeHistory;
+use ockam_crypto::{ChangeHistory, Peer};
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -14,8 +14,8 @@ pub struct Opener {
     identities: Vec<Identity>,
     begun: usize,
     under_way: HashMap<Name, Stage>,
-    /// Who is at the other end, once it has said so: a real initiator remembers it, too.
-    peer: Option<ChangeHistory>,
+    /// Who is at the other end, once it has said so: an initiator remembers it, too.
+    peer: Option<Peer>,
     frames: Frames,
     unsent: Vec<u8>,
 }
@@ -149,7 +149,7 @@ impl Opener {
 
     /// Who is at the other end, once a channel was opened.
     pub fn peer(&self) -> Option<&ChangeHistory> {
-        self.peer.as_ref()
+        self.peer.as_ref().map(|peer| &peer.history)
     }
 
     /// The link, when nothing is under way on it.

@@ -17,7 +17,7 @@ use crate::node::{Engine, Node};
 use crate::route::{Route, Step};
 use crate::sessions;
 use crate::store::node::FLOW_CONTROL_INITIATED;
-use ockam_crypto::{Established, ExpectMessage2, Identifier, Secret, initiate};
+use ockam_crypto::{Claim, Established, ExpectMessage2, Identifier, Secret, initiate};
 use ockam_engine_abi::{ChannelEnd, Command, FLOW_CONTROL_DIALED, Key, Target};
 use ockam_wire::{Address, Message, Outgoing, RouteParts};
 use std::sync::Arc;
@@ -239,8 +239,10 @@ fn judge(
     let (claimed, ready) = expect.read(message).map_err(|rejected| {
         misbehaved(format!("did not answer as a listener of secure channels does: {}", rejected.error))
     })?;
-    let peer = node.channels.who.judge(&claimed).map_err(|doubt| match doubt {
-        Doubt::Malformed => misbehaved("sent an identity that is malformed".into()),
+    let malformed = |_| misbehaved("sent an identity that is malformed".into());
+    let claim = Claim::parse(&claimed.payload).map_err(malformed)?;
+    let who = &node.channels.who;
+    let peer = who.judge(&claim, &claimed.static_key).map_err(|doubt| match doubt {
         Doubt::Untrue(why) => Error::PeerNotAuthentic { listener: listener.clone(), why },
         Doubt::Unreadable(error) => error,
     })?;
@@ -251,7 +253,8 @@ fn judge(
     let written = ready.write(&keys.static_key, &keys.payload);
     let (message_3, established) =
         written.map_err(|error| misbehaved(format!("sent keys that are no keys: {error}")))?;
-    let credential = super::responder::judge(node, &peer, &claimed.payload);
+    who.note_strangers();
+    let credential = super::responder::judge(node, &peer, &claim);
     let expires_at = peer.expires_at.min(keys.expires_at);
     Ok(Judged { message_3, established, peer: identifier, expires_at, credential })
 }

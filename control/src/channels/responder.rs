@@ -21,6 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// engine has much to do, work waits here, as handshakes, and not as commands in front of everybody's.
 const UNDER_WAY_MAX: usize = 64;
 
+/// Most jobs that are done in one go, one or two milliseconds: handing them to a thread, and writing down whom it met, costs
+/// as much for all of them as for one.
+const JOBS_MAX: usize = 16;
+
 /// What a job came to.
 enum Done {
     /// Message 2.
@@ -102,46 +106,59 @@ async fn work(node: Arc<Node>) {
     let mut budget = Budget::new(Instant::now());
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     loop {
-        let permit = under_way.clone().try_acquire_owned().ok();
-        let (gone, job, deadline) = {
+        let (gone, taken, deadline) = {
             let mut state = channels.state();
             let gone = state.half_open.expire(Instant::now());
             let wait = budget.wait(Instant::now());
-            let job = if wait.is_zero() && permit.is_some() { state.half_open.take() } else { None };
+            let mut taken = Vec::new();
+            while wait.is_zero() && taken.len() < JOBS_MAX {
+                let Ok(permit) = under_way.clone().try_acquire_owned() else { break };
+                let Some(job) = state.half_open.take() else { break };
+                taken.push((job, permit));
+            }
             let deadline = state.half_open.deadline();
-            if deadline.is_none() && job.is_none() {
+            if deadline.is_none() && taken.is_empty() {
                 state.works = false;
             }
             let wake = if wait.is_zero() { deadline } else { Some(Instant::now() + wait) };
-            (gone, job, wake.filter(|_| deadline.is_some()))
+            (gone, taken, wake.filter(|_| deadline.is_some()))
         };
         let engine = node.engine_now();
         if let Some(engine) = &engine {
             clear(&engine.link, gone);
         }
-        let is_full = permit.is_none();
-        match (job.zip(permit), deadline) {
-            (Some(((number, handshake, job), permit)), _) => {
-                let (working, listener) = (node.clone(), handshake.listener.clone());
-                let done = tokio::task::spawn_blocking(move || {
-                    let before = cpu_time();
-                    let done = run(&working, &listener, job);
-                    (done, cpu_time().saturating_sub(before))
-                });
-                let (done, took) = done.await.unwrap_or((Done::End(End::Withdrawn), Duration::ZERO));
-                budget.spend(took);
-                let Some(engine) = engine else {
-                    channels.state().half_open.end(number, End::Withdrawn);
-                    continue;
-                };
-                act(&node, &engine.link, number, handshake, done, permit);
-            }
-            (None, Some(deadline)) => tokio::select! {
+        if taken.is_empty() {
+            let Some(deadline) = deadline else { return };
+            tokio::select! {
                 () = channels.work.notified() => {}
-                _ = under_way.acquire(), if is_full => {}
+                _ = under_way.acquire(), if under_way.available_permits() == 0 => {}
                 () = tokio::time::sleep_until(deadline.into()) => {}
-            },
-            (None, None) => return,
+            }
+            continue;
+        }
+        let mut jobs = Vec::with_capacity(taken.len());
+        let mut handshakes = Vec::with_capacity(taken.len());
+        for ((number, handshake, job), permit) in taken {
+            jobs.push((handshake.listener.clone(), job));
+            handshakes.push((number, handshake, permit));
+        }
+        let working = node.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let before = cpu_time();
+            let done: Vec<Done> = jobs.into_iter().map(|(listener, job)| run(&working, &listener, job)).collect();
+            working.channels.who.note_strangers();
+            (done, cpu_time().saturating_sub(before))
+        });
+        let (done, took) = done.await.unwrap_or_default();
+        budget.spend(took);
+        let mut done = done.into_iter();
+        for (number, handshake, permit) in handshakes {
+            // Of a thread that failed nothing came.
+            let done = done.next().unwrap_or(Done::End(End::Withdrawn));
+            match &engine {
+                Some(engine) => act(&node, &engine.link, number, handshake, done, permit),
+                None => drop(channels.state().half_open.end(number, End::Withdrawn)),
+            }
         }
     }
 }
@@ -153,14 +170,12 @@ pub(crate) fn cpu_time() -> Duration {
 }
 
 /// What a peer showed beside its identity, which is known to be its own.
-pub(super) fn judge(node: &Node, peer: &Peer, payload: &[u8]) -> Option<Judged> {
+pub(super) fn judge(node: &Node, peer: &Peer, claim: &Claim<'_>) -> Option<Judged> {
     node.trust.met(peer);
-    // It was parsed before.
-    let claim = Claim::parse(payload).ok()?;
     node.trust.judge(&peer.identifier(), claim.credentials())
 }
 
-/// The public-key work.
+/// The public-key work of one job.
 fn run(node: &Node, listener: &ChannelListenerRow, job: Job) -> Done {
     let who = &node.channels.who;
     let keys = match who.keys(listener.identity) {
@@ -194,23 +209,19 @@ fn run(node: &Node, listener: &ChannelListenerRow, job: Job) -> Done {
     let is_welcome =
         |identifier: &Identifier| listener.authorized.is_empty() || listener.authorized.contains(identifier);
     let refuse = |why, established: Established| Done::Refuse { why, sealing_key: established.sealing_key };
-    match Claim::parse(&claimed.payload) {
-        Err(_) => return refuse(End::Malformed, established),
-        Ok(claim) if !is_welcome(&claim.identifier()) => {
-            tracing::info!(listener = listener.address, peer = %claim.identifier(), "a peer is not authorized");
-            return refuse(End::NotAuthorized, established);
-        }
-        Ok(_) => {}
+    let Ok(claim) = Claim::parse(&claimed.payload) else { return refuse(End::Malformed, established) };
+    if !is_welcome(&claim.identifier()) {
+        tracing::info!(listener = listener.address, peer = %claim.identifier(), "a peer is not authorized");
+        return refuse(End::NotAuthorized, established);
     }
-    match who.judge(&claimed) {
+    match who.judge(&claim, &claimed.static_key) {
         Ok(peer) => Done::Accept {
-            judged: judge(node, &peer, &claimed.payload),
+            judged: judge(node, &peer, &claim),
             peer: peer.identifier(),
             own: keys.identifier,
             expires_at: peer.expires_at.min(keys.expires_at),
             established: Box::new(established),
         },
-        Err(Doubt::Malformed) => refuse(End::Malformed, established),
         Err(Doubt::Untrue(why)) => {
             tracing::info!(listener = listener.address, why, "a peer is not who it says it is");
             refuse(End::NotAuthentic, established)

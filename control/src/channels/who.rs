@@ -6,12 +6,17 @@ use crate::error::Error;
 use crate::home::{Home, NodeName};
 use crate::identities::Identities;
 use crate::store::SharedStore;
-use ockam_crypto::{ChangeHistory, Claim, Claimed, Identifier, Peer, X25519Key, encode_payload, encode_refresh};
+use hashlink::LruCache;
+use ockam_crypto::{ChangeHistory, Claim, Identifier, Peer, X25519Key, encode_payload, encode_refresh};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How long before the end of a key it is looked at anew, in seconds: by then there may be another one.
 const RENEW_BEFORE_SECS: u64 = 86_400;
+
+/// How many peers are kept as they were authenticated last: those who come again cost no verification. Below a kilobyte
+/// each, unless they have changed their key often.
+const ACQUAINTANCES_MAX: usize = 1024;
 
 /// What this node shows of one of its identities.
 pub(super) struct Keys {
@@ -26,8 +31,6 @@ pub(super) struct Keys {
 
 /// Why a claim is not believed.
 pub(super) enum Doubt {
-    /// It is not well-formed.
-    Malformed,
     /// It is not true, as the end of a sentence.
     Untrue(String),
     /// What is known could not be read or written.
@@ -44,6 +47,10 @@ pub(crate) struct Who {
     /// The credentials that identities show.
     credentials: Mutex<HashMap<Identifier, Vec<u8>>>,
     own: Mutex<Option<Identifier>>,
+    /// Peers that were known already when they came, the latest ones.
+    acquaintances: Mutex<LruCache<Identifier, Peer>>,
+    /// Peers with one key each that are not in the database yet.
+    strangers: Mutex<Vec<ChangeHistory>>,
 }
 
 impl Who {
@@ -55,6 +62,8 @@ impl Who {
             keys: Mutex::default(),
             credentials: Mutex::default(),
             own: Mutex::default(),
+            acquaintances: Mutex::new(LruCache::new(ACQUAINTANCES_MAX)),
+            strangers: Mutex::default(),
         }
     }
 
@@ -182,19 +191,35 @@ impl Who {
         !lock(&self.keys).is_empty()
     }
 
-    /// Decides whether a peer is who it says it is, and remembers what it showed (`wire.md` E.3, C.3).
+    /// Decides whether a peer is who it says it is: it holds the secret of `static_key`. What it showed is remembered
+    /// (`wire.md` E.3, C.3), of a stranger when [`Who::note_strangers`] is called.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn judge(&self, claimed: &Claimed) -> Result<Peer, Doubt> {
-        let claim = Claim::parse(&claimed.payload).map_err(|_| Doubt::Malformed)?;
+    pub(super) fn judge(&self, claim: &Claim<'_>, static_key: &[u8; 32]) -> Result<Peer, Doubt> {
+        let (identifier, now) = (claim.identifier(), unix_now());
         let judged = self.with(|identities, _| {
-            let known = identities.known(&claim.identifier())?;
-            let peer = match claim.authenticate(&claimed.static_key, known.as_ref(), unix_now()) {
+            let mut acquaintances = lock(&self.acquaintances);
+            let before = match acquaintances.get(&identifier) {
+                // Something else was learned of it since, perhaps by another process.
+                Some(before) if !identities.is_known(&before.history)? => None,
+                before => before,
+            };
+            let authenticated = match before {
+                Some(before) => claim.authenticate_again(static_key, before, now),
+                None => claim.authenticate(static_key, identities.known(&identifier)?.as_ref(), now),
+            };
+            let peer = match authenticated {
                 Ok(peer) => peer,
                 Err(why) => return Ok(Err(why.to_string())),
             };
-            if peer.is_news {
+            if !peer.is_news {
+                if before.is_none_or(|before| before.attestation != peer.attestation) {
+                    acquaintances.insert(identifier, peer.clone());
+                }
+            } else if peer.history.changes().len() == 1 {
+                lock(&self.strangers).push(peer.history.clone());
+            } else {
                 match identities.remember(&peer.history) {
                     // Another process of this home learned more since.
                     Err(error @ Error::HistoryRefused { .. }) => return Ok(Err(error.to_string())),
@@ -204,6 +229,18 @@ impl Who {
             Ok(Ok(peer))
         });
         judged.map_err(Doubt::Unreadable)?.map_err(Doubt::Untrue)
+    }
+
+    /// Writes down the strangers that were judged: several together, since a transaction costs as much as a handshake.
+    /// One that is lost is a stranger once more.
+    pub(super) fn note_strangers(&self) {
+        let strangers = std::mem::take(&mut *lock(&self.strangers));
+        if strangers.is_empty() {
+            return;
+        }
+        if let Err(error) = self.with(|identities, _| identities.remember_strangers(&strangers)) {
+            tracing::warn!(%error, peers = strangers.len(), "cannot remember who was met");
+        }
     }
 
     /// The peer of a channel shows its identity as it is now (`wire.md` E.7, C.3). It is remembered when it is news.
@@ -272,4 +309,107 @@ fn is_ours(identities: &Identities, identifier: &Identifier) -> Result<bool, Err
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ockam_crypto::{Attestation, PurposePublicKey, Secret, SigningKey, Validity};
+
+    fn who() -> (tempfile::TempDir, Who) {
+        let directory = tempfile::tempdir().unwrap();
+        let who = Who::new(Home::at(directory.path().join("home")), "n1".parse().unwrap());
+        (directory, who)
+    }
+
+    fn key(number: u8) -> SigningKey {
+        SigningKey::new(Secret::new([number; 32]))
+    }
+
+    fn validity() -> Validity {
+        Validity { from: unix_now(), until: unix_now() + 3600 }
+    }
+
+    /// What an identity with this key shows for the static key `[number; 32]`.
+    fn payload(history: &ChangeHistory, identity_key: u8, number: u8) -> Vec<u8> {
+        let purpose = PurposePublicKey::SecureChannel([number; 32]);
+        let (from, until) = (unix_now(), unix_now() + 1800);
+        let attestation = Attestation::create(history, &key(identity_key), purpose, from, until).unwrap();
+        encode_payload(history, &attestation, &[])
+    }
+
+    fn judge(who: &Who, payload: &[u8], number: u8) -> Result<Peer, String> {
+        who.judge(&Claim::parse(payload).unwrap(), &[number; 32]).map_err(|doubt| match doubt {
+            Doubt::Untrue(why) => why,
+            Doubt::Unreadable(error) => panic!("{error}"),
+        })
+    }
+
+    #[test]
+    fn who_comes_again_is_an_acquaintance_and_who_came_once_is_not() {
+        let (_directory, who) = who();
+        let kept = |who: &Who| lock(&who.acquaintances).len();
+        let history = ChangeHistory::create(&key(1), validity()).unwrap();
+        let shown = payload(&history, 1, 9);
+        assert!(judge(&who, &shown, 9).unwrap().is_news);
+        assert_eq!(kept(&who), 0, "strangers come as fast as they like");
+        // It is not written down yet.
+        assert!(judge(&who, &shown, 9).unwrap().is_news);
+        who.note_strangers();
+        assert!(lock(&who.strangers).is_empty());
+        assert_eq!(who.known(&history.identifier()).unwrap(), Some(history.clone()));
+        for _ in 0..3 {
+            assert!(!judge(&who, &shown, 9).unwrap().is_news);
+            assert_eq!(kept(&who), 1);
+        }
+        // Another key of the same identity takes the place of the one before; somebody else's does not.
+        let before = judge(&who, &shown, 9).unwrap();
+        assert!(judge(&who, &shown, 8).unwrap_err().contains("another key"));
+        let after = judge(&who, &payload(&history, 1, 8), 8).unwrap();
+        assert_ne!(after.attestation, before.attestation);
+        assert_eq!(lock(&who.acquaintances).get(&history.identifier()), Some(&after));
+        assert!(judge(&who, &payload(&history, 1, 7), 8).is_err());
+        assert_eq!(lock(&who.acquaintances).get(&history.identifier()), Some(&after));
+    }
+
+    #[test]
+    fn an_acquaintance_is_judged_by_what_others_have_learned_since() {
+        let (_directory, who) = who();
+        let before = ChangeHistory::create(&key(1), validity()).unwrap();
+        let shown = payload(&before, 1, 9);
+        judge(&who, &shown, 9).unwrap();
+        who.note_strangers();
+        assert!(!judge(&who, &shown, 9).unwrap().is_news);
+        // Another process meets it with its next key.
+        let after = before.rotate(&key(1), &key(2), validity()).unwrap();
+        Identities::open(&who.home).unwrap().remember(&after).unwrap();
+        assert!(judge(&who, &shown, 9).unwrap_err().contains("older"));
+        let shown = payload(&after, 2, 9);
+        for _ in 0..2 {
+            assert_eq!(judge(&who, &shown, 9).unwrap().history, after);
+        }
+        // And this one with the one after that.
+        let latest = after.rotate(&key(2), &key(3), validity()).unwrap();
+        assert!(judge(&who, &payload(&latest, 3, 9), 9).unwrap().is_news);
+        assert_eq!(who.known(&latest.identifier()).unwrap(), Some(latest));
+        assert!(judge(&who, &shown, 9).unwrap_err().contains("older"));
+    }
+
+    #[test]
+    fn the_latest_acquaintances_are_kept_and_no_more() {
+        let (_directory, who) = who();
+        let history = ChangeHistory::create(&key(1), validity()).unwrap();
+        let shown = payload(&history, 1, 9);
+        judge(&who, &shown, 9).unwrap();
+        who.note_strangers();
+        let peer = judge(&who, &shown, 9).unwrap();
+        for number in 0..ACQUAINTANCES_MAX as u32 {
+            let mut identifier = [0; 32];
+            identifier[..4].copy_from_slice(&number.to_be_bytes());
+            lock(&who.acquaintances).insert(Identifier(identifier), peer.clone());
+        }
+        let acquaintances = lock(&who.acquaintances);
+        assert_eq!(acquaintances.len(), ACQUAINTANCES_MAX);
+        assert!(!acquaintances.contains_key(&history.identifier()));
+    }
 }

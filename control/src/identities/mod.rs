@@ -435,6 +435,11 @@ impl Identities {
         self.store.identities().history(identifier)
     }
 
+    /// Whether exactly this is known of an identity: costs less than to read and verify what is.
+    pub fn is_known(&self, history: &ChangeHistory) -> Result<bool, Error> {
+        self.store.identities().has_history(history)
+    }
+
     /// A number that is another one as soon as another process, or another [`Identities`], has changed anything: who
     /// keeps what it read asks this before it relies on it. Costs microseconds. Numbers of two [`Identities`] say nothing
     /// about each other.
@@ -454,6 +459,17 @@ impl Identities {
         // Of an identity with one key the identifier alone says as much as the history, and anybody can make up new ones
         // as fast as they can shake hands: the disk is not waited for.
         self.store.note_identities(|tables| remember(tables, history))
+    }
+
+    /// Stores several in one transaction, without waiting for the disk, as [`Identities::remember`] does with one that has
+    /// one key. Those that it would refuse are left out.
+    pub fn remember_strangers(&mut self, histories: &[ChangeHistory]) -> Result<(), Error> {
+        self.store.note_identities(|tables| {
+            histories.iter().try_for_each(|history| match remember(tables, history) {
+                Err(Error::HistoryRefused { .. }) => Ok(()),
+                remembered => remembered,
+            })
+        })
     }
 
     /// The static key for secure channels of an identity of ours, and what proves it. It is made on first use, and anew
@@ -621,6 +637,9 @@ fn create(
 
 fn remember(tables: &Tables, history: &ChangeHistory) -> Result<(), Error> {
     let refused = |why| Error::HistoryRefused { identifier: history.identifier().to_string(), why };
+    if tables.has_history(history)? {
+        return Ok(());
+    }
     match tables.history(&history.identifier())?.map(|known| history.compared_to(&known)) {
         Some(Comparison::Same) => Ok(()),
         None | Some(Comparison::Newer) => tables.put_history(history),

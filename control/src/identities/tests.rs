@@ -506,6 +506,22 @@ fn only_strangers_with_one_key_are_noted_lightly() {
 }
 
 #[test]
+fn strangers_are_noted_together_but_for_those_of_whom_more_is_known() {
+    let fixture = fixture();
+    let (mut identities, mut other_process) = (fixture.open(), fixture.open());
+    let later = rotated(&stranger(2), 2, 3);
+    other_process.remember(&later).unwrap();
+    identities.remember_strangers(&[stranger(1), stranger(2), stranger(1), stranger(4)]).unwrap();
+    for known in [stranger(1), later, stranger(4)] {
+        assert_eq!(other_process.known(&known.identifier()), Ok(Some(known.clone())));
+        assert_eq!(other_process.is_known(&known), Ok(true));
+    }
+    assert_eq!(identities.is_known(&stranger(2)), Ok(false), "it is older than what is known");
+    assert_eq!(identities.is_known(&stranger(5)), Ok(false));
+    assert_eq!(identities.store.synchronous(), 2, "FULL");
+}
+
+#[test]
 fn a_database_of_the_version_before_is_migrated() {
     let fixture = fixture();
     fixture.home.prepare().unwrap();

@@ -209,6 +209,12 @@ impl<'a> Tables<'a> {
         Ok(Some(history))
     }
 
+    /// Whether exactly this is what is known of an identity.
+    pub(crate) fn has_history(&self, history: &ChangeHistory) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM identity WHERE identifier = ?1 AND history = ?2";
+        Ok(self.one(sql, &[&history.identifier().0, &history.encoded()], |_| Ok(()))?.is_some())
+    }
+
     /// Adds a history or replaces it. Strangers that came long ago make room, first those with one key: their
     /// identifier alone says as much as the history.
     pub(crate) fn put_history(&self, history: &ChangeHistory) -> Result<(), Error> {
