@@ -20,6 +20,10 @@ const LARGE_AT: usize = 64 * 1024;
 /// to copy together.
 const WHOLE_AT: usize = 16 * 1024;
 
+/// Links that receive large frames take turns in which about this much comes: it is sent while it is in the cache of a core, and
+/// what comes next goes into the slots that it leaves there.
+const CACHED_BYTES: usize = 256 * 1024;
+
 /// How long a link may wait for its next frame with a slot of its own, in milliseconds.
 const WHOLE_IDLE_MS: u64 = 500;
 
@@ -79,9 +83,29 @@ impl<D: Driver> Core<D> {
             }
             None => link.ingest.partial = Partial::Held(slot, kept),
         }
-        if length > 0 && self.links.at_mut(index).is_some_and(|link| link.is_open()) {
-            self.receive(index);
+        if length > 0
+            && let Some(link) = self.links.at_mut(index)
+            && link.is_open()
+        {
+            self.resting.push_back((link.id, length));
         }
+    }
+
+    /// Receives on links that rested since what they received was sent, or at least offered to the kernel.
+    pub(super) fn receive_rested(&mut self) {
+        let mut bytes = 0;
+        for _ in 0..std::mem::take(&mut self.rested) {
+            if bytes >= CACHED_BYTES {
+                break;
+            }
+            let Some((link, length)) = self.resting.pop_front() else { break };
+            bytes += length;
+            if let Some(index) = self.open_link(link) {
+                self.receive(index);
+            }
+        }
+        // The wait that comes submits what the others received.
+        self.rested = self.resting.len();
     }
 
     pub(super) fn on_receive_ended(&mut self, socket: SocketId, end: ReceiveEnd) {

@@ -14,6 +14,7 @@
 mod guards;
 mod portals;
 mod slots;
+mod turns;
 
 use super::mesh::{FromCore, Mesh, ToCore};
 use super::*;
