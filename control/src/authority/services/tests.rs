@@ -149,6 +149,8 @@ fn credentials_go_on_when_the_identity_changes_its_key_and_when_a_key_comes_to_i
     let first = place.issue(MEMBER).unwrap();
     let number = place.list().number();
     Identities::open(&place.home).unwrap().rotate(None).unwrap();
+    // The new key is good from now on, which may be another second than that of the beginning.
+    place.now = now();
     // The next one is of the new key.
     let history = place.history();
     let second = place.issue(MEMBER).unwrap();
