@@ -322,7 +322,7 @@ fn infos_of(node: &Node) -> Vec<SecureChannelInfo> {
 fn somebody_else_is_not_met_again() {
     run(async {
         let world = World::new(1);
-        let (node, _supervisor) = world.control(false).await;
+        let (node, supervisor) = world.control(false).await;
         let (first, second) = (PeerIdentity::new(), PeerIdentity::new());
         world.tables(0, |tables| tables.peer = Some(Peer::Node(first.clone(), Manner::Accepts)));
         let info = create(&node, request(DIALED)).await.unwrap();
@@ -334,9 +334,66 @@ fn somebody_else_is_not_met_again() {
         let stopped = until(|| infos_of(&node).into_iter().find(|it| it.status == ChannelStatus::Stopped)).await;
         let error = stopped.error.unwrap();
         assert!(error.contains("changed") && error.contains(&second.identifier().to_string()), "{error}");
-        assert_eq!((stopped.address, stopped.identifier), (info.address, first.identifier().to_string()));
+        assert_eq!((&stopped.address, stopped.identifier), (&info.address, first.identifier().to_string()));
         until(|| world.tables(0, |tables| tables.links.is_empty().then_some(()))).await;
         world.tables(0, |tables| assert!(tables.channels.is_empty()));
+
+        // A control that restarts knows whom it met first: that is stored.
+        drop((node, supervisor));
+        {
+            let (node, _supervisor) = world.control(true).await;
+            let stopped = until(|| infos_of(&node).into_iter().find(|it| it.status == ChannelStatus::Stopped)).await;
+            assert_eq!((&stopped.address, stopped.identifier), (&info.address, first.identifier().to_string()));
+            until(|| world.tables(0, |tables| tables.links.is_empty().then_some(()))).await;
+            world.tables(0, |tables| assert!(tables.channels.is_empty()));
+        }
+        // The one that it met first is welcome again.
+        world.tables(0, |tables| tables.peer = Some(Peer::Node(first.clone(), Manner::Accepts)));
+        let (node, _supervisor) = world.control(true).await;
+        let open = until(|| infos_of(&node).into_iter().find(|it| it.status == ChannelStatus::Open)).await;
+        assert_eq!((open.address, open.identifier), (info.address, first.identifier().to_string()));
+    });
+}
+
+#[test]
+fn handshakes_done_in_one_go_are_not_mixed_up() {
+    run(async {
+        let world = World::new(1);
+        let (node, _supervisor) = world.control(false).await;
+        let link = accepted_link(&world, 1);
+        // More than are done in one go; every third knows the node already.
+        let acquaintance = PeerIdentity::new();
+        let somebody = |number: usize| if number % 3 == 0 { acquaintance.clone() } else { PeerIdentity::new() };
+        let peers: Vec<_> = (0..50).map(|number| (Initiator::begin(&world, link, "api"), somebody(number))).collect();
+        let mut expected = BTreeMap::new();
+        for (mut peer, identity) in peers {
+            let (mut message_3, established, _) = peer.answer(&world, &identity).await;
+            // One in five is garbage.
+            if expected.len() % 5 == 4 {
+                message_3[100] ^= 1;
+                expected.insert(peer.way.clone(), None);
+            } else {
+                let keys = [established.sealing_key, established.opening_key].map(|key| *key.expose());
+                expected.insert(peer.way.clone(), Some((keys, identity.identifier())));
+            }
+            peer.finish(&world, &message_3);
+        }
+        let listener = node.channel_listener("api").unwrap();
+        let info = || node.channels.listener_info(&listener);
+        until(|| (info().half_open == 0).then_some(())).await;
+        until(|| world.tables(0, |tables| (tables.channels.len() == 40).then_some(()))).await;
+        assert_eq!((info().accepted, info().refused.get("not_genuine")), (40, Some(&10)));
+        let channels: Vec<_> = world.tables(0, |tables| tables.channels.clone().into_iter().collect());
+        for (number, channel) in channels {
+            let (keys, peer) = expected[&channel.decryptor].unwrap();
+            assert_eq!([channel.opening_key, channel.sealing_key], keys);
+            assert_eq!(node.channels.identity_of(number).unwrap().1, peer);
+        }
+        // Everybody is remembered who is who they say.
+        let identities = Identities::open(&world.dir.home()).unwrap();
+        for (_, identifier) in expected.values().flatten() {
+            assert!(identities.known(identifier).unwrap().is_some(), "{identifier}");
+        }
     });
 }
 
