@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::home::open_private_file;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -189,6 +189,27 @@ fn migrate(connection: &mut Connection, path: &Path, format: &Format) -> Result<
         transaction.commit()
     })();
     migrated.map_err(|error| from_sqlite(path, &error))
+}
+
+/// Makes the rows with this value of `column` the default of a table, and no others. Gives how many there are.
+pub(super) fn make_default(
+    connection: &Connection,
+    table: &str,
+    column: &str,
+    value: &dyn ToSql,
+) -> rusqlite::Result<usize> {
+    connection.execute(&format!("UPDATE {table} SET is_default = 0 WHERE is_default = 1"), [])?;
+    connection.execute(&format!("UPDATE {table} SET is_default = 1 WHERE {column} = ?1"), [value])
+}
+
+/// After a row was removed from a table: when it was the default, the oldest is that `may_be` it.
+pub(super) fn pass_default_on(connection: &Connection, table: &str, may_be: &str) -> rusqlite::Result<()> {
+    let sql = format!(
+        "UPDATE {table} SET is_default = 1
+         WHERE rowid = (SELECT rowid FROM {table} WHERE {may_be} ORDER BY rowid LIMIT 1)
+           AND NOT EXISTS (SELECT 1 FROM {table} WHERE is_default = 1)"
+    );
+    connection.execute(&sql, []).map(drop)
 }
 
 /// What SQLite says, as an error of ours.

@@ -1,6 +1,6 @@
 //! The tables of `ockam.db` that say which vaults there are, which identities are known, and which of them are ours.
 
-use super::database::from_sqlite;
+use super::database::{from_sqlite, make_default, pass_default_on};
 use super::vault::{Becomes, Place};
 use crate::error::Error;
 use ockam_crypto::{ChangeHistory, Identifier};
@@ -164,13 +164,7 @@ impl<'a> Tables<'a> {
     /// When it was the default, the oldest of the others is.
     pub(crate) fn remove_vault(&self, name: &str) -> Result<(), Error> {
         self.run("DELETE FROM vault WHERE name = ?1", &[&name])?;
-        self.run(
-            "UPDATE vault SET is_default = 1
-             WHERE name = (SELECT name FROM vault ORDER BY rowid LIMIT 1)
-               AND NOT EXISTS (SELECT 1 FROM vault WHERE is_default = 1)",
-            &[],
-        )
-        .map(drop)
+        pass_default_on(self.connection, "vault", "TRUE").map_err(|error| from_sqlite(self.path, &error))
     }
 
     /// The name of an identity with its key in a vault.
@@ -251,20 +245,15 @@ impl<'a> Tables<'a> {
     }
 
     pub(crate) fn set_default_identity(&self, identifier: &Identifier) -> Result<(), Error> {
-        self.run("UPDATE identity SET is_default = 0 WHERE is_default = 1", &[])?;
-        self.run("UPDATE identity SET is_default = 1 WHERE identifier = ?1", &[&identifier.0]).map(drop)
+        let made = make_default(self.connection, "identity", "identifier", &identifier.0);
+        made.map(drop).map_err(|error| from_sqlite(self.path, &error))
     }
 
     /// When it was the default, the oldest of the others of ours is.
     pub(crate) fn remove_identity(&self, identifier: &Identifier) -> Result<(), Error> {
         self.run("DELETE FROM identity WHERE identifier = ?1", &[&identifier.0])?;
-        self.run(
-            "UPDATE identity SET is_default = 1
-             WHERE identifier = (SELECT identifier FROM identity WHERE vault IS NOT NULL ORDER BY rowid LIMIT 1)
-               AND NOT EXISTS (SELECT 1 FROM identity WHERE is_default = 1)",
-            &[],
-        )
-        .map(drop)
+        let passed_on = pass_default_on(self.connection, "identity", "vault IS NOT NULL");
+        passed_on.map_err(|error| from_sqlite(self.path, &error))
     }
 
     /// The name of a node that is somebody.

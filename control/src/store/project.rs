@@ -1,6 +1,6 @@
 //! The tables of `ockam.db` that say which projects this home knows, and the credentials of its identities.
 
-use super::database::from_sqlite;
+use super::database::{from_sqlite, make_default, pass_default_on};
 use crate::error::Error;
 use ockam_crypto::Identifier;
 use rusqlite::types::ToSql;
@@ -83,20 +83,14 @@ impl<'a> Tables<'a> {
     }
 
     pub(crate) fn set_default_project(&self, name: &str) -> Result<(), Error> {
-        self.run("UPDATE project SET is_default = 0 WHERE is_default = 1", &[])?;
-        self.run("UPDATE project SET is_default = 1 WHERE name = ?1", &[&name]).map(drop)
+        let made = make_default(self.connection, "project", "name", &name);
+        made.map(drop).map_err(|error| from_sqlite(self.path, &error))
     }
 
     /// When it was the default, the oldest of the others is.
     pub(crate) fn remove_project(&self, name: &str) -> Result<(), Error> {
         self.run("DELETE FROM project WHERE name = ?1", &[&name])?;
-        self.run(
-            "UPDATE project SET is_default = 1
-             WHERE name = (SELECT name FROM project ORDER BY rowid LIMIT 1)
-               AND NOT EXISTS (SELECT 1 FROM project WHERE is_default = 1)",
-            &[],
-        )
-        .map(drop)
+        pass_default_on(self.connection, "project", "TRUE").map_err(|error| from_sqlite(self.path, &error))
     }
 
     /// Encoded; not verified.

@@ -1,7 +1,7 @@
 //! `ockam.db`: which nodes there are, which is the default, and who they are. Vaults and identities are in it, too:
 //! [`super::identity`]; and the projects that this home knows: [`super::project`].
 
-use super::database::{self, Format, from_sqlite};
+use super::database::{self, Format, from_sqlite, make_default};
 use super::identity::{self, Tables};
 use super::project;
 use crate::error::Error;
@@ -123,8 +123,7 @@ impl SharedStore {
     pub fn set_default(&mut self, name: &NodeName) -> Result<(), Error> {
         let mut set = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute("UPDATE node SET is_default = 0 WHERE is_default = 1", [])?;
-            let rows = transaction.execute("UPDATE node SET is_default = 1 WHERE name = ?1", [name.as_str()])?;
+            let rows = make_default(&transaction, "node", "name", &name.as_str())?;
             if rows == 1 {
                 transaction.commit()?;
             }
