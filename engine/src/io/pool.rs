@@ -17,7 +17,6 @@
 //!
 //! Address space is reserved at start and committed when first written; [`Pool::give_back_unused`] and [`Pool::give_back_idle`] return it.
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -206,18 +205,9 @@ unsafe impl Send for Class {}
 
 impl Class {
     fn new(geometry: Geometry) -> io::Result<Self> {
-        let length = geometry.stride() * geometry.count;
-        // SAFETY: a new anonymous mapping aliases nothing. It is never unmapped: slots are in the kernel's hands and
-        // in other cores', and the end of the process is the one moment when nobody refers to them.
-        let base = unsafe {
-            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-            let base = mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, flags)?;
-            // One touched byte must not commit 2 MiB.
-            let _ = madvise(base, length, Advice::LinuxNoHugepage);
-            base
-        };
+        let base = memory::reserve(geometry.stride() * geometry.count)?;
         Ok(Class {
-            base: NonNull::new(base.cast()).expect("mmap does not return null"),
+            base,
             geometry,
             free: (0..geometry.count as u16).rev().collect(),
             refs: vec![0; geometry.count].into(),
@@ -245,9 +235,8 @@ impl Class {
         self.unused = self.free.len();
         for &index in &self.free[..unused] {
             if std::mem::take(&mut self.touched[usize::from(index)]) {
-                let base = self.slot_base(index).as_ptr().cast();
                 // SAFETY: the slot is on the free list: no handle, no segment, not the kernel's.
-                let _ = unsafe { madvise(base, self.geometry.stride(), Advice::LinuxDontNeed) };
+                unsafe { memory::give_back(self.slot_base(index), self.geometry.stride()) };
             }
         }
     }
@@ -417,5 +406,214 @@ impl Vector {
     /// The part, when there is only one.
     pub(super) fn single(&self) -> Option<libc::iovec> {
         (self.header.msg_iovlen == 1).then(|| self.parts[0])
+    }
+}
+
+/// Memory as the kernel gives it: zeros, committed when they are first written.
+#[cfg(not(miri))]
+mod memory {
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+    use std::io;
+    use std::ptr::NonNull;
+
+    /// Address space that is never unmapped: slots are in the kernel's hands and in other cores', and the end of the
+    /// process is the one moment when nobody refers to them.
+    pub(super) fn reserve(length: usize) -> io::Result<NonNull<u8>> {
+        // SAFETY: a new anonymous mapping aliases nothing.
+        let base = unsafe {
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+            let base = mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, flags)?;
+            // One touched byte must not commit 2 MiB.
+            let _ = madvise(base, length, Advice::LinuxNoHugepage);
+            base
+        };
+        Ok(NonNull::new(base.cast()).expect("mmap does not return null"))
+    }
+
+    /// Returns pages of it to the system; they read as zeros from then on.
+    ///
+    /// # Safety
+    /// Nobody refers to them.
+    pub(super) unsafe fn give_back(base: NonNull<u8>, length: usize) {
+        // SAFETY: the pages are of a mapping of `reserve`, and nobody's, as the caller says.
+        let _ = unsafe { madvise(base.as_ptr().cast(), length, Advice::LinuxDontNeed) };
+    }
+}
+
+/// The same for Miri, which knows no `madvise`, and sees every access to what it allocated itself.
+#[cfg(miri)]
+mod memory {
+    use std::alloc::{Layout, alloc_zeroed};
+    use std::io;
+    use std::ptr::NonNull;
+
+    pub(super) fn reserve(length: usize) -> io::Result<NonNull<u8>> {
+        let layout = Layout::from_size_align(length, 4096).expect("slots fit into the address space");
+        assert!(length > 0, "there are slots");
+        // SAFETY: the length is not zero.
+        NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(io::ErrorKind::OutOfMemory.into())
+    }
+
+    pub(super) unsafe fn give_back(base: NonNull<u8>, length: usize) {
+        // SAFETY: memory of `reserve`, and nobody's, as the caller says.
+        unsafe { base.as_ptr().write_bytes(0, length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SMALL: Geometry = Geometry { head: 512, body: 3000, tail: 100, count: 4 };
+    const LARGE: Geometry = Geometry { head: 0, body: 9000, tail: 0, count: 2 };
+
+    /// Somebody's slot, what must be in it, and from where on it may be written.
+    struct Held {
+        slot: Slot,
+        bytes: Vec<u8>,
+        frozen: usize,
+    }
+
+    /// A segment, what must be in it, and where it begins in its slot.
+    struct Sent {
+        segment: Segment,
+        bytes: Vec<u8>,
+        start: usize,
+    }
+
+    struct World {
+        pool: Pool,
+        held: Vec<Held>,
+        sent: Vec<Sent>,
+        kernel: Vec<Slot>,
+    }
+
+    impl World {
+        /// Slots of one kind that somebody refers to.
+        fn used(&self, large: bool) -> usize {
+            let ids = self.held.iter().map(|held| held.slot.id());
+            let ids = ids.chain(self.sent.iter().map(|sent| sent.segment.slot()));
+            let ids = ids.chain(self.kernel.iter().map(Slot::id));
+            ids.filter(|id| id.large == large).collect::<std::collections::HashSet<_>>().len()
+        }
+
+        /// One of the things that a core, a driver or the kernel does with slots; `a` and `b` say with which and where.
+        fn step(&mut self, what: u8, a: usize, b: usize) {
+            let World { pool, held, sent, kernel } = self;
+            match what {
+                0 | 1 => {
+                    let large = what == 1;
+                    let room = if large { LARGE.count } else { SMALL.count } - self.used(large);
+                    let slot = if large { self.pool.take_large() } else { self.pool.take() };
+                    assert_eq!(slot.is_some(), room > 0);
+                    self.held.extend(slot.map(|slot| Held {
+                        bytes: slot.bytes(0..slot.size()).to_vec(),
+                        slot,
+                        frozen: 0,
+                    }));
+                }
+                2 if !held.is_empty() => {
+                    let index = a % held.len();
+                    let Held { slot, bytes, frozen } = &mut held[index];
+                    let start = *frozen + b % (bytes.len() - *frozen + 1);
+                    let end = (start + a % 600).min(bytes.len());
+                    slot.bytes_mut(start..end).fill(b as u8);
+                    bytes[start..end].fill(b as u8);
+                }
+                // A range that is shared already may be shared again: both are only read.
+                3 if !held.is_empty() && sent.len() < 12 => {
+                    let index = a % held.len();
+                    let Held { slot, bytes, frozen } = &mut held[index];
+                    // Often right behind the one before, so that they can be joined.
+                    let start = if b.is_multiple_of(2) { *frozen } else { b % bytes.len() };
+                    let end = (start + a % 300).min(bytes.len());
+                    let segment = pool.share(slot, start..end);
+                    *frozen = (*frozen).max(end);
+                    sent.push(Sent { segment, bytes: bytes[start..end].to_vec(), start });
+                }
+                4 if !held.is_empty() => pool.put(held.swap_remove(a % held.len()).slot),
+                5 if !held.is_empty() => {
+                    let index = a % held.len();
+                    let Held { slot, frozen, .. } = &mut held[index];
+                    let sole = sent.iter().all(|sent| sent.segment.slot() != slot.id());
+                    assert_eq!(pool.thaw(slot), sole);
+                    *frozen = if sole { 0 } else { *frozen };
+                }
+                6 if !sent.is_empty() => pool.release(sent.swap_remove(a % sent.len()).segment),
+                7 if !sent.is_empty() => {
+                    let index = a % sent.len();
+                    let Sent { segment, bytes, start } = &mut sent[index];
+                    let count = b % (bytes.len() + 1);
+                    segment.advance(count);
+                    bytes.drain(..count);
+                    *start += count;
+                }
+                8 if sent.len() > 1 => {
+                    let mut next = sent.swap_remove(a % sent.len());
+                    let index = b % sent.len();
+                    let first = &mut sent[index];
+                    let behind =
+                        first.segment.slot() == next.segment.slot() && first.start + first.bytes.len() == next.start;
+                    assert_eq!(first.segment.take_in(&mut next.segment), behind);
+                    if behind {
+                        first.bytes.append(&mut next.bytes);
+                    }
+                    sent.push(next);
+                }
+                9 => kernel.extend(pool.lend()),
+                10 if !kernel.is_empty() => {
+                    let mut slot = kernel.swap_remove(a % kernel.len());
+                    // It has written what a peer sent.
+                    let _ = slot.base_to_lend();
+                    slot.bytes_mut(SMALL.head..SMALL.head + SMALL.body).fill(a as u8);
+                    pool.returned(&slot);
+                    held.push(Held { bytes: slot.bytes(0..slot.size()).to_vec(), slot, frozen: 0 });
+                }
+                11 => pool.give_back_unused(),
+                12 => pool.give_back_idle(),
+                _ => {}
+            }
+        }
+
+        fn check(&self) {
+            self.pool.assert_conserved(self.kernel.len());
+            let used = self.used(false);
+            let expected = (SMALL.count - used, self.kernel.len(), used - self.kernel.len());
+            assert_eq!((self.pool.census(), self.pool.large_used()), (expected, self.used(true)));
+            for Held { slot, bytes, .. } in &self.held {
+                assert!(slot.bytes(0..slot.size()) == bytes, "somebody wrote into {:?}", slot.id());
+            }
+            for Sent { segment, bytes, .. } in &self.sent {
+                assert!(segment.bytes() == bytes, "somebody wrote what waits to be sent of {:?}", segment.slot());
+                assert_eq!((segment.len(), segment.is_empty()), (bytes.len(), bytes.is_empty()));
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever is done in whatever order: nobody writes what another one reads, and every slot comes back.
+        #[test]
+        fn a_slot_has_one_owner(steps in prop::collection::vec((0..13_u8, any::<u16>(), any::<u16>()), 0..120)) {
+            let pool = Pool::new(3, SMALL, LARGE).unwrap();
+            let mut world = World { pool, held: vec![], sent: vec![], kernel: vec![] };
+            for (what, a, b) in steps {
+                world.step(what, a.into(), b.into());
+                world.check();
+            }
+            for what in [4, 6, 10, 4].into_iter().flat_map(|what| [what; 16]) {
+                world.step(what, 0, 0);
+            }
+            world.check();
+            assert_eq!((world.used(false), world.used(true)), (0, 0));
+            // What is given back to the system was not kept for the next owner.
+            world.pool.give_back_idle();
+            let mut slots: Vec<Slot> = std::iter::from_fn(|| world.pool.take()).collect();
+            slots.extend(std::iter::from_fn(|| world.pool.take_large()));
+            assert_eq!(slots.len(), SMALL.count + LARGE.count);
+            for slot in slots {
+                assert!(slot.bytes(0..slot.size()).iter().all(|&byte| byte == 0));
+            }
+        }
     }
 }
