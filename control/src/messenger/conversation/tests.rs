@@ -243,9 +243,10 @@ fn silence_ends_at_the_deadline_and_what_is_missing_is_named() {
     let (_theirs, them) = somebody("them");
     let (_ours, mut us) = somebody("us");
     let (node, peer) = Peer::start(them, Manner::Ignore);
-    let short = Duration::from_millis(500);
+    // Long enough for the handshake.
+    let short = Duration::from_secs(3);
     let got = messenger::send(&route(&format!("{node}/secure/api/service/echo")), b"x", Some(&mut us), short);
-    assert!(matches!(got, Err(Error::NoReply { timeout_ms: 500, .. })), "{got:?}");
+    assert!(matches!(got, Err(Error::NoReply { timeout_ms: 3000, .. })), "{got:?}");
     peer.join().unwrap();
 
     let (_theirs, them) = somebody("them");
