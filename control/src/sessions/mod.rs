@@ -36,6 +36,13 @@ use way::OpenWay;
 /// How long tries to open a way may take while nothing is heard, in turn. The first not long: a real node on the way that has
 /// just come back drops in silence what it cannot forward yet. The others longer, since the way may be that slow.
 const TRY_LIMITS_MS: [u64; 3] = [1_000, 5_000, 10_000];
+/// A way that was opened before is known to take some time: tries may take so many times that, and no less than
+/// [`KNOWN_LIMIT_MIN`]. So tries follow one another fast enough that it is open within a second after the far end is back,
+/// though a node on the way may not say that it is away.
+const KNOWN_TIMES: u32 = 16;
+const KNOWN_LIMIT_MIN: Duration = Duration::from_millis(500);
+/// One of so many such tries takes the longest time: the way may have become slower.
+const KNOWN_TRIES: usize = 64;
 
 /// Pauses between tries; each is between half of this and all of it.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -245,6 +252,7 @@ async fn supervise(
     let mut pause = Duration::ZERO;
     let mut said = None;
     let mut silent_tries = 0;
+    let mut took = None;
     let mut peer = plan.peer.or(living.as_ref().and_then(|open| open.up().peer));
     loop {
         if let Some(mut open) = living.take() {
@@ -260,12 +268,13 @@ async fn supervise(
             open.release(&node).await;
         }
         tokio::time::sleep(jittered(pause)).await;
-        let limit_ms = TRY_LIMITS_MS[silent_tries % TRY_LIMITS_MS.len()];
+        let limit = try_limit(took, silent_tries);
+        let began = Instant::now();
         let opened = {
             let Some(node) = node.upgrade() else { return };
             async {
                 let engine = node.engine().await?;
-                let patience = Patience::new(limit_ms, &plan.text)?;
+                let patience = Patience::new(limit.as_millis() as u64, &plan.text)?;
                 way::open(&node, &engine, &plan, peer, &patience).await
             }
             .await
@@ -281,6 +290,7 @@ async fn supervise(
                 shared.opened.fetch_add(1, Ordering::Relaxed);
                 living = Some(open);
                 first_pause = jittered(ASK_PAUSE);
+                took = Some(began.elapsed());
                 silent_tries = 0;
                 pause = (2 * pause).clamp(PAUSE_MIN, PAUSE_MAX_GONE);
                 tell.send_replace(State::Up(up));
@@ -299,12 +309,29 @@ async fn supervise(
                 if is_another && is_news(&mut said) {
                     tracing::warn!(session = plan.id, route = plan.text, %why, "a way cannot be opened yet");
                 }
-                let limit = pause_limit(&why);
-                silent_tries = if limit == PAUSE_MAX_SILENT { silent_tries + 1 } else { 0 };
-                pause = (2 * pause).clamp(PAUSE_MIN, limit.min(plan.pause_max).max(PAUSE_MIN));
+                let mut longest = pause_limit(&why);
+                if longest == PAUSE_MAX_SILENT {
+                    silent_tries += 1;
+                    // Such a try was short.
+                    longest = if took.is_some() { PAUSE_MAX_GONE } else { longest };
+                } else {
+                    silent_tries = 0;
+                }
+                pause = (2 * pause).clamp(PAUSE_MIN, longest.min(plan.pause_max).max(PAUSE_MIN));
                 tell.send_replace(State::Down { why: Some(why) });
             }
         }
+    }
+}
+
+/// How long the next try to open a way may take: one that took so long to open before, after so many silent tries.
+fn try_limit(took: Option<Duration>, silent_tries: usize) -> Duration {
+    let [first, .., longest] = TRY_LIMITS_MS.map(Duration::from_millis);
+    match took {
+        Some(_) if silent_tries % KNOWN_TRIES == KNOWN_TRIES - 1 => longest,
+        Some(took) if silent_tries == 0 => (KNOWN_TIMES * took).clamp(first, longest),
+        Some(took) => (KNOWN_TIMES * took).clamp(KNOWN_LIMIT_MIN, longest),
+        None => Duration::from_millis(TRY_LIMITS_MS[silent_tries % TRY_LIMITS_MS.len()]),
     }
 }
 
@@ -465,6 +492,22 @@ mod tests {
         assert_eq!((0..100).filter(|_| is_news(&mut said)).count(), LOG_LINES_MAX as usize);
         said = said.and_then(|(since, lines)| Some((since.checked_sub(LOG_PERIOD)?, lines)));
         assert!(is_news(&mut said));
+    }
+
+    #[test]
+    fn a_known_way_is_tried_again_and_again_within_a_second() {
+        let ms = Duration::from_millis;
+        let unknown: Vec<Duration> = (0..4).map(|tries| try_limit(None, tries)).collect();
+        assert_eq!(unknown, [ms(1_000), ms(5_000), ms(10_000), ms(1_000)]);
+        let limits: Vec<Duration> = (0..2 * KNOWN_TRIES).map(|tries| try_limit(Some(ms(20)), tries)).collect();
+        assert_eq!(limits[0], ms(1_000));
+        // The one of which the far end heard nothing, the pause before the next.
+        let quick = limits.iter().filter(|limit| **limit + PAUSE_MAX_GONE <= ms(1_000)).count();
+        assert_eq!(quick, limits.len() - 3);
+        assert_eq!(limits[KNOWN_TRIES - 1], ms(10_000), "it may have become slower");
+        // A slow one has its time.
+        assert_eq!(try_limit(Some(ms(200)), 1), ms(3_200));
+        assert_eq!(try_limit(Some(ms(3_000)), 1), ms(10_000));
     }
 
     #[test]
