@@ -363,7 +363,8 @@ fn handshakes_done_in_one_go_are_not_mixed_up() {
         let link = accepted_link(&world, 1);
         // More than are done in one go; every third knows the node already.
         let acquaintance = PeerIdentity::new();
-        let somebody = |number: usize| if number % 3 == 0 { acquaintance.clone() } else { PeerIdentity::new() };
+        let somebody =
+            |number: usize| if number.is_multiple_of(3) { acquaintance.clone() } else { PeerIdentity::new() };
         let peers: Vec<_> = (0..50).map(|number| (Initiator::begin(&world, link, "api"), somebody(number))).collect();
         let mut expected = BTreeMap::new();
         for (mut peer, identity) in peers {
