@@ -884,11 +884,14 @@ impl Error {
             Error::NoSuchVault { near, .. } => format!("Did you mean {}? See `ockam vault list`.", near.join(" or ")),
             Error::NameTaken { .. } => "Choose another name, or delete that one first.".into(),
             Error::InUse { .. } => "Delete what uses it first.".into(),
+            Error::DiffersFromFile { what: "vault" | "identity", see, .. } => {
+                format!("See `{see}`; have the file say another name. It may hold keys: no file replaces it.")
+            }
             Error::DiffersFromFile { see, .. } => {
-                format!("See `{see}`; delete it first, or have the file say another name. Nothing was changed.")
+                format!("See `{see}`; give --replace to make it anew, or change the file. Nothing was changed.")
             }
             Error::NodeDiffersFromFile { node, .. } => {
-                format!("Stop it first with `ockam node stop {node}`, or change the file. Nothing was changed.")
+                format!("Give --replace to have `{node}` stopped and started so, or change the file. Nothing was changed.")
             }
             Error::KeyFile { what: "backup", .. } => "Use another backup; nothing was changed.".into(),
             Error::KeyFile { .. } => {

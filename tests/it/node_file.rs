@@ -194,6 +194,83 @@ fn a_node_of_a_file_in_the_foreground_ends_with_a_signal() {
     }
 }
 
+/// What a file says otherwise than before is refused, unless it is to replace what is there. One that is not named is the
+/// one that it was.
+#[test]
+fn a_changed_file_is_applied_where_it_may_replace() {
+    let place = Place::new();
+    let home = &place.home;
+    let (one, other) = (Target::echo(), Target::echo());
+    let write = |target: &Target, wait: &str, allow: &str| {
+        place.write(
+            "node.yaml",
+            &format!(
+                "name: n1
+tcp-outlet:
+  to: {}
+policies:
+  echo: {{ allow: {allow} }}
+tcp-inlet:
+  from: 127.0.0.1:0
+  alias: local
+  to: /service/outlet
+  connection-wait: {wait}
+",
+                target.place()
+            ),
+        )
+    };
+    let outlets = || home.json(&["tcp-outlet", "list", "--at", "n1"]);
+    let allowed = || {
+        let policies = home.json(&["policy", "list", "--at", "n1"]);
+        let of = policies.as_array().unwrap().iter().find(|it| it["resource"] == "echo");
+        of.unwrap_or_else(|| panic!("no policy: {policies}"))["expression"].clone()
+    };
+    home.ok(&["node", "create", &write(&one, "5s", "role=a")]);
+    works(&inlet(home, "n1"));
+    let before = (state(home, "n1"), allowed());
+    for (target, wait, allow, about) in
+        [(&other, "5s", "role=a", "tcp-outlet"), (&one, "6s", "role=a", "tcp-inlet"), (&one, "5s", "role=b", "policy")]
+    {
+        let said = home.fails(73, &["node", "create", &write(target, wait, allow)]);
+        assert!(said.contains(about) && said.contains("--replace"), "{said}");
+        assert_eq!((state(home, "n1"), allowed()), before, "{about}");
+    }
+    let file = write(&other, "6s", "role=b");
+    for _ in 0..2 {
+        home.ok(&["node", "create", &file, "--replace"]);
+        works(&inlet(home, "n1"));
+        let there = outlets();
+        assert_eq!((&there[0]["to"], there.as_array().map(Vec::len)), (&other.place().to_string().into(), Some(1)));
+        assert_ne!(allowed(), before.1);
+    }
+    // What the node itself is, as well, though it runs.
+    let file =
+        place.write("node.yaml", &fs::read_to_string(&file).unwrap().replace("name: n1", "name: n1\nidentity: i"));
+    home.fails(73, &["node", "create", &file]);
+    home.ok(&["node", "create", &file, "--replace"]);
+    works(&inlet(home, "n1"));
+    assert_eq!(home.json(&["node", "show", "n1"])["identity_name"], "i");
+
+    // A service whose control died and whose file was changed meanwhile: the engine goes on with what it carries.
+    let control = home.show("n1").control;
+    let talk = ockam_tests::Talk::start(&inlet(home, "n1"), 1);
+    control.signal(Signal::KILL);
+    wait_until(|| home.status("n1") == "headless", || "control lives".into());
+    let changed = write(&one, "6s", "role=b");
+    let refused = home.run(&["node", "create", &changed, "--foreground"]);
+    assert_eq!(refused.code, Some(73), "{refused:?}");
+    assert_eq!(home.status("n1"), "headless");
+    talk.flows();
+    talk.stop();
+    let mut command = home.command(&["node", "create", &changed, "--foreground", "--replace"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let leads_to_one = || home.run(&["tcp-outlet", "list", "--at", "n1"]).stdout.contains(&one.place().to_string());
+    wait_until(leads_to_one, || "nothing was replaced".into());
+    Process(child.id()).signal(Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn one_file_makes_several_nodes() {
     let place = Place::new();

@@ -384,6 +384,10 @@ fn check(plan: &mut Plan, kind: Kind) -> Result<(), Fault> {
             let fix = "Leave it out, or give the node a file of its own for `ockam node create FILE --foreground`.";
             return Err(Fault::with_fix(step.place, "a node of a recipe has no foreground", fix));
         }
+        if kind == Kind::Recipe && step.arguments.replace {
+            let fix = "Leave it out, and type `ockam run --replace`.";
+            return Err(Fault::with_fix(step.place, "what differs is made anew for a whole recipe, or not", fix));
+        }
     }
     for pair in 1..names.len() {
         if names[..pair].contains(&names[pair]) {

@@ -147,6 +147,8 @@ struct Control {
     /// Held for as long as this process lives.
     _life: Lock,
     change: Option<Lock>,
+    /// Its engine lived before this process did, and carries connections.
+    is_adopted: bool,
 }
 
 /// Everything up to the moment at which the node is what was asked for. What fails leaves nothing behind.
@@ -171,8 +173,9 @@ async fn begin(
         (Err(error), _) => return Err(error),
     };
     let dir = home.node(name);
+    let status = dir.status()?;
     if start.create.is_some() && !is_new {
-        match (dir.status()?, place) {
+        match (status, place) {
             (NodeStatus::Stopped, _) => {}
             // A service manager starts a control that died again as it was started first. What it was told then is
             // stored, and the engine that lived on has it.
@@ -215,7 +218,10 @@ async fn begin(
     }
     let begun = begin_locked(home, &dir, start, Prepared { rules, bound, activated }, is_new, place).await;
     match begun {
-        Ok((supervisor, listener)) => Ok(Control { supervisor, listener, _life: life, change: Some(change) }),
+        Ok((supervisor, listener)) => {
+            let is_adopted = status == NodeStatus::Headless;
+            Ok(Control { supervisor, listener, _life: life, change: Some(change), is_adopted })
+        }
         Err(error) => {
             if is_new && let Err(error) = forget(home, &dir, made) {
                 tracing::warn!(%error, "something is left of a node that could not be created");
@@ -417,9 +423,12 @@ impl Control {
         let mut lived = Ok(());
         tokio::select! {
             error = preparing => {
-                tracing::error!(%error, "the node cannot be made complete, and ends");
+                // What an engine that was adopted carries does not end because a file is wrong.
+                tracing::error!(%error, engine_goes_on = self.is_adopted, "the node cannot be made complete; control ends");
                 lived = Err(error);
-                self.supervisor.stop().await;
+                if !self.is_adopted {
+                    self.supervisor.stop().await;
+                }
                 ended.send_replace(true);
             }
             why = told_to_end(place) => {

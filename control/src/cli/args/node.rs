@@ -62,6 +62,9 @@ pub struct NodeCreate {
     /// A value for `$KEY` in the file, before that of the environment and that which the file gives; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::variable)]
     pub variable: Vec<Variable>,
+    /// Make anew what is there and differs from the file; its connections end. Without this it is an error
+    #[arg(long)]
+    pub replace: bool,
     /// Where to accept links [default: 127.0.0.1:0]; port 0 picks a free port, which is kept from then on
     #[arg(short, long, value_name = "HOST:PORT", value_parser = values::listen_address)]
     pub tcp_listener_address: Option<HostPort>,
@@ -140,6 +143,7 @@ impl NodeCreate {
             name: typed_name.or(other.name),
             configuration: None,
             variable: Vec::new(),
+            replace: self.replace || other.replace,
             tcp_listener_address: self.tcp_listener_address.or(other.tcp_listener_address),
             identity: self.identity.or(other.identity),
             foreground: self.foreground || other.foreground,

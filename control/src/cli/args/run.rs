@@ -19,4 +19,7 @@ pub struct RunRecipe {
     /// A value for `$KEY` in the recipe, before that of the environment and that which the recipe gives; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::variable)]
     pub variable: Vec<Variable>,
+    /// Make anew what is there and differs from the recipe; its connections end. Without this it is an error
+    #[arg(long)]
+    pub replace: bool,
 }

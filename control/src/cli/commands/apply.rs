@@ -1,7 +1,7 @@
 //! Does what a file says ([`crate::node_file`]): through the same calls as the commands. What is there already, with the
-//! same arguments, is left alone; what is there with others is an error before anything is changed. When something
-//! fails, what was made is taken away again: nodes that are new are deleted, those that were stopped are stopped, and of
-//! those that ran all goes that was added. Vaults and identities stay.
+//! same arguments, is left alone; what is there with others is an error before anything is changed, or is made anew if that
+//! was asked for. When something fails, what was made is taken away again: nodes that are new are deleted, those that were
+//! stopped are stopped, and of those that ran all goes that was added. Vaults and identities stay, and what was made anew.
 
 use super::credential::history_of;
 use super::{Session, authority, policy, project, relay, tcp_inlet, tcp_outlet, ticket};
@@ -119,6 +119,8 @@ pub struct Done {
     nodes: Vec<(NodeName, Before)>,
     /// What was added, in order: the node, and the path of its API.
     added: Vec<(NodeName, String)>,
+    /// What is made anew, likewise.
+    replaced: Vec<(NodeName, String)>,
 }
 
 /// What a node was before.
@@ -136,6 +138,11 @@ impl Done {
     /// What was added, as the paths of the API have it.
     pub fn added(&self) -> impl Iterator<Item = (&NodeName, &str)> {
         self.added.iter().map(|(node, path)| (node, path.as_str()))
+    }
+
+    /// What was made anew, as the paths of the API have it.
+    pub fn replaced(&self) -> impl Iterator<Item = (&NodeName, &str)> {
+        self.replaced.iter().map(|(node, path)| (node, path.as_str()))
     }
 
     /// The nodes, as they were before.
@@ -172,10 +179,11 @@ fn warn_left<T>(session: &Session, undone: Result<T, Error>, what: &str) {
 ///
 /// # Errors
 /// Those of the commands; what is there with other arguments. Nothing is left of it then.
-pub fn apply(mut plan: Plan, session: &mut Session) -> Result<Done, Error> {
+pub fn apply(mut plan: Plan, differing: Differing, session: &mut Session) -> Result<Done, Error> {
     vaults_and_identities(&mut plan, session)?;
     let mut done = Done::default();
-    let applied = nodes(&mut plan, &mut done, session).and_then(|()| things(plan, &mut done, session));
+    let applied =
+        nodes(&mut plan, differing, &mut done, session).and_then(|()| things(plan, differing, &mut done, session));
     match applied {
         Ok(()) => Ok(done),
         Err(error) => {
@@ -189,9 +197,9 @@ pub fn apply(mut plan: Plan, session: &mut Session) -> Result<Done, Error> {
 ///
 /// # Errors
 /// As [`apply`].
-pub fn add(node: NodeName, plan: Plan, session: &mut Session) -> Result<(), Error> {
-    let mut done = Done { nodes: vec![(node, Before::Running)], added: Vec::new() };
-    let added = things(plan, &mut done, session);
+pub fn add(node: NodeName, plan: Plan, differing: Differing, session: &mut Session) -> Result<(), Error> {
+    let mut done = Done { nodes: vec![(node, Before::Running)], ..Done::default() };
+    let added = things(plan, differing, &mut done, session);
     if added.is_err() {
         done.undo(session);
     }
@@ -325,17 +333,24 @@ fn trust(
     Ok(Some(project.trust()))
 }
 
-fn nodes(plan: &mut Plan, done: &mut Done, session: &mut Session) -> Result<(), Error> {
+fn nodes(plan: &mut Plan, differing: Differing, done: &mut Done, session: &mut Session) -> Result<(), Error> {
     for step in plan.nodes.drain(..) {
         let wanted = step.arguments;
         let name = match &wanted.name {
             Some(NodeSource::Name(name)) => name.clone(),
             _ => session.unused_name()?,
         };
-        let was = before(&name, session)?;
+        let mut was = before(&name, session)?;
         if was == Before::Running {
-            same_node(&name, &wanted, session)?;
-        } else {
+            match same_node(&name, &wanted, session) {
+                Err(Error::NodeDiffersFromFile { .. }) if differing == Differing::Replaced => {
+                    stop::stop(&session.home()?.node(&name))?;
+                    was = Before::Stopped;
+                }
+                same => same?,
+            }
+        }
+        if was != Before::Running {
             session.log.json = wanted.log_format == Some(LogFormat::Json);
             let options = options(&name, &wanted, session)?;
             session.create(&name, options)?;
@@ -404,17 +419,21 @@ struct Wanted {
     relays: Vec<(CreateRelay, Duration)>,
     outlets: Vec<CreateTcpOutlet>,
     inlets: Vec<(CreateTcpInlet, Duration)>,
+    /// The paths of the policies in whose place others come.
+    overwritten: Vec<String>,
 }
 
 /// Makes policies, relays, outlets and inlets, those of all nodes in this order.
-fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Error> {
+fn things(plan: Plan, differing: Differing, done: &mut Done, session: &mut Session) -> Result<(), Error> {
     // Of a file of one node all is of this node, whatever its name came to be.
     let only = match done.nodes.as_slice() {
         [(name, _)] => Some(name.clone()),
         _ => None,
     };
     let mut of: BTreeMap<NodeName, Wanted> = BTreeMap::new();
-    let Plan { policies, relays, outlets, inlets, .. } = plan;
+    let Plan { policies, relays, mut outlets, inlets, .. } = plan;
+    // The first without a name is called as the command calls it, unless another one is called so.
+    outlets.sort_by_key(|step| step.arguments.from.is_none());
     for Step { arguments: PolicyCreate { of: about, allow, at }, .. } in policies {
         let node = whose(at.at, only.as_ref(), session)?;
         of.entry(node).or_default().policies.push(policy::request(about, allow));
@@ -430,9 +449,13 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
         let (node, allow) = (whose(at.at.clone(), only.as_ref(), session)?, allow.clone());
         let wanted = of.entry(node).or_default();
         let mut request = tcp_outlet::request(arguments);
+        let is_first = || wanted.outlets.iter().all(|it| it.address.as_deref() != Some(tcp_outlet::FIRST));
+        if request.address.is_none() && is_first() {
+            request.address = Some(tcp_outlet::FIRST.to_owned());
+        }
         if let Some(allow) = allow {
-            let address = request.address.get_or_insert_with(|| tcp_outlet::FIRST.to_owned());
-            wanted.allowed.push((ResourceType::TcpOutlet, address.clone(), allow));
+            let address = request.address.clone().ok_or_else(|| nameless("outlet", "from"))?;
+            wanted.allowed.push((ResourceType::TcpOutlet, address, allow));
         }
         wanted.outlets.push(request);
     }
@@ -442,21 +465,32 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
         let request = tcp_inlet::request(arguments, session)?;
         let wanted = of.entry(node).or_default();
         if let Some(allow) = allow {
-            let alias = request.alias.as_deref().ok_or_else(|| Error::BadData {
-                what: "an inlet with `allow`".into(),
-                why: "it has no name, so that no policy can be made for it".into(),
-                fix: "Give it one with `alias`.".into(),
-            })?;
+            let alias = request.alias.as_deref().ok_or_else(|| nameless("inlet", "alias"))?;
             wanted.allowed.push((ResourceType::TcpInlet, alias.to_owned(), allow));
         }
         wanted.inlets.push((request, timeout));
     }
-    // What is there already is looked at everywhere before anything is added anywhere.
+    // What is there already is looked at everywhere before anything is changed anywhere.
+    let mut stale = Vec::new();
     for (node, wanted) in &mut of {
         let mut control = session.control(node)?;
-        wanted.without_what_is_there(node, &mut control)?;
+        stale.push((node.clone(), wanted.without_what_is_there(node, &mut control, differing)?));
     }
-    let mut add = |node: &NodeName, path: String| done.added.push((node.clone(), path));
+    for (node, wanted) in &of {
+        done.replaced.extend(wanted.overwritten.iter().map(|path| (node.clone(), path.clone())));
+    }
+    for (node, paths) in stale {
+        for path in paths {
+            let _: serde_json::Value = session.control(&node)?.delete(&path)?;
+            done.replaced.push((node.clone(), path));
+        }
+    }
+    let mut add = |node: &NodeName, path: String| {
+        let made = (node.clone(), path);
+        if !done.replaced.contains(&made) {
+            done.added.push(made);
+        }
+    };
     for (node, wanted) in &of {
         for request in &wanted.policies {
             let made: PolicyInfo = session.control(node)?.post(path::POLICIES, request)?;
@@ -487,6 +521,15 @@ fn things(plan: Plan, done: &mut Done, session: &mut Session) -> Result<(), Erro
     Ok(())
 }
 
+/// A policy is for a name.
+fn nameless(what: &str, key: &str) -> Error {
+    Error::BadData {
+        what: format!("an {what} with `allow`"),
+        why: "it has no name, so that no policy can be made for it".into(),
+        fix: format!("Give it one with `{key}`."),
+    }
+}
+
 fn whose(at: Option<NodeRef>, only: Option<&NodeName>, session: &mut Session) -> Result<NodeName, Error> {
     match (at, only) {
         (None, Some(only)) => Ok(only.clone()),
@@ -494,20 +537,89 @@ fn whose(at: Option<NodeRef>, only: Option<&NodeName>, session: &mut Session) ->
     }
 }
 
+/// What becomes of what is there and differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Differing {
+    /// It is an error, before anything is changed.
+    Refused,
+    /// It is made anew; its connections end.
+    Replaced,
+}
+
+impl Differing {
+    /// What `--replace` asks for.
+    pub fn of(replace: bool) -> Differing {
+        if replace { Differing::Replaced } else { Differing::Refused }
+    }
+}
+
 impl Wanted {
-    /// Leaves out what is there.
+    /// Leaves out what is there as it is wanted. Gives the paths, in the API, of what goes first because it differs.
     ///
     /// # Errors
-    /// Something is there that has the name and differs.
-    fn without_what_is_there(&mut self, node: &NodeName, control: &mut Control) -> Result<(), Error> {
-        let differs = |what: &'static str, name: &str, why: String| {
-            Err(differs(
-                what,
-                name,
-                &why,
-                &format!("ockam {what} show {name} --{} {node}", if what == "relay" { "to" } else { "at" }),
-            ))
+    /// Something is there that has the name and differs, if that is refused.
+    fn without_what_is_there(
+        &mut self,
+        node: &NodeName,
+        control: &mut Control,
+        differing: Differing,
+    ) -> Result<Vec<String>, Error> {
+        self.policies_without_those_there(node, control, differing)?;
+        let mut stale = Vec::new();
+        let mut differ = |what: &'static str, path: &str, name: &str, why: String| match differing {
+            Differing::Replaced => {
+                stale.push(item(path, name));
+                Ok(())
+            }
+            Differing::Refused => {
+                let at = if what == "relay" { "to" } else { "at" };
+                Err(differs(what, name, &why, &format!("ockam {what} show {name} --{at} {node}")))
+            }
         };
+        if !self.relays.is_empty() {
+            let there: Vec<RelayInfo> = control.get(path::RELAYS)?;
+            self.relays = missing(std::mem::take(&mut self.relays), there, |(wanted, _), found| {
+                (wanted.name == found.name).then(|| match other_relay(wanted, found) {
+                    Some(why) => differ("relay", path::RELAYS, &found.name, why).map(|()| true),
+                    None => Ok(false),
+                })
+            })?;
+        }
+        if !self.outlets.is_empty() {
+            let there: Vec<TcpOutletInfo> = control.get(path::TCP_OUTLETS)?;
+            self.outlets = missing(std::mem::take(&mut self.outlets), there, |wanted, found| {
+                let other = other_outlet(wanted, found);
+                let is_it = wanted.address.as_ref().map_or(other.is_none(), |address| *address == found.address);
+                is_it.then(|| match other {
+                    Some(why) => differ("tcp-outlet", path::TCP_OUTLETS, &found.address, why).map(|()| true),
+                    None => Ok(false),
+                })
+            })?;
+        }
+        if !self.inlets.is_empty() {
+            let there: Vec<TcpInletInfo> = control.get(path::TCP_INLETS)?;
+            self.inlets = missing(std::mem::take(&mut self.inlets), there, |(wanted, _), found| {
+                let other = other_inlet(wanted, found);
+                // One without a name is known by where it listens.
+                let is_there = || other.is_none() || wanted.from == found.from;
+                let is_it = wanted.alias.as_ref().map_or_else(is_there, |alias| *alias == found.alias);
+                is_it.then(|| match other {
+                    Some(why) => differ("tcp-inlet", path::TCP_INLETS, &found.alias, why).map(|()| true),
+                    None => Ok(false),
+                })
+            })?;
+        }
+        Ok(stale)
+    }
+
+    /// As [`Wanted::without_what_is_there`], of policies, also those that are given with a portal. One takes the place of
+    /// another without a moment between.
+    fn policies_without_those_there(
+        &mut self,
+        node: &NodeName,
+        control: &mut Control,
+        differing: Differing,
+    ) -> Result<(), Error> {
         let is_of = |name: &str| self.outlets.iter().any(|it| it.address.as_deref() == Some(name));
         let has_inlet = |name: &str| self.inlets.iter().any(|(it, _)| it.alias.as_deref() == Some(name));
         for (resource_type, name, expression) in &self.allowed {
@@ -517,82 +629,60 @@ impl Wanted {
             }
             self.policies.push(policy::request(of, expression.clone()));
         }
-        if !self.policies.is_empty() {
-            let there: Vec<PolicyInfo> = control.get(path::POLICIES)?;
-            let mut missing: Vec<CreatePolicy> = Vec::new();
-            for wanted in self.policies.drain(..) {
-                let name =
-                    wanted.resource.as_deref().or(wanted.resource_type.map(ResourceType::name)).unwrap_or_default();
-                let same = |expression: &str| policy::is_same(expression, &wanted.expression);
-                let found = there.iter().find(|it| is_policy_for(it, &wanted)).map(|it| it.expression.as_str());
-                let twice = missing.iter().find(|it| {
-                    it.resource == wanted.resource
-                        && (it.resource_type == wanted.resource_type || wanted.resource_type.is_none())
-                });
-                match found.or(twice.map(|it| it.expression.as_str())) {
-                    Some(found) if same(found) => continue,
-                    Some(found) => {
-                        let why = format!("it is for {found}");
-                        let see = format!("ockam policy list --at {node}");
-                        return Err(Error::DiffersFromFile { what: "policy", name: name.into(), why, see });
-                    }
-                    None => missing.push(wanted),
+        if self.policies.is_empty() {
+            return Ok(());
+        }
+        let there: Vec<PolicyInfo> = control.get(path::POLICIES)?;
+        let mut missing: Vec<CreatePolicy> = Vec::new();
+        for wanted in self.policies.drain(..) {
+            let same = |expression: &str| policy::is_same(expression, &wanted.expression);
+            let refused = |found: &str| {
+                let name = wanted.resource.as_deref().or(wanted.resource_type.map(ResourceType::name));
+                let (why, see) = (format!("it is for {found}"), format!("ockam policy list --at {node}"));
+                Err(differs("policy", name.unwrap_or_default(), &why, &see))
+            };
+            let twice = missing.iter().find(|it| {
+                it.resource == wanted.resource
+                    && (it.resource_type == wanted.resource_type || wanted.resource_type.is_none())
+            });
+            let found = there.iter().find(|it| is_policy_for(it, &wanted));
+            match (found, twice) {
+                (_, Some(twice)) if !same(&twice.expression) => return refused(&twice.expression),
+                (_, Some(_)) => {}
+                (Some(found), None) if same(&found.expression) => {}
+                (Some(found), None) if differing == Differing::Refused => return refused(&found.expression),
+                (found, None) => {
+                    let path = |it: &PolicyInfo| policy::path_of(it.resource_type, it.resource.as_deref());
+                    self.overwritten.extend(found.map(path));
+                    missing.push(wanted);
                 }
             }
-            self.policies = missing;
         }
-        if !self.relays.is_empty() {
-            let there: Vec<RelayInfo> = control.get(path::RELAYS)?;
-            let mut missing = Vec::new();
-            for (wanted, timeout) in self.relays.drain(..) {
-                match there.iter().find(|it| it.name == wanted.name) {
-                    Some(found) => match other_relay(&wanted, found) {
-                        Some(why) => return differs("relay", &wanted.name, why),
-                        None => continue,
-                    },
-                    None => missing.push((wanted, timeout)),
-                }
-            }
-            self.relays = missing;
-        }
-        if !self.outlets.is_empty() {
-            let mut there: Vec<TcpOutletInfo> = control.get(path::TCP_OUTLETS)?;
-            let mut missing = Vec::new();
-            for wanted in self.outlets.drain(..) {
-                let found = there.iter().position(|it| match &wanted.address {
-                    Some(address) => it.address == *address,
-                    None => other_outlet(&wanted, it).is_none(),
-                });
-                match found.map(|at| there.remove(at)) {
-                    Some(found) => match other_outlet(&wanted, &found) {
-                        Some(why) => return differs("tcp-outlet", &found.address, why),
-                        None => continue,
-                    },
-                    None => missing.push(wanted),
-                }
-            }
-            self.outlets = missing;
-        }
-        if !self.inlets.is_empty() {
-            let mut there: Vec<TcpInletInfo> = control.get(path::TCP_INLETS)?;
-            let mut missing = Vec::new();
-            for (wanted, timeout) in self.inlets.drain(..) {
-                let found = there.iter().position(|it| match &wanted.alias {
-                    Some(alias) => it.alias == *alias,
-                    None => other_inlet(&wanted, it).is_none(),
-                });
-                match found.map(|at| there.remove(at)) {
-                    Some(found) => match other_inlet(&wanted, &found) {
-                        Some(why) => return differs("tcp-inlet", &found.alias, why),
-                        None => continue,
-                    },
-                    None => missing.push((wanted, timeout)),
-                }
-            }
-            self.inlets = missing;
-        }
+        self.policies = missing;
         Ok(())
     }
+}
+
+/// What of `wanted` is not there. `is_stale` says of what may be it whether it has to go first, `None` if it is another one.
+fn missing<W, F>(
+    wanted: Vec<W>,
+    mut there: Vec<F>,
+    mut is_stale: impl FnMut(&W, &F) -> Option<Result<bool, Error>>,
+) -> Result<Vec<W>, Error> {
+    let mut missing = Vec::new();
+    for wanted in wanted {
+        let found = there.iter().enumerate().find_map(|(at, found)| Some((at, is_stale(&wanted, found)?)));
+        match found {
+            Some((at, is_stale)) => {
+                there.swap_remove(at);
+                if is_stale? {
+                    missing.push(wanted);
+                }
+            }
+            None => missing.push(wanted),
+        }
+    }
+    Ok(missing)
 }
 
 /// Whether a policy that somebody made is for the same resources.

@@ -1,6 +1,6 @@
 //! `ockam node`.
 
-use super::apply::{self, Before, Text};
+use super::apply::{self, Before, Differing, Text};
 use super::engine::{brief_lines, duration};
 use super::identity::date_time;
 use super::{NodeIdentity, Session, relay, secure_channel, tcp_inlet, tcp_outlet};
@@ -104,8 +104,9 @@ fn create_from(text: &Text, typed: NodeCreate, session: &mut Session) -> Result<
     if wanted.foreground {
         return stay_with(wanted, name, plan, from_stdin, session);
     }
+    let differing = Differing::of(wanted.replace);
     plan.nodes.push(Step { place: said.place, arguments: wanted });
-    let done = apply::apply(plan, session)?;
+    let done = apply::apply(plan, differing, session)?;
     let done = match done.nodes() {
         [(_, Before::New)] => "Created",
         [(_, Before::Stopped)] => "Started",
@@ -141,12 +142,13 @@ fn stay_with(
     let options = apply::options(&name, &wanted, session)?;
     let start = ControlStart { create: Some(options), log: session.log.clone() };
     let (terminal, log, added_to) = (session.terminal, session.log.clone(), name.clone());
+    let differing = Differing::of(wanted.replace);
     // Until the node runs, what fails takes away by itself what it made; the name may be that of somebody else's node by now.
     let runs = Arc::new(AtomicBool::new(false));
     let begun = Arc::clone(&runs);
     let add = move || {
         begun.store(true, Ordering::Relaxed);
-        apply::add(added_to, plan, &mut Session::new(terminal, log))
+        apply::add(added_to, plan, differing, &mut Session::new(terminal, log))
     };
     let home = session.home()?.clone();
     let ran = control_process::run_in_foreground(&home, &name, start, wanted.exit_on_eof, Some(Box::new(add)));

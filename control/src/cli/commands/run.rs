@@ -1,11 +1,12 @@
 //! `ockam run`.
 
 use super::Session;
-use super::apply::{self, Before, Text};
+use super::apply::{self, Before, Differing, Text};
 use crate::cli::args::run::RunRecipe;
 use crate::cli::show::Output;
 use crate::cli::values::NodeSource;
 use crate::error::Error;
+use crate::home::NodeName;
 use crate::node_file::Kind;
 use serde::Serialize;
 use std::path::Path;
@@ -18,7 +19,9 @@ const NAMES: [&str; 2] = ["ockam.yml", "ockam.yaml"];
 struct Ran {
     nodes: Vec<NodeView>,
     /// What was added, as paths of the API of the nodes.
-    added: Vec<Added>,
+    added: Vec<Changed>,
+    /// What was made anew, likewise.
+    replaced: Vec<Changed>,
 }
 
 #[derive(Serialize)]
@@ -29,7 +32,7 @@ struct NodeView {
 }
 
 #[derive(Serialize)]
-struct Added {
+struct Changed {
     node: String,
     path: String,
 }
@@ -51,7 +54,7 @@ pub fn run(arguments: RunRecipe, session: &mut Session) -> Result<(), Error> {
         }
     };
     let plan = text.plan(Kind::Recipe, &arguments.variable)?;
-    let done = apply::apply(plan, session)?;
+    let done = apply::apply(plan, Differing::of(arguments.replace), session)?;
     let nodes = done.nodes().iter().map(|(name, before)| NodeView {
         name: name.to_string(),
         was: match before {
@@ -60,15 +63,19 @@ pub fn run(arguments: RunRecipe, session: &mut Session) -> Result<(), Error> {
             Before::Running => "running",
         },
     });
-    let added = done.added().map(|(node, path)| Added { node: node.to_string(), path: path.to_owned() });
-    let result = Ran { nodes: nodes.collect(), added: added.collect() };
+    let changed = |(node, path): (&NodeName, &str)| Changed { node: node.to_string(), path: path.to_owned() };
+    let (added, replaced) = (done.added().map(changed).collect(), done.replaced().map(changed).collect());
+    let result = Ran { nodes: nodes.collect(), added, replaced };
     let plain = || {
         let nodes = result.nodes.iter().map(|node| match node.was {
             "running" => format!("{} was running already.", node.name),
             was => format!("{} is {was}.", node.name),
         });
         let added = result.added.iter().map(|it| format!("{} has {} now.", it.node, it.path.trim_start_matches('/')));
-        let lines: Vec<String> = nodes.chain(added).collect();
+        let replaced = result.replaced.iter();
+        let replaced =
+            replaced.map(|it| format!("{} of {} is another one now.", it.path.trim_start_matches('/'), it.node));
+        let lines: Vec<String> = nodes.chain(added).chain(replaced).collect();
         if lines.is_empty() { "Everything was there already.".into() } else { lines.join("\n") }
     };
     let names: Vec<&str> = result.nodes.iter().map(|node| node.name.as_str()).collect();
