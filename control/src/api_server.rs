@@ -309,7 +309,9 @@ async fn health(State(api): State<Api>) -> Json<HealthInfo> {
 
 /// Whether a node does what it shall, where its engine may take as long as `limit` to answer.
 pub(crate) async fn health_info(node: &Arc<Node>, limit: Duration) -> HealthInfo {
-    let answers = crate::health::engine_answers(node, limit).await;
+    // A file system that hangs is no answer to what is asked here.
+    let identity = tokio::time::timeout(limit, node.channels.identity_problem());
+    let (answers, identity) = tokio::join!(crate::health::engine_answers(node, limit), identity);
     let engine = EngineHealth { answers, brief: brief(node, node.engine_now().as_deref()) };
     let listeners = node.desired().listeners.iter().map(|row| listener_info(node, row)).collect();
     // The engine that does not answer is not asked.
@@ -317,7 +319,8 @@ pub(crate) async fn health_info(node: &Arc<Node>, limit: Duration) -> HealthInfo
     let is_preparing = node.is_preparing.load(Ordering::Relaxed);
     let (outlets, relays) = (outlets::infos(node), relays::infos(node));
     let authority = node.trust.authority_info(node);
-    let parts = crate::health::Parts { listeners, inlets, outlets, relays, authority };
+    let identity = identity.unwrap_or(None);
+    let parts = crate::health::Parts { listeners, inlets, outlets, relays, authority, identity };
     crate::health::info(node.name(), is_preparing, engine, parts)
 }
 

@@ -4,6 +4,7 @@ use crate::api::{
     AuthorityInfo, EngineHealth, HealthInfo, HealthStatus, RelayInfo, TcpInletInfo, TcpListenerInfo, TcpOutletInfo,
     WayStatus,
 };
+use crate::error::Error;
 use crate::node::Node;
 use ockam_engine_abi::Command;
 use std::time::Duration;
@@ -28,11 +29,13 @@ pub(crate) struct Parts {
     pub(crate) outlets: Vec<TcpOutletInfo>,
     pub(crate) relays: Vec<RelayInfo>,
     pub(crate) authority: Option<AuthorityInfo>,
+    /// Why the node cannot prove who it is.
+    pub(crate) identity: Option<Error>,
 }
 
 /// What a node whose control answers is, as a whole.
 pub(crate) fn info(node: String, is_preparing: bool, engine: EngineHealth, parts: Parts) -> HealthInfo {
-    let Parts { listeners, inlets, outlets, relays, authority } = parts;
+    let Parts { listeners, inlets, outlets, relays, authority, identity } = parts;
     let mut problems = Vec::new();
     if !engine.brief.running {
         problems.push("its engine is being started again".to_owned());
@@ -52,6 +55,10 @@ pub(crate) fn info(node: String, is_preparing: bool, engine: EngineHealth, parts
     }
     for relay in relays.iter().filter(|it| it.status == WayStatus::Down) {
         problems.push(format!("the relay {} is down: {}", relay.name, why(&relay.error)));
+    }
+    // No secure channel begins or is answered then.
+    if let Some(error) = identity {
+        problems.push(format!("it cannot prove who it is: {error}"));
     }
     // Peers that believe the same authority do not let it pass then. One that only cannot be reached just now is none.
     if let Some(AuthorityInfo { credential_expires_at: None, error: Some(error), .. }) = &authority {
@@ -173,10 +180,18 @@ mod tests {
             ),
         ] {
             // A target of an outlet is another program: whether it runs says nothing of the node.
-            let parts = Parts { listeners, inlets, outlets: vec![outlet.clone()], relays, authority: None };
+            let parts = Parts { listeners, inlets, outlets: vec![outlet.clone()], relays, ..Parts::default() };
             let health = info("n1".into(), false, engine, parts);
             assert_eq!((health.status, health.problems), (status, problems.into_iter().map(str::to_owned).collect()));
         }
+    }
+
+    #[test]
+    fn a_node_that_cannot_prove_who_it_is_is_not_ready() {
+        let identity = Some(Error::internal("the vault does not open"));
+        let health = info("n1".into(), false, engine(true, true), Parts { identity, ..Parts::default() });
+        assert_eq!(health.status, HealthStatus::Degraded);
+        assert!(health.problems[0].contains("the vault does not open"), "{:?}", health.problems);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -702,4 +703,24 @@ fn the_nodes_of_the_page_carry_connections() {
     let main = start(&manager, &other);
     let (code, said) = ended(main);
     assert_eq!(code, Some(77), "{said}");
+}
+
+/// No handshake works then, so nobody shall think that the node does.
+#[test]
+fn a_vault_that_does_not_open_shows_in_the_health() {
+    let home = Home::new();
+    let passphrase = home.path().parent().unwrap().join("passphrase").display().to_string();
+    fs::write(&passphrase, "right\n").unwrap();
+    fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o600)).unwrap();
+    home.ok(&["vault", "create", "safe", "--passphrase-file", &passphrase]);
+    home.ok(&["identity", "create", "keeper", "--vault", "safe"]);
+    home.node("n1", &["--identity", "keeper"]);
+    assert_eq!(home.ok(&["health", "--timeout", WITHIN]), "ready");
+    fs::write(&passphrase, "wrong\n").unwrap();
+    home.ok(&["node", "stop", "n1"]);
+    home.ok(&["node", "start", "n1"]);
+    let said = home.fails(69, &["health", "--timeout", WITHIN]);
+    assert!(said.contains("cannot prove who it is") && said.contains("passphrase"), "{said}");
+    fs::write(&passphrase, "right\n").unwrap();
+    assert_eq!(home.ok(&["health", "--timeout", WITHIN]), "ready");
 }

@@ -210,6 +210,12 @@ impl Channels {
         }
     }
 
+    /// Why the node cannot prove who it is: its vault does not open, or its key is gone.
+    pub(crate) async fn identity_problem(&self) -> Option<Error> {
+        let who = self.who.clone();
+        blocking(move || who.keys(None)).await.err()
+    }
+
     // ---- what the engine says
 
     /// A message came for an address of control. Says whether it belongs to a handshake that a peer began.
