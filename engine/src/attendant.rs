@@ -291,9 +291,12 @@ impl Attendant {
     fn tell(&mut self, notice: &Notice, descriptor: Option<OwnedFd>) {
         let is_punt = matches!(notice, Notice::Punt { .. } | Notice::CredentialsShown { .. });
         match &mut self.control {
-            Some(control) => control.backlog.push_back(Telling { record: notice.to_bytes(), descriptor, is_punt }),
-            None if is_punt => drop(self.mesh.punts_waiting.fetch_sub(1, Ordering::Relaxed)),
-            None => {}
+            // The first that it hears answers its greeting. What happened before that is in the dump that it asks for.
+            Some(control) if control.greeted => {
+                control.backlog.push_back(Telling { record: notice.to_bytes(), descriptor, is_punt });
+            }
+            _ if is_punt => drop(self.mesh.punts_waiting.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
         }
     }
 
@@ -606,6 +609,9 @@ impl Attendant {
     }
 
     fn greet(&mut self, theirs: u32) -> Result<(), Parted> {
+        if let Some(control) = &mut self.control {
+            control.greeted = true;
+        }
         if theirs != ABI_VERSION {
             self.tell(&Notice::VersionMismatch { ours: ABI_VERSION, theirs }, None);
             self.send_backlog();
@@ -627,9 +633,6 @@ impl Attendant {
         };
         let counters = self.counters.try_clone().map_err(|_| Parted::Misbehaved("cannot be given the counters"))?;
         self.tell(&ready, Some(counters));
-        if let Some(control) = &mut self.control {
-            control.greeted = true;
-        }
         self.known = true;
         Ok(())
     }

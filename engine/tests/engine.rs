@@ -431,6 +431,31 @@ on_both_drivers! {
         assert_eq!(peer.receive().payload, b"after");
     }
 
+    what_happens_before_a_control_greets_does_not_answer_its_greeting(engine) {
+        let at = engine.serve();
+        engine.set("answer", Target::Control, 1 << FLOW);
+        let mut peer = Peer::connect(at);
+        let mut knock = || {
+            peer.send(&frame(&["answer"], &["me"], b"knock"));
+            peer.send(&frame(&["echo"], &["me"], b"behind"));
+            assert_eq!(peer.receive().payload, b"behind");
+        };
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+        let door = SocketAddrUnix::new(engine.node_dir().join("engine.sock")).unwrap();
+        for _ in 0..3 {
+            let next = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+            let next = next.unwrap();
+            rustix::net::connect(&next, &door).unwrap();
+            drop(std::mem::replace(&mut engine.control, next));
+            // It takes its time, and somebody always wants something.
+            (0..50).for_each(|_| knock());
+            support::hello(&engine.control);
+            knock();
+            engine.wait(|notice| matches!(notice, Notice::Punt { .. }).then_some(()));
+            engine.seen.clear();
+        }
+    }
+
     a_name_is_resolved_by_control(engine) {
         let at = engine.serve();
         let far = TcpListener::bind("127.0.0.1:0").unwrap();
