@@ -93,7 +93,7 @@ on_both_drivers! {
             let onward: &[&str] = [&["echo"][..], &["hop", "echo"], &["echo"], &["nothing"], &["uppercase"]][like[0] % 5];
             let back = ["me", "he"][like[1] % 2];
             let tracing = [Some("{}"), Some("[]"), None][like[2] % 3];
-            let mut payload = noise([64, 8, 300, 0, 8][like[3] % 5], number as u64);
+            let mut payload = noise([64, 8, 5000, 0, 8][like[3] % 5], number as u64);
             if onward == ["uppercase"] {
                 payload = text("x");
             }

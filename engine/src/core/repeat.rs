@@ -10,7 +10,8 @@
 //!   written     | prefix | payload 0 | tail | prefix | payload 1 | tail | prefix | payload 2 | tail |
 //! ```
 //!
-//! Those that only pass are written in one go and queued as one segment. Records are opened one by one; when what is inside
+//! Those that only pass are written in one go and queued as one segment. Payloads too large for that stay where they lie, each
+//! behind the one prefix, which is sent again. Records are opened one by one; when what is inside
 //! looks alike, too, it is sealed again behind the same prefix.
 
 use super::Core;
@@ -37,11 +38,14 @@ const RUN_BYTES_MAX: usize = 16 * 1024;
 /// What was done about a frame, and may be done about the next.
 #[derive(Debug)]
 pub(super) enum Repeat {
+    /// Its payload was copied.
     Forwarded(Forwarded),
+    /// Its payload stays where it was received, and nothing comes behind it.
+    Shared(Forwarded),
     Resealed(Resealed),
 }
 
-/// A frame left on a link of this core, its payload unchanged and copied.
+/// A frame left on a link of this core, its payload unchanged.
 #[derive(Debug)]
 pub(super) struct Forwarded {
     /// Where it left.
@@ -77,7 +81,7 @@ pub(super) struct Resealed {
 
 impl<D: Driver> Core<D> {
     /// Remembers what is done about a message, whose frame's `body` is given, if another frame may be like it: it is in no
-    /// channel, leaves on a link of this core, was copied together, and ends as it came.
+    /// channel, leaves on a link of this core, and ends as it came.
     pub(super) fn may_forward_more(
         &mut self,
         layer: &Layer,
@@ -86,14 +90,21 @@ impl<D: Driver> Core<D> {
         body: &[u8],
         composed: &Composed,
     ) {
-        let (Composed::Copied(segment), None) = (composed, &layer.channel) else { return };
         // The head counts the frame's length, which the body does not have.
         let tail = &body[done.head - 4 + done.payload..];
-        let is_repeatable = done.link.core() == self.index
+        let ends_alike = match composed {
+            Composed::Copied(segment) => segment.bytes()[done.prefix + done.payload..] == *tail,
+            Composed::Shared { suffix, .. } => suffix.is_none() && tail.is_empty(),
+        };
+        let is_repeatable = layer.channel.is_none()
+            && done.link.core() == self.index
             && done.prefix <= FRONT_MAX
-            && segment.bytes()[done.prefix + done.payload..] == *tail
+            && ends_alike
             && !offers(message);
-        self.repeatable = is_repeatable.then_some(Repeat::Forwarded(done));
+        self.repeatable = is_repeatable.then(|| match composed {
+            Composed::Copied(_) => Repeat::Forwarded(done),
+            Composed::Shared { .. } => Repeat::Shared(done),
+        });
     }
 
     /// Remembers what is done about a message that came out of the channel `opened`, was sealed for `sealed` and leaves on
@@ -139,6 +150,7 @@ impl<D: Driver> Core<D> {
     ) -> usize {
         match done {
             Repeat::Forwarded(done) => self.forward_more(done, slot, first, rest),
+            Repeat::Shared(done) => self.share_more(done, slot, first, rest),
             Repeat::Resealed(done) => self.reseal_more(&done, source, slot, first, rest),
         }
     }
@@ -171,6 +183,27 @@ impl<D: Driver> Core<D> {
         self.counters.add(Counter::FramesOut, count as u64 - 1);
         self.links[link.index()].traffic.frames_out += count as u64 - 1;
         self.queue(link, reply, [Some(segment), None, None]);
+        count
+    }
+
+    fn share_more(&mut self, done: Forwarded, slot: &mut Slot, first: Range<usize>, rest: Range<usize>) -> usize {
+        let Forwarded { link, reply, counter, head, payload: _, prefix } = done;
+        let total = first.len();
+        let mut count = 0;
+        for at in rest.clone().step_by(total).take(rest.len() / total) {
+            let is_alike = slot.bytes(at..at + head) == slot.bytes(first.start..first.start + head);
+            // On a crowded link it is copied, as the ordinary path does.
+            if !is_alike || self.is_crowded(link) || !self.has_room_now(link) {
+                break;
+            }
+            let written = self.scribe.end - prefix..self.scribe.end;
+            let scribe = self.scribe.slot.as_mut().expect("the first one's prefix is there");
+            let front = self.pool.share(scribe, written);
+            let payload = self.pool.share(slot, at + head..at + total);
+            self.counters.add(counter, 1);
+            self.queue(link, reply, [Some(front), Some(payload), None]);
+            count += 1;
+        }
         count
     }
 
