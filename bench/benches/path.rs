@@ -27,7 +27,7 @@ struct Node {
 
 impl Node {
     fn new() -> Node {
-        let mut tables = Tables::new(Arc::new(Directory::default()));
+        let mut tables = Tables::new(Arc::new(Directory::default()), false);
         let mut replies = Replies::new();
         let (here, there) = (LinkId::new(0, 1, 1), LinkId::new(0, 2, 1));
         tables.add_connection(HERE, Connection::Link(here));
