@@ -90,17 +90,18 @@ impl<D: Driver> Core<D> {
         body: &[u8],
         composed: &Composed,
     ) {
+        // What came out of a channel has a body of its own, which lies somewhere in the frame.
+        if layer.channel.is_some() {
+            return;
+        }
         // The head counts the frame's length, which the body does not have.
         let tail = &body[done.head - 4 + done.payload..];
         let ends_alike = match composed {
             Composed::Copied(segment) => segment.bytes()[done.prefix + done.payload..] == *tail,
             Composed::Shared { suffix, .. } => suffix.is_none() && tail.is_empty(),
         };
-        let is_repeatable = layer.channel.is_none()
-            && done.link.core() == self.index
-            && done.prefix <= FRONT_MAX
-            && ends_alike
-            && !offers(message);
+        let is_repeatable =
+            done.link.core() == self.index && done.prefix <= FRONT_MAX && ends_alike && !offers(message);
         self.repeatable = is_repeatable.then(|| match composed {
             Composed::Copied(_) => Repeat::Forwarded(done),
             Composed::Shared { .. } => Repeat::Shared(done),
