@@ -194,6 +194,19 @@ fn a_relay_is_registered_again() {
 }
 
 /// What goes through a relay needs no control anywhere.
+/// The node of a relay forgets it while everything that it was made by lives: somebody else took the name, and gave it back.
+#[test]
+fn a_relay_that_is_forgotten_is_registered_again() {
+    let line = Line::new(&[]);
+    let home = &line.home;
+    line.register("far", "/node/n2", &[]);
+    reaches(home, "far");
+    home.ok(&["relay", "create", "far", "--at", "n2", "--to", "n1"]);
+    home.ok(&["relay", "delete", "far", "--to", "n1", "--yes"]);
+    assert!(!is_reached(home, "far"), "it is not forgotten");
+    line.comes_back("far");
+}
+
 #[test]
 fn a_relay_works_while_control_is_dead() {
     let line = Line::new(&[]);

@@ -33,6 +33,10 @@ use tokio::task::AbortHandle;
 /// How long the answer to a registration may take.
 const REGISTER_LIMIT_MS: u64 = 10_000;
 
+/// How often it is tried whether the relay still leads here, and how long that may take.
+const TRIAL_PAUSE: Duration = Duration::from_secs(5);
+const TRIAL_LIMIT_MS: u64 = 5_000;
+
 /// Pauses between registrations that fail while the way is open; each is between half of this and all of it.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -306,8 +310,13 @@ async fn keep_registered(
     shared: Arc<Shared>,
     mut adopted: Option<String>,
 ) {
+    let mut is_believed = true;
     loop {
         let state = session.borrow_and_update().clone();
+        let up = match &state {
+            sessions::State::Up(up) => Some(up.clone()),
+            _ => None,
+        };
         match (state, adopted.take()) {
             (sessions::State::Up(up), Some(address)) => {
                 tracing::info!(relay = row.name, address, "a relay is still registered");
@@ -334,10 +343,91 @@ async fn keep_registered(
                 shared.status.send_replace(Status::Stopped(why));
             }
         }
-        if session.changed().await.is_err() {
+        let registered = match &*shared.status.borrow() {
+            Status::Up(address) => Some(address.clone()),
+            _ => None,
+        };
+        let lost = async {
+            match (&up, &registered) {
+                (Some(up), Some(address)) => {
+                    until_lost(&node, &row, &place, up, address, &shared, &mut is_believed).await
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = session.changed() => if changed.is_err() {
+                return;
+            },
+            () = lost => {}
+        }
+    }
+}
+
+/// Waits until a relay is gone though the way to its node lives: that forgot it, or was told to. One whose name leads to
+/// another node now is shown as down and left to that, until it is gone there, too. Only nodes of ours say so.
+///
+/// `is_believed`: a relay that was made again for that reason is not made again once more before it was seen to lead here.
+async fn until_lost(
+    node: &Weak<Node>,
+    row: &RelayRow,
+    place: &str,
+    up: &Up,
+    address: &str,
+    shared: &Shared,
+    is_believed: &mut bool,
+) {
+    loop {
+        tokio::time::sleep(sessions::jittered(TRIAL_PAUSE)).await;
+        let tried = match node.upgrade() {
+            Some(node) => try_relay(&node, row, up, address).await,
+            None => return,
+        };
+        let is_up = matches!(&*shared.status.borrow(), Status::Up(_));
+        // Of the onward route this node's own address is left when another node looked for it; the relay's, too, when that
+        // is gone.
+        let (why, is_gone) = match tried {
+            Ok(Outcome::Reply(_)) => {
+                *is_believed = true;
+                if !is_up {
+                    shared.status.send_replace(Status::Up(address.to_owned()));
+                }
+                continue;
+            }
+            Ok(Outcome::Undelivered(DropReason::NoSuchAddress | DropReason::NotDelivered, left)) if *is_believed => {
+                match left {
+                    1 => ("the relay leads to another node", false),
+                    2 => ("it does not have the relay any more", true),
+                    _ => continue,
+                }
+            }
+            // It says nothing of the relay.
+            _ => continue,
+        };
+        let why = Error::WayLost { why: format!("{place}: {why}") };
+        if is_up {
+            tracing::warn!(relay = row.name, %why, "a relay is lost");
+        }
+        shared.status.send_replace(Status::Down(Some(why)));
+        if is_gone {
+            *is_believed = false;
             return;
         }
     }
+}
+
+/// Sends this node a message through its relay.
+async fn try_relay(node: &Arc<Node>, row: &RelayRow, up: &Up, address: &str) -> Result<Outcome, Error> {
+    let engine = node.engine().await?;
+    let at = ReplyAddress { target: Target::Control, reachable: REACHABLE, cookie: Cookie::Reply };
+    let mut request = Request::begin(node, &engine, at).await?;
+    if let Some(channel) = up.channel {
+        request.follow(channel);
+    }
+    let here = [Address::local(address.to_owned()), Address::local(request.reply_to().to_owned())];
+    let patience = Patience::new(TRIAL_LIMIT_MS, &row.at)?;
+    request.send(&[&up.way[..], &here].concat(), &[0], &patience).await?;
+    request.outcome(&patience).await
 }
 
 /// Who was met first must be met again, by a later control, too.
