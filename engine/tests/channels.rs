@@ -127,6 +127,24 @@ on_both_drivers! {
         assert_eq!(counters.total(Counter::FramesServed) - before, expected.len() as u64);
     }
 
+    runs_of_records_leave_by_a_link(engine) {
+        let (at, mut peer, mut end) = channel(&mut engine);
+        let mut other = Peer::connect(at);
+        other.send(&frame(&["echo"], &["me"], b"up"));
+        other.receive();
+        let (_, link) = link_of(&mut engine, other.stream.local_addr().unwrap());
+        // Payloads that are copied and payloads that are not, in frames of one length behind one another.
+        for size in [10, 300, 5000] {
+            let payload = |number: u8| vec![number; size];
+            let records: Vec<u8> =
+                (0..20).flat_map(|number| end.frame(&["hop", &link, "x"], &["me"], &payload(number))).collect();
+            peer.send(&records);
+            for number in 0..20 {
+                assert!(other.receive().payload == payload(number), "message {number} of {size} bytes");
+            }
+        }
+    }
+
     what_is_not_genuine_new_and_near_is_dropped_and_counted(engine) {
         let (_, mut peer, mut end) = channel(&mut engine);
         let whole = end.frame(&["echo"], &["me"], b"first");
