@@ -395,9 +395,14 @@ impl<D: Driver> Core<D> {
                 if link.portal().is_some_and(Portal::is_patient) {
                     return self.sweep_stream(index, silent_ms);
                 }
-                let egress = &mut link.egress;
+                let id = link.id;
+                // Applications that wait for what carries them are not helped by its end.
+                let others_wait = self.links[index].egress.waiters.iter().any(|waiter| {
+                    let waiting = self.links.get(waiter.index(), waiter.generation());
+                    *waiter != id && waiting.is_some_and(|link| link.portal().is_none())
+                });
+                let egress = &mut self.links[index].egress;
                 let window_ms = now_ms.saturating_sub(egress.window_ms);
-                let others_wait = egress.waiters.iter().any(|waiter| *waiter != link.id);
                 let mut too_slow = false;
                 if window_ms >= SEND_WINDOW_MS {
                     too_slow = others_wait && egress.window_bytes < SEND_RATE_MIN * window_ms / 1000;
