@@ -313,8 +313,8 @@ impl Store {
 
     /// Adds many at once.
     #[cfg(test)]
-    pub(super) fn fill(&mut self, members: impl Iterator<Item = Member>) {
-        self.write(|it| members.map(|member| put(it, &member)).collect()).unwrap()
+    pub(super) fn fill(&mut self, mut members: impl Iterator<Item = Member>) {
+        self.write(|it| members.try_for_each(|member| put(it, &member))).unwrap()
     }
 
     // ---- tokens
