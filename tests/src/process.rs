@@ -64,11 +64,15 @@ impl Process {
         String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
     }
 
-    /// Whether it runs; one that has ended and is not waited for does not.
+    /// Whether it runs; one that has ended and is not waited for does not. A thread that is still ending keeps the locks of
+    /// all, also when the first one has ended.
     pub fn is_alive(self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-        state.is_some_and(|state| state != 'Z' && state != 'X')
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.0)) else { return false };
+        threads.flatten().any(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            state.is_some_and(|state| state != 'Z' && state != 'X')
+        })
     }
 
     /// Sends a signal; that it is gone already is no mistake.

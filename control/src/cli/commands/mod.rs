@@ -40,7 +40,7 @@ use crate::projects::Projects;
 use crate::store::SharedStore;
 use ockam_crypto::{Credential, Identifier};
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What one command knows: where it writes, and which home it works in.
 pub struct Session {
@@ -170,17 +170,27 @@ impl Session {
             return Ok(control);
         }
         let dir = self.required(name)?;
-        match dir.status()? {
-            NodeStatus::Stopped => return Err(Error::NodeStopped { name: name.to_string() }),
-            // Another process starts it: its lock is free once control listens.
-            NodeStatus::Running => drop(dir.lock_change()?),
-            NodeStatus::Headless => match self.start(name) {
-                // Another process was faster.
-                Err(error) if error.code() == NODE_RUNNING => {}
-                started => drop(started?),
-            },
+        let end = Instant::now() + CHANGE_WAIT;
+        loop {
+            match dir.status()? {
+                NodeStatus::Stopped => return Err(Error::NodeStopped { name: name.to_string() }),
+                // Another process starts it: its lock is free once control listens. Or control was killed, and not all
+                // that it had is given back yet.
+                NodeStatus::Running => drop(dir.lock_change()?),
+                NodeStatus::Headless => match self.start(name) {
+                    // Another process was faster.
+                    Err(error) if error.code() == NODE_RUNNING => {}
+                    started => drop(started?),
+                },
+            }
+            if let Some(control) = Control::connect(&dir)? {
+                return Ok(control);
+            }
+            if Instant::now() >= end {
+                return Err(Error::NodeBusy { name: name.to_string() });
+            }
+            std::thread::sleep(CHANGE_PAUSE);
         }
-        Control::connect(&dir)?.ok_or_else(|| Error::NodeBusy { name: name.to_string() })
     }
 
     /// Who this command is in secure channels of its own, with what the default project's authority attests of it: the identity of this name, or the default one, which is made
@@ -277,6 +287,12 @@ pub struct NodeIdentity {
 pub fn texts(identifiers: &[Identifier]) -> Vec<String> {
     identifiers.iter().map(ToString::to_string).collect()
 }
+
+/// How long to wait for a control that neither answers nor is gone.
+const CHANGE_WAIT: Duration = Duration::from_secs(2);
+
+/// How long to wait before looking at it again.
+const CHANGE_PAUSE: Duration = Duration::from_millis(2);
 
 /// The code of [`Error::NodeRunning`], as control reports it.
 const NODE_RUNNING: &str = "E_NODE_RUNNING";
