@@ -944,7 +944,7 @@ impl Error {
             Error::NoCertificates => {
                 "Install the package ca-certificates, or name a file with them in SSL_CERT_FILE.".into()
             }
-            Error::ListenerExists { node, .. } => format!("See `ockam tcp-listener list --at {node}`."),
+            Error::ListenerExists { node, .. } => format!("See `ockam node show {node}`."),
             Error::AddressNotLocal { .. } => "Choose one that `ip address` shows, 127.0.0.1, or 0.0.0.0 for all.".into(),
             Error::ListenDenied { .. } => "Choose a port from 1024 upwards.".into(),
             Error::ListenFailed { .. } => "Choose another address.".into(),

@@ -313,6 +313,11 @@ impl Request {
         }
     }
 
+    /// What became of it, if that is known.
+    pub(crate) fn outcome_so_far(&mut self) -> Option<Outcome> {
+        self.outcome.try_recv().ok()
+    }
+
     /// The address and the link are somebody else's from now on.
     pub(crate) fn keep(mut self) {
         self.kept = true;

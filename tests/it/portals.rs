@@ -243,6 +243,32 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(home.json(&["tcp-outlet", "list", "--at", "n1"]), json!([]));
 }
 
+/// It stays, since an outlet may come later than its inlet.
+#[test]
+fn an_inlet_to_an_outlet_that_is_not_there_says_so() {
+    let pair = Pair::new(&[]);
+    let target = Target::echo();
+    pair.home.outlet("n2", target.place(), &[]);
+    for (name, route) in ["/node/n2/secure/api/service", "/node/n2/service", "/service"].iter().enumerate() {
+        let name = format!("i{name}");
+        let to = format!("{route}/outlett");
+        let made = pair.home.run(&["tcp-inlet", "create", "--at", "n1", "--alias", &name, "--to", &to]);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        assert!(made.stderr.contains("nothing has the address /service/outlett"), "{made:?}");
+        let shown = pair.home.json(&["tcp-inlet", "show", &name, "--at", "n1"]);
+        assert!(shown["error"].as_str().unwrap().contains("/service/outlett"), "{shown}");
+    }
+    pair.home.outlet("n2", target.place(), &["--from", "outlett"]);
+    let shown = pair.home.json(&["tcp-inlet", "show", "i0", "--at", "n1"]);
+    let from = shown["from"].as_str().unwrap();
+    works(&from.parse().unwrap());
+    assert_eq!(target.accepted(), 1, "who asks whether an outlet is there connects to nothing");
+    let again = pair.home.fails(73, &["tcp-inlet", "create", "--at", "n1", "--to", "outlet", "--from", from]);
+    assert!(again.contains("\"n1\" already listens"), "{again}");
+    let made = pair.home.run(&["tcp-inlet", "create", "--at", "n1", "--to", "/node/n2/secure/api/service/outlet"]);
+    assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
+}
+
 /// Who must be there is checked before anything goes to who is there.
 #[test]
 fn an_inlet_says_who_must_be_at_the_other_end() {

@@ -17,7 +17,7 @@ use crate::error::{Error, exit};
 use crate::messages::Patience;
 use crate::node::{Kept, Node};
 use crate::route::Route;
-use crate::sessions::{self, Session, State};
+use crate::sessions::{self, Session, State, Up};
 use crate::store::InletRow;
 use crate::store::node::INLETS_MAX;
 use ockam_crypto::Identifier;
@@ -41,6 +41,9 @@ const CHANGE_PAUSE: Duration = Duration::from_millis(50);
 /// How long it is shown that an outlet did not answer: the engine says nothing of connections that succeed.
 const UNANSWERED_SHOWN: Duration = Duration::from_secs(60);
 
+/// How long it may take to hear whether the outlet is there.
+const MISSING_LIMIT: Duration = Duration::from_secs(1);
+
 /// Longest name of an inlet in bytes.
 const ALIAS_BYTES_MAX: usize = 255;
 
@@ -51,8 +54,8 @@ pub(crate) struct Inlet {
     shown: watch::Receiver<Shown>,
     /// The engine shall be told again.
     again: Arc<Notify>,
-    /// When the outlet did not answer a connection.
-    unanswered: Option<Instant>,
+    /// When the outlet did not answer a connection, or was not there.
+    unanswered: Option<(Instant, String)>,
     /// Tells the engine where connections go.
     task: AbortHandle,
 }
@@ -61,6 +64,8 @@ pub(crate) struct Inlet {
 #[derive(Debug, Clone, Default)]
 struct Shown {
     up: bool,
+    /// It was asked whether the outlet is there.
+    asked: bool,
     why: Option<Error>,
     peer: Option<Identifier>,
 }
@@ -118,7 +123,7 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateTcpInlet) -> Result<
         let number = store.next_inlet()?;
         // One that is down at the moment keeps its place.
         if desired.inlets.iter().any(|row| row.listen == listen.to_string()) {
-            return Err(listen.taken());
+            return Err(Error::ListenerExists { node: node.name(), address: listen.to_string() });
         }
         let (kept, listen) = match activated(node, &alias)? {
             Some(passed) => passed,
@@ -170,7 +175,7 @@ async fn wait(node: &Arc<Node>, number: u32, once: bool, patience: &Patience) ->
         return Ok(());
     };
     let decided = |shown: &Shown| match &shown.why {
-        _ if shown.up => Some(Ok(())),
+        _ if shown.up => shown.asked.then_some(Ok(())),
         Some(why) if once || why.exit() == exit::DENIED => Some(Err(why.clone())),
         _ => None,
     };
@@ -273,10 +278,10 @@ pub(crate) fn infos(node: &Node, dump: &Dump) -> Vec<(u32, TcpInletInfo)> {
         let shown = inlet.map(|inlet| inlet.shown.borrow().clone()).unwrap_or_default();
         let not_listening = node.listener_error(row.number);
         let up = shown.up && not_listening.is_none();
-        let unanswered = inlet.and_then(|inlet| inlet.unanswered).filter(|when| when.elapsed() < UNANSWERED_SHOWN);
+        let unanswered = inlet.and_then(|inlet| inlet.unanswered.as_ref());
         let error = match not_listening.or(shown.why) {
             Some(error) => Some(error.to_string()),
-            None => unanswered.map(|_| "the outlet did not answer a connection: it may not exist".to_owned()),
+            None => unanswered.filter(|(when, _)| when.elapsed() < UNANSWERED_SHOWN).map(|(_, why)| why.clone()),
         };
         let found = dump.inlets.iter().find(|found| found.inlet == row.number);
         let info = TcpInletInfo {
@@ -500,11 +505,10 @@ fn begin(node: &Arc<Node>, row: InletRow, route: &Route) {
         pause_max,
         ..sessions::Plan::to(row.session.clone(), route)
     };
-    let Some(outlet) = route.addresses(0).pop() else { return };
     let session = sessions::start(node, plan);
     let (tell, shown) = watch::channel(Shown::default());
     let again = Arc::new(Notify::new());
-    let follows = follow(Arc::downgrade(node), row.clone(), outlet, session.watch(), again.clone(), tell);
+    let follows = follow(Arc::downgrade(node), row.clone(), route.clone(), session.watch(), again.clone(), tell);
     let task = tokio::spawn(follows).abort_handle();
     let number = row.number;
     lock(&node.portals.inlets).insert(number, Inlet { row, session, shown, again, unanswered: None, task });
@@ -514,14 +518,19 @@ fn begin(node: &Arc<Node>, row: InletRow, route: &Route) {
 async fn follow(
     node: Weak<Node>,
     row: InletRow,
-    outlet: Address,
+    route: Route,
     mut session: watch::Receiver<State>,
     again: Arc<Notify>,
     tell: watch::Sender<Shown>,
 ) {
+    let Some(outlet) = route.addresses(0).pop() else { return };
     let mut peer = row.peer;
     loop {
         let state = session.borrow_and_update().clone();
+        let open = match &state {
+            State::Up(up) => Some(up.clone()),
+            State::Down { .. } | State::Stopped { .. } => None,
+        };
         {
             let Some(node) = node.upgrade() else { return };
             let engine = node.engine_now();
@@ -539,11 +548,11 @@ async fn follow(
                         None => Err(CommandError::Away),
                     };
                     match routed {
-                        Ok(()) => Shown { up: true, why: None, peer },
+                        Ok(()) => Shown { up: true, asked: false, why: None, peer },
                         Err(error) => {
                             tracing::warn!(inlet = row.alias, %error, "the engine does not take the way of an inlet");
                             let why = node.command_failed("send connections along the way", error);
-                            Shown { up: false, why: Some(why), peer }
+                            Shown { up: false, asked: false, why: Some(why), peer }
                         }
                     }
                 }
@@ -559,18 +568,50 @@ async fn follow(
                         State::Down { why } => why,
                         State::Up(_) => None,
                     };
-                    Shown { up: false, why, peer }
+                    Shown { up: false, asked: false, why, peer }
                 }
             };
             tell.send_replace(shown);
         }
+        let asked = async {
+            if let Some(open) = open {
+                look_for_outlet(&node, &row, &route, &open, &outlet).await;
+                tell.send_modify(|shown| shown.asked = true);
+            }
+            // There is nothing else to do until something changes.
+            std::future::pending::<()>().await
+        };
         tokio::select! {
             changed = session.changed() => match changed {
                 Ok(()) => {}
                 Err(_) => return,
             },
             () = again.notified() => {}
+            () = asked => {}
         }
+    }
+}
+
+/// Notes when the outlet of an inlet is not at the end of its way: it may have another name, or come later.
+async fn look_for_outlet(node: &Weak<Node>, row: &InletRow, route: &Route, open: &Up, outlet: &Address) {
+    let Some(node) = node.upgrade() else { return };
+    let Some(engine) = node.engine_now() else { return };
+    let patience = Patience {
+        deadline: Instant::now() + MISSING_LIMIT,
+        timeout_ms: MISSING_LIMIT.as_millis() as u64,
+        route: row.route.clone(),
+    };
+    let missing = sessions::missing(&node, &engine, open, outlet, &patience).await;
+    // What failed before the end is for the session to see.
+    let missing = missing.filter(|(_, left)| *left <= 1).map(|(reason, left)| {
+        let sender = format!("the node {}", node.name());
+        (Instant::now(), route.undelivered(reason, left, &sender).to_string())
+    });
+    if let Some((_, why)) = &missing {
+        tracing::warn!(inlet = row.alias, to = row.route, why, "an inlet leads to no outlet");
+    }
+    if let Some(inlet) = lock(&node.portals.inlets).get_mut(&row.number) {
+        inlet.unanswered = missing;
     }
 }
 
@@ -601,10 +642,13 @@ async fn remember(node: &Arc<Node>, row: &InletRow, peer: &Identifier) {
 /// A connection got no answer: the way may be gone, or the outlet.
 pub(crate) fn on_unanswered(node: &Node, number: u32) {
     if let Some(inlet) = lock(&node.portals.inlets).get_mut(&number) {
-        if inlet.unanswered.is_none_or(|when| when.elapsed() >= UNANSWERED_SHOWN) {
+        let shown = inlet.unanswered.take().filter(|(when, _)| when.elapsed() < UNANSWERED_SHOWN);
+        if shown.is_none() {
             tracing::warn!(inlet = inlet.row.alias, to = inlet.row.route, "an outlet did not answer a connection");
         }
-        inlet.unanswered = Some(Instant::now());
+        let why = shown.map(|(_, why)| why);
+        let why = why.unwrap_or_else(|| "the outlet did not answer a connection: it may not exist".to_owned());
+        inlet.unanswered = Some((Instant::now(), why));
         inlet.session.check();
     }
 }

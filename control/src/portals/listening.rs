@@ -80,14 +80,6 @@ impl Listen {
         Some(Listen::Unix(path.into()))
     }
 
-    /// The error for a place that somebody has.
-    pub(super) fn taken(&self) -> Error {
-        match self {
-            Listen::Tcp(address) => Error::AddressBusy { address: *address },
-            Listen::Unix(path) => Error::PathBusy { path: path.clone(), by: LISTENED_ON },
-        }
-    }
-
     /// A listening socket, and where it listens: port 0 has become one that was free. Only this user reaches a Unix socket.
     /// One that nobody listens on any more is replaced.
     ///

@@ -221,7 +221,7 @@ fn an_inlet_on_a_unix_socket_leads_to_an_outlet_of_the_same_node() {
         assert_eq!((info.from.as_str(), info.status, info.alias.len()), (from.as_str(), WayStatus::Up, 8));
         assert_eq!(way(&world, 0), Some(vec!["outlet".into()]));
         UnixStream::connect(&path).unwrap();
-        assert!(matches!(inlets::create(&node, here).await, Err(Error::PathBusy { .. })));
+        assert!(matches!(inlets::create(&node, here).await, Err(Error::ListenerExists { .. })));
         inlets::delete(&node, &info.alias).await.unwrap();
         assert!(!path.exists());
     });

@@ -13,7 +13,7 @@
 
 mod way;
 
-pub(crate) use way::{Opened, ask};
+pub(crate) use way::{Opened, ask, missing};
 
 use crate::engine_link::Dump;
 use crate::engine_link::cookie::Cookie;

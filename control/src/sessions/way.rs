@@ -1,6 +1,6 @@
 //! A way that is open: how it is opened, asked, and ended.
 
-use super::Plan;
+use super::{Plan, Up};
 use crate::channels::{self, OpenChannel};
 use crate::engine_link::cookie::{Cookie, Purpose};
 use crate::error::Error;
@@ -325,5 +325,32 @@ pub(crate) async fn ask(
             0 | 1,
         ) => Ok(Ok(())),
         other => Ok(Err(other)),
+    }
+}
+
+/// Asks whether anybody is at `destination` behind a way that is open, with a message of nothing: what one of our nodes
+/// cannot deliver comes back (`docs/wire-extensions.md`, Undeliverable), and an outlet keeps silent. Gives why not, and how
+/// many addresses were left; nothing when that is unknown, as behind a real node.
+pub(crate) async fn missing(
+    node: &Arc<Node>,
+    engine: &Arc<Engine>,
+    up: &Up,
+    destination: &Address,
+    patience: &Patience,
+) -> Option<(DropReason, u8)> {
+    let mut question = Request::begin(node, engine, ReplyAddress::of_message()).await.ok()?;
+    if let Some(channel) = up.channel {
+        question.follow(channel);
+    }
+    let onward = [&up.way[..], std::slice::from_ref(destination)].concat();
+    question.send(&onward, &[], patience).await.ok()?;
+    let outcome = tokio::select! {
+        outcome = question.outcome(patience) => outcome.ok(),
+        // It was sent later and takes the same way: what there is to say of the first was said before.
+        _ = ask(node, engine, &up.way, up.channel, patience) => question.outcome_so_far(),
+    };
+    match outcome {
+        Some(Outcome::Undelivered(reason, left)) => Some((reason, left)),
+        _ => None,
     }
 }

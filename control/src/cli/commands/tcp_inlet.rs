@@ -135,11 +135,17 @@ fn create(mut arguments: TcpInletCreate, session: &mut Session) -> Result<(), Er
 
 /// Tells that an inlet that was waited for leads nowhere yet.
 pub fn note_down(made: &TcpInletInfo, waited: bool, session: &Session) {
-    if made.status == WayStatus::Down && waited {
-        let why = made.error.as_deref().unwrap_or("no answer");
-        session
-            .terminal
-            .warn(format_args!("the inlet {} does not reach its outlet yet: {why}; it is tried again", made.alias));
+    let (alias, why) = (&made.alias, made.error.as_deref());
+    match (made.status, why) {
+        _ if !waited => {}
+        (WayStatus::Down, why) => session.terminal.warn(format_args!(
+            "the inlet {alias} does not reach its outlet yet: {}; it is tried again",
+            why.unwrap_or("no answer")
+        )),
+        (WayStatus::Up, Some(why)) => {
+            session.terminal.warn(format_args!("connections to the inlet {alias} would end at once: {why}"));
+        }
+        (WayStatus::Up, None) => {}
     }
 }
 

@@ -227,6 +227,10 @@ impl<D: Driver> Core<D> {
         if layer.channel.is_none() && !outlet.plain && arrival.source.is_some_and(|source| !source.is_local()) {
             return Err(DropReason::NotAdmitted);
         }
+        // A message of nothing asks whether it is here, and would come back if it were not.
+        if payload.is_empty() {
+            return Ok(());
+        }
         let Some(PortalMessage::Ping { credit }) = PortalMessage::parse(payload) else {
             return Err(DropReason::BadPayload);
         };
