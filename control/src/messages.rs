@@ -313,6 +313,13 @@ impl Request {
         }
     }
 
+    /// Whether a reply has the offer in it: each node on the way there and back, and who answered, is one of ours, which
+    /// would say what they cannot deliver.
+    pub(crate) fn has_offer(&self, reply: &[u8]) -> bool {
+        let tracing = Message::parse(reply).ok().and_then(|reply| reply.tracing);
+        tracing.and_then(Offer::parse).is_some_and(|offer| offer.token == self.token)
+    }
+
     /// What became of it, if that is known.
     pub(crate) fn outcome_so_far(&mut self) -> Option<Outcome> {
         self.outcome.try_recv().ok()

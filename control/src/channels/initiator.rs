@@ -275,6 +275,6 @@ async fn confirm(
             Ok(Err(_)) => Ok(Err(Outcome::ChannelEnded(ChannelEnd::ByControl))),
             Err(_) => Err(patience.over()),
         },
-        (asked, _) => Ok(asked),
+        (asked, _) => Ok(asked.map(drop)),
     }
 }

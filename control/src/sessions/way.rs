@@ -280,7 +280,7 @@ pub(super) async fn ask_far_end(
         Patience { deadline: Instant::now() + limit, timeout_ms: limit.as_millis() as u64, route: plan.text.clone() };
     let lost = |why: String| Err(Error::WayLost { why });
     match ask(node, engine, &question.way, question.channel, &patience).await? {
-        Ok(()) => Ok(()),
+        Ok(_) => Ok(()),
         Err(Outcome::Undelivered(reason, left)) => match &plan.rest {
             // What failed is behind the channel or the link that the way begins with.
             Some(rest) if usize::from(left) < question.way.len() + 1 => {
@@ -298,7 +298,7 @@ pub(super) async fn ask_far_end(
 }
 
 /// Asks at the end of a way whether somebody is there: `echo`, as `wire.md` F.6 has it. `channel` is the one that the way
-/// begins with. Gives what became of the question, if it was not answered.
+/// begins with. Gives whether notices come back this way, or what became of the question if it was not answered.
 ///
 /// # Errors
 /// [`Error::NoReply`], and those of the engine.
@@ -308,7 +308,7 @@ pub(crate) async fn ask(
     way: &[Address],
     channel: Option<u32>,
     patience: &Patience,
-) -> Result<Result<(), Outcome>, Error> {
+) -> Result<Result<bool, Outcome>, Error> {
     let mut question = Request::begin(node, engine, ReplyAddress::of_message()).await?;
     if let Some(channel) = channel {
         question.follow(channel);
@@ -318,19 +318,19 @@ pub(crate) async fn ask(
     question.send(&onward, &[&[CBOR_U64][..], &number].concat(), patience).await?;
     match question.outcome(patience).await? {
         // Whatever it is, somebody sent it who has seen the question: its reply address is random.
-        Outcome::Reply(_) => Ok(Ok(())),
+        Outcome::Reply(reply) => Ok(Ok(question.has_offer(&reply))),
         // Of the whole route the last address was left: it was the far end who looked for it.
         Outcome::Undelivered(
             DropReason::NoSuchAddress | DropReason::NotAdmitted | DropReason::NotDelivered | DropReason::PolicyDenied,
             0 | 1,
-        ) => Ok(Ok(())),
+        ) => Ok(Ok(true)),
         other => Ok(Err(other)),
     }
 }
 
-/// Asks whether anybody is at `destination` behind a way that is open, with a message of nothing: what one of our nodes
-/// cannot deliver comes back (`docs/wire-extensions.md`, Undeliverable), and an outlet keeps silent. Gives why not, and how
-/// many addresses were left; nothing when that is unknown, as behind a real node.
+/// Asks whether there is an outlet at `destination`, behind a way that is open, with a message of nothing: what one of our
+/// nodes cannot deliver comes back (`docs/wire-extensions.md`, Is the outlet there), and an outlet keeps silent. Gives why
+/// not, and how many addresses were left; nothing when that is unknown, as with a real node on the way.
 pub(crate) async fn missing(
     node: &Arc<Node>,
     engine: &Arc<Engine>,
@@ -338,6 +338,9 @@ pub(crate) async fn missing(
     destination: &Address,
     patience: &Patience,
 ) -> Option<(DropReason, u8)> {
+    if !up.way.is_empty() && !matches!(ask(node, engine, &up.way, up.channel, patience).await, Ok(Ok(true))) {
+        return None;
+    }
     let mut question = Request::begin(node, engine, ReplyAddress::of_message()).await.ok()?;
     if let Some(channel) = up.channel {
         question.follow(channel);
