@@ -127,6 +127,10 @@ pub const LINKS_MAX: usize = 16 * 1024;
 pub const LISTENERS_MAX: usize = 63;
 /// Inlets of a node.
 pub const INLETS_MAX: usize = 1024;
+/// Sockets of one core that listen. Their indices come first: a driver's table reaches to the highest that was in use.
+pub const LISTENER_SOCKETS: usize = LISTENERS_MAX + INLETS_MAX + 1;
+/// Sockets of one core: those, and its links behind them.
+pub const SOCKETS_MAX: usize = LISTENER_SOCKETS + LINKS_MAX;
 /// Portal connections of one core; the rest of [`LINKS_MAX`] is for links.
 pub const PORTALS_MAX: usize = LINKS_MAX - 2048;
 /// Connections of one inlet that wait for a way.

@@ -1,9 +1,10 @@
 //! Starting an engine process: lock, door, driver, threads.
 
 use crate::attendant::{Attendant, Engine};
-use crate::config::{Config, DriverChoice, PORTAL_MEMORY, THREADS_DEFAULT_MAX, THREADS_MAX};
+use crate::config::{Config, DriverChoice, PORTAL_MEMORY, SOCKETS_MAX, THREADS_DEFAULT_MAX, THREADS_MAX};
 use crate::core::mesh::Mesh;
 use crate::core::{Core, SMALL};
+use crate::io::code;
 use crate::io::counters::{CoreCounters, CounterPage};
 use crate::io::driver::Driver;
 use crate::io::epoll::EpollDriver;
@@ -86,6 +87,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let (kind, reason) = start_cores(&config, threads, kind, reason, &mesh, page)?;
     let door = dir.door()?;
     let engine = Engine { driver: kind, driver_reason: reason, started_ms };
+    code::give_back();
     Attendant::new(mesh, engine, door, counters, first).run().map_err(system("waiting for events"))?;
     dir.remove_door();
     Ok(())
@@ -103,7 +105,7 @@ fn start_cores(
     let mut counters: Vec<CoreCounters> = (0..usize::from(threads)).map(|core| page.core(core)).collect();
     if kind == DriverKind::Uring {
         match spawn(config, mesh, &mut counters, |mesh, core| {
-            UringDriver::new(mesh.cores[usize::from(core)].waker.clone(), Core::<UringDriver>::SOCKETS_MAX, SMALL)
+            UringDriver::new(mesh.cores[usize::from(core)].waker.clone(), SOCKETS_MAX, SMALL)
         }) {
             Ok(()) => return Ok((kind, reason)),
             Err(error) if config.driver == DriverChoice::Uring => return Err(StartError::NoRing(error.to_string())),
@@ -120,7 +122,7 @@ fn start_cores(
 
 fn spawn_epoll(config: &Config, mesh: &Arc<Mesh>, counters: &mut Vec<CoreCounters>) -> Result<(), StartError> {
     spawn(config, mesh, counters, |mesh, core| {
-        EpollDriver::new(mesh.cores[usize::from(core)].waker.clone(), Core::<EpollDriver>::SOCKETS_MAX, SMALL)
+        EpollDriver::new(mesh.cores[usize::from(core)].waker.clone(), SOCKETS_MAX, SMALL)
     })
     .map_err(system("starting the epoll driver"))
 }

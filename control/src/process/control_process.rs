@@ -11,6 +11,7 @@ use crate::resolve::{bind_listener, to_listen};
 use crate::store::{ListenerRow, NodeStore, SharedStore};
 use crate::supervisor::{Supervisor, adopt_or_spawn};
 use crate::{api_server, logging};
+use ockam_engine::io::code;
 use ockam_engine_abi::TransitRule;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{BufRead, Read, Write};
@@ -31,6 +32,9 @@ const START_LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Threads for what blocks: names to look up.
 const BLOCKING_THREADS_MAX: usize = 8;
+
+/// After this long a start is over, and what ran once need not stay in memory.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Runs the control process of a node in the background: reads a [`ControlStart`] from standard input, says on standard
 /// output when it serves or why it does not, and returns when the node has ended.
@@ -420,6 +424,10 @@ impl Control {
             }
             std::future::pending().await
         };
+        tokio::spawn(async {
+            tokio::time::sleep(SETTLED).await;
+            code::give_back();
+        });
         let mut lived = Ok(());
         tokio::select! {
             error = preparing => {

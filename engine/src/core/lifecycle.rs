@@ -4,9 +4,7 @@ use super::link::{Egress, Ingest, Link, Origin, Partial, Receiving, State};
 use super::mesh::FromCore;
 use super::portals::Portal;
 use super::{Core, Listener, Serves};
-use crate::config::{
-    FRAME_LIMIT, INLETS_MAX, KERNEL_SLOTS_MIN, LINKS_MAX, LISTENERS_MAX, PREAMBLE_LIMIT, SEND_LIMIT, SWEEP_INTERVAL,
-};
+use crate::config::{FRAME_LIMIT, KERNEL_SLOTS_MIN, LISTENER_SOCKETS, PREAMBLE_LIMIT, SEND_LIMIT, SWEEP_INTERVAL};
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
 use crate::path::tables::{LinkAddress, Replies};
@@ -29,16 +27,13 @@ const SEND_WINDOW_MS: u64 = 5_000;
 const STALLED_MS: u64 = 1_000;
 
 impl<D: Driver> Core<D> {
-    /// Sockets of a core: its links, and its listeners behind them.
-    pub const SOCKETS_MAX: usize = LINKS_MAX + LISTENERS_MAX + INLETS_MAX + 1;
-
     pub(super) fn add_listener(&mut self, number: u32, socket: OwnedFd, serves: Serves) {
         let place = self.listeners.iter().position(Option::is_none).unwrap_or_else(|| {
             self.listeners.push(None);
             self.listeners.len() - 1
         });
         // Control numbers its listeners upwards: what was said of an earlier socket does not match this one.
-        let id = SocketId { index: (LINKS_MAX + place) as u32, generation: number };
+        let id = SocketId { index: place as u32, generation: number };
         self.listeners[place] = Some(Listener { socket: id, number: Some(number), serves, retry_ms: None });
         self.driver.adopt(id, socket);
         self.driver.accept(id);
@@ -58,8 +53,7 @@ impl<D: Driver> Core<D> {
     }
 
     fn listener(&mut self, socket: SocketId) -> Option<&mut Listener> {
-        let place = (socket.index as usize).checked_sub(LINKS_MAX)?;
-        self.listeners.get_mut(place)?.as_mut().filter(|listener| listener.socket == socket)
+        self.listeners.get_mut(socket.index as usize)?.as_mut().filter(|listener| listener.socket == socket)
     }
 
     pub(super) fn on_accepted(&mut self, listener: SocketId, socket: OwnedFd) {
@@ -259,9 +253,9 @@ impl<D: Driver> Core<D> {
 
     /// Nothing in the kernel refers to the socket any longer.
     pub(super) fn on_closed(&mut self, socket: SocketId) {
-        if let Some(place) = (socket.index as usize).checked_sub(LINKS_MAX) {
+        if (socket.index as usize) < LISTENER_SOCKETS {
             if self.listener(socket).is_some() {
-                self.listeners[place] = None;
+                self.listeners[socket.index as usize] = None;
             }
             return;
         }

@@ -4,7 +4,7 @@
 //! the core that received it, and the sending core gives the segment back by [`Cross::Release`].
 
 use super::portals::Said;
-use crate::config::{CROSS_QUEUE, LINKS_MAX, NOTICE_QUEUE};
+use crate::config::{CROSS_QUEUE, NOTICE_QUEUE, SOCKETS_MAX};
 use crate::io::pool::Segment;
 use crate::io::waker::Waker;
 use crate::path::channel::{Channel, Handshake, Way};
@@ -208,7 +208,7 @@ impl Mesh {
                 commands: ArrayQueue::new(NOTICE_QUEUE),
                 crossing: (0..cores).map(|_| ArrayQueue::new(CROSS_QUEUE)).collect(),
                 waiting_for_room: (0..cores).map(|_| AtomicBool::new(false)).collect(),
-                full: (0..LINKS_MAX).map(|_| AtomicBool::new(false)).collect(),
+                full: (0..SOCKETS_MAX).map(|_| AtomicBool::new(false)).collect(),
                 waiting_for_link: AtomicU64::new(0),
                 load: AtomicU32::new(0),
             })

@@ -29,8 +29,8 @@ pub(crate) mod slab;
 mod transit;
 
 use crate::config::{
-    GRANTS_INTERVAL, KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, PORTALS_MAX,
-    SENDING_SLOTS_MIN, SLOT_BODY, SLOT_HEAD, SLOT_TAIL, SLOTS,
+    GRANTS_INTERVAL, KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, LISTENER_SOCKETS,
+    PORTALS_MAX, SENDING_SLOTS_MIN, SLOT_BODY, SLOT_HEAD, SLOT_TAIL, SLOTS,
 };
 use crate::io::counters::CoreCounters;
 use crate::io::driver::{Done, Driver, SocketId};
@@ -171,7 +171,7 @@ impl<D: Driver> Core<D> {
             counters,
             pool: Pool::new(index, SMALL, LARGE)?,
             tables: Tables::new(directory, has_other_cores),
-            links: Slab::new(LINKS_MAX),
+            links: Slab::new(LISTENER_SOCKETS as u32, LINKS_MAX),
             listeners: Vec::new(),
             scribe: Scribe::default(),
             scratch: Box::new([0; channels::SCRATCH_BYTES]),

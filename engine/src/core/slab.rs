@@ -5,14 +5,20 @@
 pub struct Slab<T> {
     entries: Vec<(u32, Option<T>)>,
     free: Vec<u32>,
+    first: u32,
     limit: usize,
 }
 
 impl<T> Slab<T> {
-    /// At most `limit` entries. Room for all is reserved, which takes no memory until it is used: growing by and by
-    /// would leave behind, and copy, as much again.
-    pub fn new(limit: usize) -> Self {
-        Slab { entries: Vec::with_capacity(limit), free: Vec::new(), limit }
+    /// At most `limit` entries, whose indices begin at `first`. Room for all is reserved, which takes no memory until it is
+    /// used: growing by and by would leave behind, and copy, as much again.
+    pub fn new(first: u32, limit: usize) -> Self {
+        Slab { entries: Vec::with_capacity(limit), free: Vec::new(), first, limit }
+    }
+
+    /// Where the entry of an index is; beyond all for an index below the first.
+    fn place(&self, index: u32) -> usize {
+        index.wrapping_sub(self.first) as usize
     }
 
     /// Entries in use.
@@ -38,9 +44,10 @@ impl<T> Slab<T> {
         assert!(!self.is_full(), "the slab is full");
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push((0, None));
-            self.entries.len() as u32 - 1
+            self.first + self.entries.len() as u32 - 1
         });
-        let (generation, value) = &mut self.entries[index as usize];
+        let place = self.place(index);
+        let (generation, value) = &mut self.entries[place];
         *generation = generation.wrapping_add(1);
         *value = Some(make(index, *generation));
         index
@@ -48,14 +55,15 @@ impl<T> Slab<T> {
 
     /// Removes an entry; its generation ends.
     pub fn remove(&mut self, index: u32) -> Option<T> {
-        let value = self.entries.get_mut(index as usize)?.1.take()?;
+        let place = self.place(index);
+        let value = self.entries.get_mut(place)?.1.take()?;
         self.free.push(index);
         Some(value)
     }
 
     /// The entry of this index and generation.
     pub fn get(&self, index: u32, generation: u32) -> Option<&T> {
-        match self.entries.get(index as usize) {
+        match self.entries.get(self.place(index)) {
             Some((current, value)) if *current == generation => value.as_ref(),
             _ => None,
         }
@@ -63,7 +71,8 @@ impl<T> Slab<T> {
 
     /// The entry of this index and generation.
     pub fn get_mut(&mut self, index: u32, generation: u32) -> Option<&mut T> {
-        match self.entries.get_mut(index as usize) {
+        let place = self.place(index);
+        match self.entries.get_mut(place) {
             Some((current, value)) if *current == generation => value.as_mut(),
             _ => None,
         }
@@ -71,7 +80,8 @@ impl<T> Slab<T> {
 
     /// The entry of this index, whatever its generation.
     pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.entries.get_mut(index as usize)?.1.as_mut()
+        let place = self.place(index);
+        self.entries.get_mut(place)?.1.as_mut()
     }
 
     /// All entries.
@@ -88,13 +98,14 @@ impl<T> Slab<T> {
 impl<T> std::ops::Index<u32> for Slab<T> {
     type Output = T;
     fn index(&self, index: u32) -> &T {
-        self.entries[index as usize].1.as_ref().expect("the entry is in use")
+        self.entries[self.place(index)].1.as_ref().expect("the entry is in use")
     }
 }
 
 impl<T> std::ops::IndexMut<u32> for Slab<T> {
     fn index_mut(&mut self, index: u32) -> &mut T {
-        self.entries[index as usize].1.as_mut().expect("the entry is in use")
+        let place = self.place(index);
+        self.entries[place].1.as_mut().expect("the entry is in use")
     }
 }
 
@@ -104,8 +115,9 @@ mod tests {
 
     #[test]
     fn a_late_generation_finds_nothing() {
-        let mut slab = Slab::new(2);
+        let mut slab = Slab::new(5, 2);
         let first = slab.add(|index, generation| (index, generation));
+        assert_eq!(first, 5);
         let (index, generation) = slab[first];
         assert_eq!(slab.get(index, generation), Some(&(index, generation)));
         assert_eq!(slab.remove(first), Some((index, generation)));
@@ -113,6 +125,7 @@ mod tests {
         let second = slab.add(|index, generation| (index, generation));
         assert_eq!(second, first);
         assert_eq!(slab.get(index, generation), None);
+        assert_eq!(slab.get(4, generation), None, "nothing is below the first");
         slab.add(|index, generation| (index, generation));
         assert!(slab.is_full());
         assert_eq!(slab.iter().count(), 2);

@@ -28,7 +28,7 @@ use std::time::Duration;
 /// A socket of a core: index in the core's slab and which use of it this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SocketId {
-    /// Below [`crate::config::LINKS_MAX`] + [`crate::config::LISTENERS_MAX`] + [`crate::config::INLETS_MAX`] + 1.
+    /// Below [`crate::config::SOCKETS_MAX`].
     pub index: u32,
     /// Wraps at 2^24 in a driver's `user_data`.
     pub generation: u32,

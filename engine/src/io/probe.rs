@@ -6,7 +6,7 @@ use super::pool::{Geometry, Pool};
 use super::sockets;
 use super::uring::UringDriver;
 use super::waker::Waker;
-use crate::config::{DriverChoice, INLETS_MAX, LINKS_MAX, LISTENERS_MAX};
+use crate::config::{DriverChoice, SOCKETS_MAX};
 use ockam_engine_abi::notice::Driver as DriverKind;
 use std::io;
 use std::net::TcpListener;
@@ -48,7 +48,7 @@ const STEP_LIMIT: Duration = Duration::from_millis(500);
 fn self_test() -> io::Result<String> {
     let geometry = Geometry { head: 0, body: 4096, tail: 0, count: 4 };
     let mut pool = Pool::new(0, geometry, Geometry { count: 1, ..geometry })?;
-    let driver = UringDriver::new(Arc::new(Waker::new()?), LINKS_MAX + LISTENERS_MAX + INLETS_MAX + 1, geometry)?;
+    let driver = UringDriver::new(Arc::new(Waker::new()?), SOCKETS_MAX, geometry)?;
     let mut test = Test { driver, burst: Vec::new() };
 
     let listening = TcpListener::bind(("127.0.0.1", 0))?;

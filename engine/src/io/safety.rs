@@ -1,6 +1,6 @@
 //! Why the `unsafe` in this folder holds. Documentation only.
 //!
-//! There is no `unsafe` elsewhere in the engine. What is here falls into five kinds; each block names its reason in a
+//! There is no `unsafe` elsewhere in the engine. What is here falls into seven kinds; each block names its reason in a
 //! `SAFETY` comment, and this is what those comments rely on.
 //!
 //! # Slots as slices (`pool`)
@@ -45,3 +45,7 @@
 //! The file is sealed against shrinking before it is mapped, so no access to the mapping can fault, whoever else has the
 //! descriptor. Words are accessed as atomics only, and the engine never reads what others might have written there to
 //! decide anything about memory.
+//!
+//! # Code that is given back (`code`)
+//! What `give_back` drops are private pages that are executable and cannot be written, so the kernel maps the same bytes of
+//! the same file again at their next use. Data of the program is left alone: its loader has written addresses into it.
