@@ -7,6 +7,8 @@ use ockam_engine_abi::{CloseReason, Command, Counter, DropReason, LinkOrigin, No
 use ockam_wire::Address;
 use ockam_wire::undeliverable::{self, Offer};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use support::{ClosedPort, Engine, FLOW, Peer, frame, noise, text, traced};
 
 /// Not a test by itself: what the others start becomes an engine here.
@@ -17,6 +19,15 @@ fn engine_process() {
 
 fn address(text: &str) -> Address {
     text.parse().unwrap()
+}
+
+/// Says that something is over, also when a test fails.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A control that is killed between starting an engine and greeting it leaves nothing behind.
@@ -288,6 +299,36 @@ on_both_drivers! {
         honest.send(&frame(&["echo"], &["me"], &payload));
         assert!(honest.receive().payload == payload);
         engine.reaches(CloseReason::SlowFrame, 1);
+    }
+
+    large_slots_are_not_for_those_who_trickle(engine) {
+        let at = engine.serve();
+        let claim = [&(ockam_wire::FRAME_MAX as u32).to_be_bytes()[..], &frame(&["echo"], &["me"], &[])[4..]].concat();
+        let mut slow: Vec<Peer> = (0..80).map(|_| Peer::connect(at)).collect();
+        for peer in &mut slow {
+            peer.send(&claim);
+            peer.send(&vec![0; 70_000]);
+        }
+        engine.reaches(Counter::LargeSlotsUsed, 32);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Also when the answer does not come.
+            let _over = AtEnd(&over);
+            // Twice the rate that no frame may fall below.
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    slow.iter_mut().for_each(|peer| peer.send_some(&[0; 13_000]));
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            });
+            let mut honest = Peer::connect(at);
+            let payload = noise(1 << 20, 6);
+            honest.send(&frame(&["echo"], &["me"], &payload));
+            assert!(honest.receive().payload == payload);
+        });
+        engine.reaches(CloseReason::SlowFrame, 1);
+        let made_room = engine.counters().total(CloseReason::AssemblyLimit);
+        assert_eq!(made_room, 0, "it waited until all that is kept of unfinished frames was too much");
     }
 
     who_offers_is_told_why(engine) {

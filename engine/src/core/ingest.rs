@@ -27,8 +27,11 @@ const CACHED_BYTES: usize = 256 * 1024;
 /// How long a link may wait for its next frame with a slot of its own, in milliseconds.
 const WHOLE_IDLE_MS: u64 = 500;
 
-/// How long a frame may take besides its minimum rate while others wait for its large slot, in milliseconds.
+/// While others wait for a large slot, who has one must fill it at [`LARGE_RATE_MIN`] but for so many milliseconds. Frames that
+/// portals send need no such slot, and to keep all of them busy takes as much as an honest sender of large frames has.
 const LARGE_GRACE_MS: u64 = 1_000;
+/// Bytes per second, see [`LARGE_GRACE_MS`].
+const LARGE_RATE_MIN: u64 = 1024 * 1024;
 
 impl<D: Driver> Core<D> {
     /// A receive filled the first `length` bytes of the slot's body.
@@ -469,9 +472,9 @@ impl<D: Driver> Core<D> {
         }
         let slow = |link: &&Link| {
             let large = matches!(link.ingest.partial, Partial::Large { .. } | Partial::Lent { large: Some(_), .. });
-            large && link.ingest.is_late(self.now_ms, LARGE_GRACE_MS)
+            large && link.ingest.is_late(self.now_ms, LARGE_GRACE_MS, LARGE_RATE_MIN)
         };
-        let slowest = self.links.iter().filter(slow).min_by_key(|link| link.ingest.frame_began_ms)?;
+        let slowest = self.links.iter().filter(slow).min_by_key(|link| link.ingest.rate(self.now_ms))?;
         let index = slowest.socket.index;
         self.close(index, CloseReason::SlowFrame);
         self.pool.take_large()

@@ -4,7 +4,9 @@ use super::link::{Egress, Ingest, Link, Origin, Partial, Receiving, State};
 use super::mesh::FromCore;
 use super::portals::Portal;
 use super::{Core, Listener, Serves};
-use crate::config::{FRAME_LIMIT, KERNEL_SLOTS_MIN, LISTENER_SOCKETS, PREAMBLE_LIMIT, SEND_LIMIT, SWEEP_INTERVAL};
+use crate::config::{
+    FRAME_LIMIT, FRAME_RATE_MIN, KERNEL_SLOTS_MIN, LISTENER_SOCKETS, PREAMBLE_LIMIT, SEND_LIMIT, SWEEP_INTERVAL,
+};
 use crate::io::driver::{Driver, SocketId};
 use crate::io::sockets;
 use crate::path::tables::{LinkAddress, Replies};
@@ -368,7 +370,7 @@ impl<D: Driver> Core<D> {
             }
             State::Closing => {}
             State::Up => {
-                let late = link.ingest.is_late(now_ms, FRAME_LIMIT.as_millis() as u64);
+                let late = link.ingest.is_late(now_ms, FRAME_LIMIT.as_millis() as u64, FRAME_RATE_MIN);
                 if late && !link.ingest.blocked {
                     return self.close(index, CloseReason::SlowFrame);
                 }

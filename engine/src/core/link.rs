@@ -2,7 +2,7 @@
 //! bytes are what a portal's messages say.
 
 use super::portals::Portal;
-use crate::config::{EGRESS_HIGH, EGRESS_LOW, FRAME_RATE_MIN, NOTICE_BURST, PUNT_BURST};
+use crate::config::{EGRESS_HIGH, EGRESS_LOW, NOTICE_BURST, PUNT_BURST};
 use crate::io::driver::SocketId;
 use crate::io::pool::{Segment, Slot};
 use crate::path::bucket::Bucket;
@@ -179,10 +179,15 @@ impl Ingest {
         }
     }
 
-    /// Whether less of the frame has come than at [`FRAME_RATE_MIN`] since it began, but for the first `grace_ms`.
-    pub fn is_late(&self, now_ms: u64, grace_ms: u64) -> bool {
-        let due_ms = grace_ms + self.partial_len() as u64 * 1000 / FRAME_RATE_MIN;
+    /// Whether less of the frame has come than at `rate` bytes per second since it began, but for the first `grace_ms`.
+    pub fn is_late(&self, now_ms: u64, grace_ms: u64, rate: u64) -> bool {
+        let due_ms = grace_ms + self.partial_len() as u64 * 1000 / rate;
         self.partial_len() > 0 && now_ms >= self.frame_began_ms + due_ms
+    }
+
+    /// At how many bytes per second the frame that is not complete has come.
+    pub fn rate(&self, now_ms: u64) -> u64 {
+        self.partial_len() as u64 * 1000 / now_ms.saturating_sub(self.frame_began_ms).max(1)
     }
 }
 

@@ -269,6 +269,12 @@ impl Peer {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Sends as much as there is room for; the engine may have closed the connection.
+    pub fn send_some(&mut self, bytes: &[u8]) {
+        self.stream.set_nonblocking(true).unwrap();
+        let _ = self.stream.write(bytes);
+    }
+
     /// The next frame without its length; `None` at the end of the stream.
     pub fn next(&mut self) -> Option<Vec<u8>> {
         let mut chunk = vec![0; 256 * 1024];
