@@ -103,6 +103,9 @@ pub const SEGMENTS_SHARED_MAX: usize = 32;
 pub const EGRESS_HIGH: usize = 1024 * 1024;
 /// A full link takes frames again below this.
 pub const EGRESS_LOW: usize = 256 * 1024;
+/// A link that sends no more than this at once need not hear when that is done. What is larger keeps slots that others
+/// may wait for.
+pub const ANSWER_WAITS_BYTES: usize = 64 * 1024;
 /// Most elements of one vectored send.
 pub const SEND_SEGMENTS_MAX: usize = 64;
 

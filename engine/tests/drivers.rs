@@ -4,7 +4,7 @@
 //! [`PATIENCE`] is a hang.
 
 use ockam_engine::config::{DriverChoice, KERNEL_SLOTS_MAX};
-use ockam_engine::io::driver::{Done, Driver, ReceiveEnd, SocketId};
+use ockam_engine::io::driver::{Answer, Done, Driver, FOREVER, ReceiveEnd, SocketId};
 use ockam_engine::io::epoll::EpollDriver;
 use ockam_engine::io::pool::{Geometry, Pool, Segment, Slot};
 use ockam_engine::io::uring::UringDriver;
@@ -76,6 +76,9 @@ suite!(
     close_ends_what_is_in_flight,
     an_index_is_used_again,
     a_slow_reader_gets_everything_in_order,
+    an_answer_comes_with_the_next,
+    what_finds_no_room_is_answered_at_once,
+    closing_ends_a_send_whose_answer_waits,
     one_that_never_stops_leaves_room_for_others,
     many_sockets_at_once,
     another_thread_wakes,
@@ -133,8 +136,8 @@ impl Driver for Overflowing {
     fn pause(&mut self, id: SocketId) {
         self.0.pause(id);
     }
-    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>) {
-        self.0.send(id, segments);
+    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>, answer: Answer) {
+        self.0.send(id, segments, answer);
     }
     fn shutdown(&mut self, id: SocketId) {
         self.0.shutdown(id);
@@ -154,8 +157,8 @@ impl Driver for Overflowing {
     fn provided(&self) -> usize {
         self.0.provided()
     }
-    fn wait(&mut self, timeout: Option<Duration>, burst: &mut Vec<Done>) -> std::io::Result<()> {
-        self.0.wait(timeout, burst)
+    fn wait(&mut self, now_ms: u64, until_ms: u64, burst: &mut Vec<Done>) -> std::io::Result<()> {
+        self.0.wait(now_ms, until_ms, burst)
     }
 }
 
@@ -260,7 +263,7 @@ impl<D: Make> World<D> {
 
     fn wait(&mut self) {
         let mut burst = Vec::new();
-        self.driver.wait(Some(PATIENCE), &mut burst).unwrap();
+        self.driver.wait(0, PATIENCE.as_millis() as u64, &mut burst).unwrap();
         self.said.extend(burst);
     }
 
@@ -357,7 +360,7 @@ impl<D: Make> World<D> {
     fn settle(&mut self) {
         for _ in 0..20 {
             let mut burst = Vec::new();
-            self.driver.wait(Some(Duration::ZERO), &mut burst).unwrap();
+            self.driver.wait(0, 0, &mut burst).unwrap();
             self.said.extend(burst);
         }
     }
@@ -384,7 +387,7 @@ impl<D: Make> World<D> {
     fn send_all(&mut self, id: SocketId, segments: Vec<Segment>) {
         let mut queue = VecDeque::from(segments);
         while !queue.is_empty() {
-            self.driver.send(id, queue.iter());
+            self.driver.send(id, queue.iter(), Answer::AtOnce);
             let sent = self.until_sent(id).unwrap();
             self.advance(&mut queue, sent);
         }
@@ -610,7 +613,7 @@ fn echoes_64_mib_in_order<D: Make>() {
             receiving = true;
         }
         if !sending && !egress.is_empty() {
-            world.driver.send(id, egress.iter());
+            world.driver.send(id, egress.iter(), Answer::AtOnce);
             sending = true;
         }
         world.pool.assert_conserved(world.driver.provided());
@@ -780,7 +783,7 @@ fn a_reset_is_a_failure<D: Make>() {
     drop(peer);
     assert_eq!(world.until_ended(armed), ReceiveEnd::Failed(Errno::CONNRESET));
     let segment = world.segment(b"too late");
-    world.driver.send(armed, std::iter::once(&segment));
+    world.driver.send(armed, std::iter::once(&segment), Answer::AtOnce);
     assert_eq!(world.until_sent(armed), Err(Errno::PIPE));
     world.pool.release(segment);
     assert!(world.close(armed).is_empty());
@@ -799,11 +802,11 @@ fn close_ends_what_is_in_flight<D: Make>() {
         slot.bytes_mut(0..BODY).fill(round);
         let mut queue: VecDeque<Segment> = (0..40).map(|_| world.pool.share(&mut slot, 0..BODY)).collect();
         world.pool.put(slot);
-        world.driver.send(id, queue.iter());
+        world.driver.send(id, queue.iter(), Answer::AtOnce);
         let sent = world.until_sent(id).unwrap();
         assert!(sent > 0 && sent < 40 * BODY, "sent {sent}");
         world.advance(&mut queue, sent);
-        world.driver.send(id, queue.iter());
+        world.driver.send(id, queue.iter(), Answer::AtOnce);
         if round % 2 == 0 {
             world.settle();
         }
@@ -872,7 +875,7 @@ fn a_slow_reader_gets_everything_in_order<D: Make>() {
     let id = world.adopt(ours);
     let segments: Vec<_> = (0..TOTAL / BODY).map(|part| world.segment(&pattern(part * BODY, BODY))).collect();
     let mut queue = VecDeque::from(segments);
-    world.driver.send(id, queue.iter());
+    world.driver.send(id, queue.iter(), Answer::AtOnce);
     // Nobody reads yet, and the first send does not wait for room for all of it.
     let sent = world.until_sent(id).unwrap();
     assert!(sent > 0 && sent < 64 * BODY, "sent {sent}");
@@ -892,6 +895,94 @@ fn a_slow_reader_gets_everything_in_order<D: Make>() {
     world.send_all(id, queue.into());
     world.close(id);
     assert_eq!(reader.join().unwrap(), TOTAL);
+    world.finish();
+}
+
+fn an_answer_comes_with_the_next<D: Make>() {
+    let mut world = World::<D>::new(8, 4);
+    let (id, mut peer) = world.pair();
+    world.driver.receive(id);
+    let echo = thread::spawn(move || {
+        let mut byte = [0];
+        while peer.read_exact(&mut byte).and_then(|()| peer.write_all(&byte)).is_ok() {}
+    });
+    // The first event of epoll is about no bytes.
+    world.settle();
+    for round in 0..200u8 {
+        let segment = world.segment(&[round]);
+        world.driver.send(id, std::iter::once(&segment), Answer::WithTheNext);
+        let mut burst = Vec::new();
+        while burst.is_empty() {
+            world.driver.wait(0, FOREVER, &mut burst).unwrap();
+        }
+        // The wait that ended had bytes to give; the answer came with them.
+        let mut burst = burst.into_iter();
+        assert!(matches!(burst.next(), Some(Done::Sent { result: Ok(1), .. })));
+        let Some(Done::Received { slot, length, .. }) = burst.next() else { panic!("the answer came alone") };
+        assert_eq!(world.bytes_of(slot, length), [round]);
+        world.pool.release(segment);
+        world.provide(1);
+    }
+    // Nothing else happens, and it is said.
+    let segment = world.segment(b"last");
+    world.driver.send(id, std::iter::once(&segment), Answer::WithTheNext);
+    let mut burst = Vec::new();
+    world.driver.wait(0, 0, &mut burst).unwrap();
+    assert!(matches!(burst[0], Done::Sent { result: Ok(4), .. }), "{burst:?}");
+    world.pool.release(segment);
+    world.close(id);
+    echo.join().unwrap();
+    world.said.retain(|done| !matches!(done, Done::Received { .. }));
+}
+
+fn what_finds_no_room_is_answered_at_once<D: Make>() {
+    let mut world = World::<D>::new(8, 0);
+    let (ours, mut peer) = narrow_pair();
+    let id = world.adopt(ours);
+    let mut slot = world.pool.take().unwrap();
+    (0..BODY).for_each(|at| slot.bytes_mut(at..at + 1)[0] = (at % 251) as u8);
+    const PARTS: usize = 60;
+    let mut queue: VecDeque<_> = (0..PARTS).map(|_| world.pool.share(&mut slot, 0..BODY)).collect();
+    world.pool.put(slot);
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // After the first sends have found no room.
+        thread::sleep(Duration::from_millis(20));
+        peer.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    // Nothing else can end the wait but the answer of a send that could not be sent at once.
+    while !queue.is_empty() {
+        world.driver.send(id, queue.iter(), Answer::WithTheNext);
+        let mut burst = Vec::new();
+        world.driver.wait(0, 5, &mut burst).unwrap();
+        world.said.extend(burst);
+        let sent = world.until_sent(id).unwrap();
+        world.advance(&mut queue, sent);
+    }
+    world.close(id);
+    let bytes = reader.join().unwrap();
+    assert_eq!(bytes.len(), PARTS * BODY);
+    assert!(bytes.iter().enumerate().all(|(at, &byte)| byte == (at % BODY % 251) as u8));
+    world.finish();
+}
+
+fn closing_ends_a_send_whose_answer_waits<D: Make>() {
+    let mut world = World::<D>::new(8, 0);
+    for round in 0..50 {
+        let (id, mut peer) = world.pair();
+        let segment = world.segment(b"the last word");
+        world.driver.send(id, std::iter::once(&segment), Answer::WithTheNext);
+        if round % 2 == 0 {
+            world.driver.wait(0, 1, &mut Vec::new()).unwrap();
+        }
+        let about = world.close(id);
+        assert!(round % 2 == 0 || about.iter().any(|done| matches!(done, Done::Sent { .. })), "{about:?}");
+        world.pool.release(segment);
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, b"the last word");
+    }
     world.finish();
 }
 
@@ -981,7 +1072,7 @@ fn many_sockets_at_once<D: Make>() {
         }
         let segment = world.segment(&pattern(round, 50));
         for (id, _) in &pairs {
-            world.driver.send(*id, std::iter::once(&segment));
+            world.driver.send(*id, std::iter::once(&segment), Answer::AtOnce);
         }
         for (id, _) in &pairs {
             assert_eq!(world.until_sent(*id), Ok(50));
@@ -1028,10 +1119,11 @@ fn waits_no_longer_than_asked<D: Make>() {
     let mut world = World::<D>::new(2, 1);
     let (id, _peer) = world.pair();
     world.driver.receive(id);
-    for limit in [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(3)] {
+    // The second one is sooner than the limit of the first, the third may end with that.
+    for (now_ms, until_ms) in [(1_000, 1_100), (1_000, 1_003), (1_100, 1_200), (1_300, 1_200), (0, 0)] {
         let mut burst = Vec::new();
         // It returns at all, and with nothing.
-        world.driver.wait(Some(limit), &mut burst).unwrap();
+        world.driver.wait(now_ms, until_ms, &mut burst).unwrap();
         assert!(burst.is_empty());
     }
     world.close(id);
@@ -1049,9 +1141,9 @@ fn a_dropped_driver_closes_its_sockets<D: Make>() {
     let blocked = world.adopt(ours);
     let mut slot = world.pool.take().unwrap();
     let segments: Vec<_> = (0..60).map(|_| world.pool.share(&mut slot, 0..BODY)).collect();
-    world.driver.send(blocked, segments.iter());
+    world.driver.send(blocked, segments.iter(), Answer::AtOnce);
     world.until_sent(blocked).unwrap();
-    world.driver.send(blocked, segments.iter());
+    world.driver.send(blocked, segments.iter(), Answer::AtOnce);
     world.settle();
     let (_new, mut unused) = world.pair();
     let World { driver, .. } = world;
@@ -1317,7 +1409,7 @@ impl<T: Read + Write> ReadWrite for T {}
 /// Fills the buffers between `id` and its peer, which does not read; returns how many bytes of the pattern they took.
 fn fill<D: Make>(world: &mut World<D>, id: SocketId) -> usize {
     let segments: Vec<_> = (0..40).map(|part| world.segment(&pattern(part * BODY, BODY))).collect();
-    world.driver.send(id, segments.iter());
+    world.driver.send(id, segments.iter(), Answer::AtOnce);
     let sent = world.until_sent(id).unwrap();
     assert!(sent > 0 && sent < 40 * BODY, "sent {sent}");
     for segment in segments {
@@ -1368,7 +1460,7 @@ fn an_aborted_stream_is_reset<D: Make>() {
     let id = world.adopt_stream(ours);
     fill(&mut world, id);
     let segment = world.segment(&[1; BODY]);
-    world.driver.send(id, std::iter::once(&segment));
+    world.driver.send(id, std::iter::once(&segment), Answer::AtOnce);
     world.settle();
     world.driver.abort(id);
     let result = world.until_sent(id);
@@ -1464,7 +1556,7 @@ fn connects_to_unix_sockets<D: Make>() {
     // Both ways wait for the other side when the buffers are full.
     let sent = fill(&mut world, id);
     let segment = world.segment(&pattern(sent, BODY));
-    world.driver.send(id, std::iter::once(&segment));
+    world.driver.send(id, std::iter::once(&segment), Answer::AtOnce);
     world.assert_quiet();
     let mut all = vec![0; sent];
     peer.read_exact(&mut all).unwrap();

@@ -5,8 +5,8 @@ use super::link::State;
 use super::mesh::{Cross, FrameSegments};
 use super::portals::Portal;
 use super::{Core, Scribe};
-use crate::config::{COPY_MAX, SEGMENTS_SHARED_MAX};
-use crate::io::driver::{Driver, SocketId};
+use crate::config::{ANSWER_WAITS_BYTES, COPY_MAX, SEGMENTS_SHARED_MAX, SEND_SEGMENTS_MAX};
+use crate::io::driver::{Answer, Driver, SocketId};
 use crate::io::pool::{Segment, Slot};
 use crate::path::channel::Channel;
 use crate::path::tables::ReplyKey;
@@ -206,7 +206,28 @@ impl<D: Driver> Core<D> {
             _ => return,
         };
         link.egress.sending = true;
-        self.driver.send(link.socket, link.egress.queue.iter().take(ready));
+        let answer = if self.awaits(index) { Answer::AtOnce } else { Answer::WithTheNext };
+        let link = &self.links[index];
+        self.driver.send(link.socket, link.egress.queue.iter().take(ready), answer);
+    }
+
+    /// Whether there is something to do as soon as all that is queued on the link is sent.
+    fn awaits(&self, index: u32) -> bool {
+        let link = &self.links[index];
+        let egress = &link.egress;
+        link.state != State::Up
+            || egress.bytes > ANSWER_WAITS_BYTES
+            || egress.queue.len() > SEND_SEGMENTS_MAX
+            || egress.full
+            || !egress.waiters.is_empty()
+            || link.portal().is_some_and(|portal| portal.awaits(egress.bytes))
+            // Slots are short.
+            || !self.blocked.is_empty()
+            || !self.unarmed.is_empty()
+            || !self.unsaid.is_empty()
+            || !self.unfilled.is_empty()
+            // Another core may wait for its slots.
+            || egress.queue.iter().any(|segment| segment.slot().core != self.index)
     }
 
     pub(super) fn on_sent(&mut self, socket: SocketId, result: Result<usize, Errno>) {

@@ -33,7 +33,7 @@ use crate::config::{
     PORTALS_MAX, SENDING_SLOTS_MIN, SLOT_BODY, SLOT_HEAD, SLOT_TAIL, SLOTS,
 };
 use crate::io::counters::CoreCounters;
-use crate::io::driver::{Done, Driver, SocketId};
+use crate::io::driver::{Done, Driver, FOREVER, SocketId};
 use crate::io::pool::{Geometry, Pool, Slot};
 use crate::path::tables::{Replies, Tables};
 use foldhash::{HashMap, HashMapExt};
@@ -46,7 +46,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Small slots of a core.
 pub(crate) const SMALL: Geometry = Geometry { head: SLOT_HEAD, body: SLOT_BODY, tail: SLOT_TAIL, count: SLOTS };
@@ -226,8 +225,8 @@ impl<D: Driver> Core<D> {
         if self.publish() {
             return Ok(true);
         }
-        let timeout = self.timeout();
-        self.driver.wait(timeout, burst)?;
+        let until_ms = self.until();
+        self.driver.wait(self.now_ms, until_ms, burst)?;
         // The wait may have been long: what happened, happened now.
         self.now_ms = clock();
         self.end_denied();
@@ -267,12 +266,15 @@ impl<D: Driver> Core<D> {
 
     /// Frames and connections from other cores.
     fn take_crossing(&mut self) {
-        let mesh = self.mesh.clone();
-        for (from, queue) in mesh.cores[usize::from(self.index)].crossing.iter().enumerate() {
+        for from in 0..self.mesh.cores.len() {
             let mut taken = 0;
-            while taken < queue.capacity()
-                && let Some(item) = queue.pop()
-            {
+            loop {
+                let queue = &self.mesh.cores[usize::from(self.index)].crossing[from];
+                // To look costs less than to take from an empty queue, which is a fence.
+                if taken == queue.capacity() || queue.is_empty() {
+                    break;
+                }
+                let Some(item) = queue.pop() else { break };
                 taken += 1;
                 match item {
                     Cross::Frame { link, reply, segments } => self.queue(link, reply, segments),
@@ -286,11 +288,11 @@ impl<D: Driver> Core<D> {
                 }
             }
             if taken > 0 {
-                mesh.made_room(from, usize::from(self.index));
+                self.mesh.made_room(from, usize::from(self.index));
             }
         }
         while let Some((to, item)) = self.overflow.pop_front() {
-            if let Err(item) = mesh.cross(self.index, to, item) {
+            if let Err(item) = self.mesh.cross(self.index, to, item) {
                 self.overflow.push_front((to, item));
                 break;
             }
@@ -381,8 +383,8 @@ impl<D: Driver> Core<D> {
         self.outbox.push_back(notice);
     }
 
-    /// How long the driver may wait: not at all while there is something to do.
-    fn timeout(&mut self) -> Option<Duration> {
+    /// Until when the driver may wait: not at all while there is something to do.
+    fn until(&mut self) -> u64 {
         let mailbox = &self.mesh.cores[usize::from(self.index)];
         mailbox.waker.about_to_sleep();
         let idle = self.resume.is_empty()
@@ -392,7 +394,7 @@ impl<D: Driver> Core<D> {
             && mailbox.commands.is_empty()
             && mailbox.crossing.iter().all(|queue| queue.is_empty());
         if !idle {
-            return Some(Duration::ZERO);
+            return 0;
         }
         let has_deadline = !self.attended.is_empty()
             || !self.blocked.is_empty()
@@ -405,9 +407,13 @@ impl<D: Driver> Core<D> {
             || self.warm > 0
             || self.drain_ms.is_some()
             || self.listeners.iter().flatten().any(|listener| listener.retry_ms.is_some());
-        let until = |at: u64| Duration::from_millis(at.saturating_sub(self.now_ms).max(1));
-        let denial = (self.denial_ms != u64::MAX).then(|| until(self.denial_ms).min(GRANTS_INTERVAL));
-        has_deadline.then(|| until(self.sweep_ms)).into_iter().chain(denial).min()
+        // Expiry is looked at now and then in any case: clocks are changed.
+        let denial_ms = match self.denial_ms {
+            u64::MAX => FOREVER,
+            due_ms => due_ms.min(self.now_ms + GRANTS_INTERVAL.as_millis() as u64),
+        };
+        let sweep_ms = if has_deadline { self.sweep_ms } else { FOREVER };
+        sweep_ms.min(denial_ms).max(self.now_ms + 1)
     }
 
     /// The index of an open link of this core.

@@ -18,7 +18,7 @@ mod turns;
 
 use super::mesh::{FromCore, Mesh, ToCore};
 use super::*;
-use crate::io::driver::ReceiveEnd;
+use crate::io::driver::{Answer, ReceiveEnd};
 use crate::io::pool::Segment;
 use crate::path::channel::Channel;
 use crate::path::guard::Granted;
@@ -91,6 +91,8 @@ struct FakeSocket {
     connecting: Option<SocketAddr>,
     /// Bytes of the send in flight.
     sending: Option<Vec<u8>>,
+    /// When its end is said.
+    answer: Answer,
     closing: bool,
     aborting: bool,
 }
@@ -103,6 +105,8 @@ struct FakeDriver {
     random: Shared<Random>,
     sockets: HashMap<u32, (u32, FakeSocket)>,
     slots: Vec<Slot>,
+    /// What no wait ends for.
+    sent: Vec<Done>,
     /// Connections that the outside answers: the far end appears here.
     dialed: Shared<Vec<(SocketAddr, Shared<Wire>)>>,
     now_ms: Rc<Cell<u64>>,
@@ -169,12 +173,13 @@ impl Driver for FakeDriver {
         socket.pausing = true;
     }
 
-    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>) {
+    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>, answer: Answer) {
         let most = 1 + self.random.borrow_mut().below(8);
         let bytes: Vec<u8> = segments.take(most).flat_map(|segment| segment.bytes().to_vec()).collect();
         let socket = self.socket(id);
         assert!(socket.sending.is_none(), "one send per socket");
         socket.sending = Some(bytes);
+        socket.answer = answer;
     }
 
     fn shutdown(&mut self, id: SocketId) {
@@ -206,7 +211,7 @@ impl Driver for FakeDriver {
         self.slots.len()
     }
 
-    fn wait(&mut self, _timeout: Option<Duration>, burst: &mut Vec<Done>) -> io::Result<()> {
+    fn wait(&mut self, _now_ms: u64, _until_ms: u64, burst: &mut Vec<Done>) -> io::Result<()> {
         self.now_ms.set(self.now_ms.get() + std::mem::take(&mut self.sleep_ms));
         let mut indexes: Vec<u32> = self.sockets.keys().copied().collect();
         indexes.sort_unstable();
@@ -239,8 +244,10 @@ impl Driver for FakeDriver {
                     Some(Ok(count))
                 };
                 if let Some(result) = result {
+                    let all = result == Ok(bytes.len());
                     socket.sending = None;
-                    burst.push(Done::Sent { socket: id, result });
+                    let said = if all && socket.answer == Answer::WithTheNext { &mut self.sent } else { &mut *burst };
+                    said.push(Done::Sent { socket: id, result });
                     continue;
                 }
             }
@@ -314,6 +321,10 @@ impl Driver for FakeDriver {
                 }
                 burst.push(Done::ReceiveEnded { socket: id, end });
             }
+        }
+        // With the next thing, or with the end of the wait.
+        if !burst.is_empty() || random.chance(20) {
+            burst.splice(0..0, self.sent.drain(..));
         }
         Ok(())
     }
@@ -420,6 +431,7 @@ impl World {
         let cores = (0..count)
             .map(|index| {
                 let driver = FakeDriver {
+                    sent: Vec::new(),
                     random: random.clone(),
                     sockets: HashMap::new(),
                     slots: Vec::new(),

@@ -23,7 +23,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 /// A socket of a core: index in the core's slab and which use of it this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,6 +114,20 @@ pub enum Done {
     Woken,
 }
 
+/// When [`Driver::wait`] gives the answer to a send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// When the send has ended.
+    #[default]
+    AtOnce,
+    /// If all of it could be sent at once, with whatever happens next: no wait ends for that alone, which spares every
+    /// request and every response one of two calls. If not, as [`Answer::AtOnce`].
+    WithTheNext,
+}
+
+/// No limit for [`Driver::wait`].
+pub const FOREVER: u64 = u64::MAX;
+
 /// The kernel, as a core sees it.
 pub trait Driver {
     /// Which one it is.
@@ -148,8 +161,9 @@ pub trait Driver {
     /// stops accepting: connections wait in its backlog. Does nothing if neither is on.
     fn pause(&mut self, id: SocketId);
 
-    /// Sends from the front of `segments` as many as one vectored send takes; answered by [`Done::Sent`].
-    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>);
+    /// Sends from the front of `segments` as many as one vectored send takes; answered by [`Done::Sent`], when `answer`
+    /// says.
+    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>, answer: Answer);
 
     /// As [`Driver::receive_once`], but into `room` of this slot, which is answered by [`Done::Filled`] in any case and
     /// never ends for want of slots. Not asked again before it has ended.
@@ -184,9 +198,11 @@ pub trait Driver {
     /// Slots that the kernel has.
     fn provided(&self) -> usize;
 
-    /// Submits what was asked, waits until something happens (at most `timeout`; zero only looks), and appends it all.
+    /// Submits what was asked, waits until something happens, or for nothing and no longer than `until_ms`, and appends it
+    /// all. Both times are in milliseconds of [`crate::clock`]: now, which need not be read anew, and when to be back. One
+    /// that is not later than now only looks, [`FOREVER`] is no limit.
     ///
     /// # Errors
     /// Only what makes the driver useless; the core stops.
-    fn wait(&mut self, timeout: Option<Duration>, burst: &mut Vec<Done>) -> io::Result<()>;
+    fn wait(&mut self, now_ms: u64, until_ms: u64, burst: &mut Vec<Done>) -> io::Result<()>;
 }

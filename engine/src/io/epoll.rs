@@ -5,7 +5,7 @@
 //! stands in `turns`, and each wait gives everyone there one receive (or a few accepts), so that a peer which never
 //! stops sending cannot keep the others waiting.
 
-use super::driver::{Done, Driver, ReceiveEnd, SocketId};
+use super::driver::{Answer, Done, Driver, FOREVER, ReceiveEnd, SocketId};
 use super::pool::{Geometry, Segment, Slot, Vector};
 use super::sockets;
 use super::waker::Waker;
@@ -18,7 +18,6 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Events taken by one wait.
 const EVENTS: usize = 256;
@@ -80,6 +79,8 @@ pub struct EpollDriver {
     pauses: Vec<SocketId>,
     /// What the next wait says first.
     ready: Vec<Done>,
+    /// What it says as well, but does not end for.
+    sent: Vec<Done>,
     events: Vec<epoll::Event>,
     /// Vectors that no send uses.
     #[expect(clippy::vec_box, reason = "a blocked socket takes the box, so that others stay small")]
@@ -105,6 +106,7 @@ impl EpollDriver {
             now_served: Vec::new(),
             pauses: Vec::new(),
             ready: Vec::new(),
+            sent: Vec::new(),
             events: Vec::with_capacity(EVENTS),
             vectors: Vec::new(),
         })
@@ -439,7 +441,7 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>) {
+    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>, answer: Answer) {
         let mut vector = self.vectors.pop().unwrap_or_else(|| Box::new(Vector::new(SEND_SEGMENTS_MAX)));
         vector.fill(segments);
         let socket = self.socket(id);
@@ -453,8 +455,10 @@ impl Driver for EpollDriver {
             }
             vector = self.socket(id).blocked.take().expect("put there above");
         }
+        let all = result == Ok(vector.total());
         self.vectors.push(vector);
-        self.ready.push(Done::Sent { socket: id, result });
+        let said = if all && answer == Answer::WithTheNext { &mut self.sent } else { &mut self.ready };
+        said.push(Done::Sent { socket: id, result });
     }
 
     fn shutdown(&mut self, id: SocketId) {
@@ -491,13 +495,15 @@ impl Driver for EpollDriver {
         self.slots.len()
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, burst: &mut Vec<Done>) -> io::Result<()> {
+    fn wait(&mut self, now_ms: u64, until_ms: u64, burst: &mut Vec<Done>) -> io::Result<()> {
         burst.append(&mut self.ready);
         self.end_pauses(burst);
-        let timeout = if burst.is_empty() && self.turns.is_empty() { timeout } else { Some(Duration::ZERO) };
-        let timeout = timeout.map(|limit| rustix::event::Timespec {
-            tv_sec: limit.as_secs() as i64,
-            tv_nsec: i64::from(limit.subsec_nanos()),
+        let looks = !burst.is_empty() || !self.turns.is_empty();
+        burst.append(&mut self.sent);
+        let limit_ms = if looks { 0 } else { until_ms.saturating_sub(now_ms) };
+        let timeout = (until_ms != FOREVER || looks).then(|| rustix::event::Timespec {
+            tv_sec: (limit_ms / 1000) as i64,
+            tv_nsec: (limit_ms % 1000 * 1_000_000) as i64,
         });
         let mut events = std::mem::take(&mut self.events);
         events.clear();

@@ -372,6 +372,7 @@ impl Pool {
 pub(super) struct Vector {
     parts: Box<[libc::iovec]>,
     header: libc::msghdr,
+    total: usize,
 }
 
 impl Vector {
@@ -379,7 +380,7 @@ impl Vector {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: `msghdr` is plain data for which all zeros is a value: no name, no parts, no control data.
         let header = unsafe { std::mem::zeroed() };
-        Vector { parts: vec![empty; capacity].into(), header }
+        Vector { parts: vec![empty; capacity].into(), header, total: 0 }
     }
 
     /// Fills it from the front with as many segments as fit.
@@ -396,6 +397,12 @@ impl Vector {
         assert!(total > 0, "a send without bytes");
         self.header.msg_iov = self.parts.as_mut_ptr();
         self.header.msg_iovlen = used;
+        self.total = total;
+    }
+
+    /// Bytes in all its parts.
+    pub(super) fn total(&self) -> usize {
+        self.total
     }
 
     /// What `sendmsg` takes. It points into this vector and to the segments.

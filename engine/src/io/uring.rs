@@ -9,19 +9,27 @@
 //! ```text
 //!   adopt ─► New ── connect, accept, receive, send ─► Direct (the ring's table holds it; the process does not)
 //!                                                  └► Plain  (the table is smaller than the index: RLIMIT_NOFILE)
+//!   a stream of an application: Plain ── PLAIN_OPERATIONS ─► Both
 //!   close ─► cancel what is in flight ─► nothing in flight ─► close ─► Vacant, Done::Closed
 //! ```
 //!
-//! A stream of an application is always Plain. It lingers for zero seconds so that the end of the process resets it, and
-//! an orderly end takes that off again, which needs a descriptor within reach: the ring itself sets socket options only
-//! since Linux 6.7. It costs nothing that could be measured: with Linux 6.18 a hop of 64 bytes takes 1.5 us of CPU and a
-//! connection, from adopting to closing, 3 us, either way. Shutting down is a system call for the same reason, as is
-//! connecting to a Unix socket: that never waits, and as an operation it would take a thread of the kernel.
+//! A stream of an application always has a descriptor. It lingers for zero seconds so that the end of the process resets
+//! it, and an orderly end takes that off again, which needs a descriptor within reach: the ring itself sets socket options
+//! only since Linux 6.7. Shutting down is a system call for the same reason, as is connecting to a Unix socket: that never
+//! waits, and as an operation it would take a thread of the kernel. The table spares each operation the look-up of the
+//! descriptor, but costs two calls: what a stream that asks once and closes would not get back.
 //!
-//! Sends are not `MSG_WAITALL`: with it a peer that takes a few bytes per second would look the same as one that takes
+//! A send whose answer can wait ([`Answer::WithTheNext`]) does not wait itself, and completes only if it could not take all
+//! (`MSG_DONTWAIT`, `MSG_WAITALL`, `IOSQE_CQE_SKIP_SUCCESS`). It is over when its submission is: nothing was said, so all
+//! was sent. If it found no room, it is submitted again as one that waits.
+//!
+//! A limit to wait for is a timer in the ring, set again when it is over: a wait that is given one sets it and takes it
+//! back each time.
+//!
+//! Sends that wait are not `MSG_WAITALL`: with it a peer that takes a few bytes per second would look the same as one that takes
 //! none until a whole megabyte is gone, and its slots would wait as long.
 
-use super::driver::{Done, Driver, ReceiveEnd, SocketId};
+use super::driver::{Answer, Done, Driver, FOREVER, ReceiveEnd, SocketId};
 use super::pool::{Geometry, Segment, Slot, Vector};
 use super::sockets;
 use super::waker::Waker;
@@ -50,13 +58,14 @@ const MEMLOCK_AMPLE: u64 = 1024 * 1024;
 /// The one group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 /// What the driver submits.
-const OPCODES: [(u8, &str); 8] = [
+const OPCODES: [(u8, &str); 9] = [
     (opcode::AcceptMulti::CODE, "ACCEPT"),
     (opcode::Connect::CODE, "CONNECT"),
     (opcode::RecvMulti::CODE, "RECV"),
     (opcode::Send::CODE, "SEND"),
     (opcode::SendMsg::CODE, "SENDMSG"),
     (opcode::PollAdd::CODE, "POLL_ADD"),
+    (opcode::Timeout::CODE, "TIMEOUT"),
     (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
     (opcode::Close::CODE, "CLOSE"),
 ];
@@ -71,6 +80,7 @@ enum Op {
     Send = 3,
     Close = 4,
     Wake = 5,
+    Time = 6,
 }
 
 /// Which operation a completion ends or continues: bit 63 a cancellation of it, 56-62 kind, 32-55 generation, 0-31
@@ -84,6 +94,9 @@ struct Token {
 }
 
 const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+/// After so many operations a stream is put into the ring's table.
+const PLAIN_OPERATIONS: u8 = 16;
 
 impl Token {
     fn pack(self) -> u64 {
@@ -101,6 +114,7 @@ impl Token {
             3 => Op::Send,
             4 => Op::Close,
             5 => Op::Wake,
+            6 => Op::Time,
             other => unreachable!("no entry was submitted with kind {other}"),
         };
         Token { cancels: data >> 63 == 1, op, generation: (data >> 32) as u32 & GENERATION_MASK, index: data as u32 }
@@ -141,6 +155,8 @@ enum Place {
     Direct,
     /// With this process for good.
     Plain(OwnedFd),
+    /// With this process for good, and in the ring's table, at the socket's index.
+    Both(OwnedFd),
 }
 
 #[derive(Debug, Default)]
@@ -160,8 +176,14 @@ struct Socket {
     greedy: bool,
     /// The next bytes end receiving.
     once: bool,
-    /// An application's: Plain, and closed with a reset unless that is taken off first.
+    /// The last receive left nothing, so the next one waits before it tries.
+    emptied: bool,
+    /// The send in flight is one of `UringDriver::unsaid`.
+    unsaid: bool,
+    /// An application's: Plain or Both, and closed with a reset unless that is taken off first.
     stream: bool,
+    /// Operations that a Plain stream had, up to [`PLAIN_OPERATIONS`].
+    operations: u8,
     /// What the send in flight points to.
     outgoing: Option<Box<Vector>>,
     /// What the receive in flight fills instead of a provided slot.
@@ -191,6 +213,12 @@ pub struct UringDriver {
     ready: Vec<Done>,
     /// Completions taken from the queue, being handled; kept for its memory.
     batch: Vec<cqueue::Entry>,
+    /// Sockets with a send of which nothing is said if it takes all.
+    unsaid: Vec<SocketId>,
+    /// When the timer in the ring is over, in milliseconds of the clock.
+    timer_ms: Option<u64>,
+    /// What the timer's entry points to.
+    timer: Box<Timespec>,
     /// Operations in flight over all sockets, and the poll of the waker.
     in_flight: usize,
 }
@@ -240,6 +268,9 @@ impl UringDriver {
             vectors: Vec::new(),
             ready: Vec::new(),
             batch: Vec::new(),
+            unsaid: Vec::new(),
+            timer_ms: None,
+            timer: Box::default(),
             in_flight: 0,
         };
         driver.watch_waker();
@@ -265,6 +296,26 @@ impl UringDriver {
         unsafe { self.ring.push(entry.user_data(token.pack())) };
     }
 
+    /// Sees to it that a wait ends at `until_ms`. Gives the limit that it is to have for that: none, if there is a timer.
+    fn limit(&mut self, now_ms: u64, until_ms: u64) -> Option<Duration> {
+        if until_ms == FOREVER || self.timer_ms.is_some_and(|over_ms| over_ms <= until_ms) {
+            return None;
+        }
+        let limit = Duration::from_millis(until_ms.saturating_sub(now_ms));
+        if self.timer_ms.is_some() || limit.is_zero() {
+            return Some(limit);
+        }
+        self.timer_ms = Some(until_ms);
+        *self.timer = Timespec::from(limit);
+        let entry = opcode::Timeout::new(&raw const *self.timer).build();
+        self.in_flight += 1;
+        // SAFETY: the time is boxed and stays what it is until the timer is over.
+        unsafe {
+            self.ring.push(entry.user_data(Token { cancels: false, op: Op::Time, generation: 0, index: 0 }.pack()))
+        };
+        None
+    }
+
     fn socket(&mut self, id: SocketId) -> &mut Socket {
         let socket = &mut self.sockets[id.index as usize];
         assert!(
@@ -285,28 +336,37 @@ impl UringDriver {
         self.in_flight += 1;
         let token = Token { cancels: false, op, generation: socket.generation, index };
         let entry = match socket.place {
-            Place::Direct if op != Op::Close => entry.flags(squeue::Flags::FIXED_FILE),
+            Place::Direct | Place::Both(_) if op != Op::Close => entry.flags(squeue::Flags::FIXED_FILE),
             _ => entry,
         };
         // SAFETY: passed on to the caller.
         unsafe { self.ring.push(entry.user_data(token.pack())) };
     }
 
-    /// What an entry names the socket by; [`Self::start`] adds the flag that tells the two kinds apart. Moves a new
-    /// socket to the ring's table if it fits there.
+    /// What an entry names the socket by; [`Self::start`] adds the flag that tells the two kinds apart. Puts a new
+    /// socket, and a stream that is used more often, into the ring's table if it fits there.
     fn descriptor(&mut self, index: u32) -> Fd {
         let socket = &mut self.sockets[index as usize];
-        if let Place::New(fd) = &socket.place {
+        let registers = match &socket.place {
+            Place::New(fd) => Some(fd),
+            Place::Plain(fd) if socket.stream && socket.operations < PLAIN_OPERATIONS => {
+                socket.operations += 1;
+                (socket.operations == PLAIN_OPERATIONS).then_some(fd)
+            }
+            _ => None,
+        };
+        if let Some(fd) = registers {
             let fits = (index as usize) < self.table;
             let moved = fits && self.ring.io.submitter().register_files_update(index, &[fd.as_raw_fd()]).is_ok();
             socket.place = match std::mem::take(&mut socket.place) {
                 Place::New(_) if moved => Place::Direct,
-                Place::New(fd) => Place::Plain(fd),
-                Place::Vacant | Place::Direct | Place::Plain(_) => unreachable!("it is new"),
+                Place::Plain(fd) if moved => Place::Both(fd),
+                Place::New(fd) | Place::Plain(fd) => Place::Plain(fd),
+                Place::Vacant | Place::Direct | Place::Both(_) => unreachable!("it is not in the table"),
             };
         }
         match &socket.place {
-            Place::Direct => Fd(index as i32),
+            Place::Direct | Place::Both(_) => Fd(index as i32),
             Place::New(fd) | Place::Plain(fd) => Fd(fd.as_raw_fd()),
             Place::Vacant => unreachable!("an operation on no socket"),
         }
@@ -323,10 +383,11 @@ impl UringDriver {
         let fd = self.descriptor(index);
         let socket = &mut self.sockets[index as usize];
         socket.slots_taken = 0;
+        let how = if socket.emptied { POLL_FIRST } else { 0 };
         let entry = if let Some((slot, room)) = &socket.into {
-            opcode::Recv::new(fd, slot.room_to_lend(room.clone()).as_ptr(), room.len() as u32).build()
+            opcode::Recv::new(fd, slot.room_to_lend(room.clone()).as_ptr(), room.len() as u32).ioprio(how).build()
         } else if socket.greedy || socket.once {
-            let one = opcode::Recv::new(fd, std::ptr::null_mut(), self.buffers.body as u32);
+            let one = opcode::Recv::new(fd, std::ptr::null_mut(), self.buffers.body as u32).ioprio(how);
             one.buf_group(BUFFER_GROUP).build().flags(squeue::Flags::BUFFER_SELECT)
         } else {
             opcode::RecvMulti::new(fd, BUFFER_GROUP).build()
@@ -334,6 +395,32 @@ impl UringDriver {
         // SAFETY: the kernel writes to slots that it was given by `provide`, or to the one in `into`, which stays there
         // until the completion.
         unsafe { self.start(index, Op::Receive, entry) };
+    }
+
+    /// Submits a send of what is in `outgoing`.
+    fn start_send(&mut self, index: u32, answer: Answer) {
+        let fd = self.descriptor(index);
+        let socket = &mut self.sockets[index as usize];
+        let vector = socket.outgoing.as_ref().expect("the caller put it there");
+        let flags = match answer {
+            Answer::AtOnce => libc::MSG_NOSIGNAL,
+            Answer::WithTheNext => libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL,
+        };
+        let entry = match vector.single() {
+            Some(part) => opcode::Send::new(fd, part.iov_base.cast(), part.iov_len as u32).flags(flags).build(),
+            None => opcode::SendMsg::new(fd, vector.header()).flags(flags as u32).build(),
+        };
+        let entry = match answer {
+            Answer::AtOnce => entry,
+            Answer::WithTheNext => {
+                socket.unsaid = true;
+                self.unsaid.push(SocketId { index, generation: socket.generation });
+                entry.flags(squeue::Flags::SKIP_SUCCESS)
+            }
+        };
+        // SAFETY: header and parts are boxed and kept in the socket until the completion; the segments' memory is
+        // never unmapped, and the core keeps them until `Done::Sent`.
+        unsafe { self.start(index, Op::Send, entry) };
     }
 
     fn want_bytes(&mut self, id: SocketId, once: bool) {
@@ -379,7 +466,7 @@ impl UringDriver {
         if !socket.in_flight.is_empty() {
             return;
         }
-        if matches!(socket.place, Place::Direct) {
+        if matches!(socket.place, Place::Direct | Place::Both(_)) {
             let entry = opcode::Close::new(Fixed(index)).build();
             // SAFETY: the entry points to nothing.
             unsafe { self.start(index, Op::Close, entry) };
@@ -402,9 +489,10 @@ impl UringDriver {
             positive => Ok(positive as usize),
         };
         let more = cqueue::more(entry.flags());
-        if token.op == Op::Wake {
-            self.woken(token, more, burst);
-            return;
+        match token.op {
+            Op::Wake => return self.woken(token, more, burst),
+            Op::Time => return self.timer_over(),
+            _ => {}
         }
         let known = self.sockets.get(token.index as usize).is_some_and(|socket| {
             socket.generation & GENERATION_MASK == token.generation && socket.in_flight.has(token.op)
@@ -433,6 +521,7 @@ impl UringDriver {
             Op::Accept => self.accepted(id, result, more, burst),
             Op::Connect => self.connected(id, result, burst),
             Op::Receive => self.received(id, result, entry.flags(), more, burst),
+            Op::Send if result == Err(Errno::AGAIN) && !socket.closing => self.start_send(index, Answer::AtOnce),
             Op::Send => {
                 self.vectors.extend(socket.outgoing.take());
                 burst.push(Done::Sent { socket: id, result });
@@ -442,7 +531,7 @@ impl UringDriver {
                 burst.push(done);
                 return;
             }
-            Op::Wake => unreachable!("handled above"),
+            Op::Wake | Op::Time => unreachable!("handled above"),
         }
         if self.sockets[index as usize].closing {
             self.finish_close(index);
@@ -461,6 +550,46 @@ impl UringDriver {
             self.in_flight -= 1;
             self.watch_waker();
         }
+    }
+
+    fn timer_over(&mut self) {
+        self.timer_ms = None;
+        self.in_flight -= 1;
+    }
+
+    /// Ends the sends that were submitted and of which `said` says nothing: they took all.
+    fn end_unsaid(&mut self, said: &[cqueue::Entry], burst: &mut Vec<Done>) {
+        if self.unsaid.is_empty() || !self.ring.said_all() {
+            return;
+        }
+        for entry in said {
+            let token = Token::unpack(entry.user_data());
+            if token.op == Op::Send
+                && !token.cancels
+                && let Some(socket) = self.sockets.get_mut(token.index as usize)
+                && socket.generation & GENERATION_MASK == token.generation
+            {
+                socket.unsaid = false;
+            }
+        }
+        for place in 0..self.unsaid.len() {
+            let id = self.unsaid[place];
+            let socket = &mut self.sockets[id.index as usize];
+            debug_assert_eq!(socket.generation, id.generation, "a socket is not vacated before its send has ended");
+            if !std::mem::take(&mut socket.unsaid) {
+                continue;
+            }
+            socket.in_flight.remove(Op::Send);
+            socket.cancelled.remove(Op::Send);
+            self.in_flight -= 1;
+            let vector = socket.outgoing.take().expect("a send in flight has one");
+            burst.push(Done::Sent { socket: id, result: Ok(vector.total()) });
+            self.vectors.push(vector);
+            if socket.closing {
+                self.finish_close(id.index);
+            }
+        }
+        self.unsaid.clear();
     }
 
     /// Returns what a completion that belongs to no operation brought.
@@ -507,13 +636,14 @@ impl UringDriver {
         }
         let result = match &socket.place {
             Place::New(fd) | Place::Plain(fd) => result.and_then(|_| sockets::local_addr(fd)),
-            Place::Vacant | Place::Direct => unreachable!("a socket is within reach until it is connected"),
+            Place::Vacant | Place::Direct | Place::Both(_) => unreachable!("it had no other operation"),
         };
         burst.push(Done::Connected { socket: id, result });
     }
 
     fn received(&mut self, id: SocketId, result: Result<usize, Errno>, flags: u32, more: bool, burst: &mut Vec<Done>) {
         let socket = &mut self.sockets[id.index as usize];
+        socket.emptied = result.is_ok() && !cqueue::sock_nonempty(flags);
         if let Some(buffer) = cqueue::buffer_select(flags) {
             match result {
                 Ok(length) if length > 0 && !socket.closing => {
@@ -566,6 +696,8 @@ impl UringDriver {
     fn reap(&mut self, burst: &mut Vec<Done>) {
         let mut batch = std::mem::take(&mut self.batch);
         batch.extend(self.ring.io.completion());
+        // First: what was sent may be what the answer to it is received into.
+        self.end_unsaid(&batch, burst);
         for entry in batch.drain(..) {
             self.complete(&entry, burst);
         }
@@ -652,34 +784,25 @@ impl Driver for UringDriver {
         }
     }
 
-    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>) {
-        assert!(!self.socket(id).in_flight.has(Op::Send), "{id:?} has a send in flight");
-        let fd = self.descriptor(id.index);
+    fn send<'a>(&mut self, id: SocketId, segments: impl Iterator<Item = &'a Segment>, answer: Answer) {
         let mut vector = self.vectors.pop().unwrap_or_else(|| Box::new(Vector::new(SEND_SEGMENTS_MAX)));
         vector.fill(segments);
-        let entry = match vector.single() {
-            Some(part) => {
-                let send = opcode::Send::new(fd, part.iov_base.cast(), part.iov_len as u32);
-                send.flags(libc::MSG_NOSIGNAL).build()
-            }
-            None => opcode::SendMsg::new(fd, vector.header()).flags(libc::MSG_NOSIGNAL as u32).build(),
-        };
-        self.sockets[id.index as usize].outgoing = Some(vector);
-        // SAFETY: header and parts are boxed and kept in the socket until the completion; the segments' memory is
-        // never unmapped, and the core keeps them until `Done::Sent`.
-        unsafe { self.start(id.index, Op::Send, entry) };
+        let socket = self.socket(id);
+        assert!(!socket.in_flight.has(Op::Send), "{id:?} has a send in flight");
+        socket.outgoing = Some(vector);
+        self.start_send(id.index, answer);
     }
 
     fn shutdown(&mut self, id: SocketId) {
         let socket = self.socket(id);
-        let Place::Plain(fd) = &socket.place else { panic!("{id:?} is no stream") };
+        let (Place::Plain(fd) | Place::Both(fd)) = &socket.place else { panic!("{id:?} is no stream") };
         assert!(socket.stream && !socket.in_flight.has(Op::Send), "{id:?} is no stream or has a send in flight");
         let _ = rustix::net::shutdown(fd, Shutdown::Write);
     }
 
     fn close(&mut self, id: SocketId) {
         let socket = self.socket(id);
-        if let (true, Place::Plain(fd)) = (socket.stream, &socket.place) {
+        if let (true, Place::Plain(fd) | Place::Both(fd)) = (socket.stream, &socket.place) {
             let _ = sockets::set_abortive(fd, false);
         }
         self.end(id);
@@ -705,10 +828,10 @@ impl Driver for UringDriver {
         self.buffers.lent
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, burst: &mut Vec<Done>) -> io::Result<()> {
+    fn wait(&mut self, now_ms: u64, until_ms: u64, burst: &mut Vec<Done>) -> io::Result<()> {
         burst.append(&mut self.ready);
-        let timeout = if burst.is_empty() { timeout } else { Some(Duration::ZERO) };
-        self.ring.enter(timeout)?;
+        let limit = if burst.is_empty() { self.limit(now_ms, until_ms) } else { Some(Duration::ZERO) };
+        self.ring.enter(limit)?;
         self.reap(burst);
         burst.append(&mut self.ready);
         Ok(())
@@ -731,6 +854,7 @@ impl Drop for UringDriver {
             }
             let mut batch = std::mem::take(&mut self.batch);
             batch.extend(self.ring.io.completion());
+            self.end_unsaid(&batch, &mut Vec::new());
             for entry in batch.drain(..) {
                 let token = Token::unpack(entry.user_data());
                 if token.cancels {
@@ -823,6 +947,10 @@ impl Ring {
     /// # Safety
     /// What the entry points to must stay valid and unmoved until the completion that ends it.
     unsafe fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: the caller's promise. Entries are submitted in order, so those of the backlog come first.
+        if self.backlog.is_empty() && unsafe { self.io.submission().push(&entry) }.is_ok() {
+            return;
+        }
         self.backlog.push_back(entry);
         self.refill();
         if !self.backlog.is_empty() {
@@ -864,6 +992,12 @@ impl Ring {
                 self.call(1, EnterFlags::GETEVENTS, &SubmitArgs::new().timespec(&limit))
             }
         }
+    }
+
+    /// Whether everything was submitted, and every completion of that is in the queue or was taken from it.
+    fn said_all(&mut self) -> bool {
+        let queue = self.io.submission();
+        self.backlog.is_empty() && queue.is_empty() && !queue.cq_overflow()
     }
 
     fn call(&mut self, want: u32, flags: EnterFlags, args: &SubmitArgs<'_, '_>) -> io::Result<()> {
@@ -916,6 +1050,8 @@ struct RingUpdate {
     data: u64,
 }
 
+/// `IORING_RECVSEND_POLL_FIRST`.
+const POLL_FIRST: u16 = 1;
 /// `IORING_REGISTER_RING_FDS`. The crate's own call forgets the index with each `Submitter`.
 const REGISTER_RING_FDS: u32 = 20;
 /// `IORING_UNREGISTER_RING_FDS`.
@@ -1041,11 +1177,11 @@ mod tests {
     use super::{GENERATION_MASK, Op, Ops, Token};
     use proptest::prelude::*;
 
-    const ALL: [Op; 6] = [Op::Accept, Op::Connect, Op::Receive, Op::Send, Op::Close, Op::Wake];
+    const ALL: [Op; 7] = [Op::Accept, Op::Connect, Op::Receive, Op::Send, Op::Close, Op::Wake, Op::Time];
 
     proptest! {
         #[test]
-        fn tokens_come_back(index: u32, generation: u32, kind in 0usize..6, cancels: bool) {
+        fn tokens_come_back(index: u32, generation: u32, kind in 0usize..7, cancels: bool) {
             let token = Token { cancels, op: ALL[kind], generation: generation & GENERATION_MASK, index };
             prop_assert_eq!(Token::unpack(token.pack()), token);
             prop_assert_eq!(Token::unpack(Token { generation, ..token }.pack()), token);

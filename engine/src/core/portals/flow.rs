@@ -107,11 +107,16 @@ impl Flow {
         self.taken += length as u64;
     }
 
-    /// The new limit to tell the other end, if it is time to. `room` is by how many bytes the window may grow.
-    pub fn grant(&mut self, now_ms: u64, room: u64) -> Option<Grant> {
+    /// Whether it is time to tell the other end a new limit once our application has taken `length` more bytes.
+    pub fn grants_after(&self, length: usize) -> bool {
         // Often enough that the sender seldom waits for it, seldom enough that it costs nothing.
         let step = (self.window / 8).max(u64::from(PORTAL_WINDOW_MIN) / 2);
-        if self.granted - self.taken.min(self.granted) > self.window - step {
+        self.granted.saturating_sub(self.taken + length as u64) <= self.window - step
+    }
+
+    /// The new limit to tell the other end, if it is time to. `room` is by how many bytes the window may grow.
+    pub fn grant(&mut self, now_ms: u64, room: u64) -> Option<Grant> {
+        if !self.grants_after(0) {
             return None;
         }
         let before = self.window;

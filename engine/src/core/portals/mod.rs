@@ -138,6 +138,11 @@ impl Portal {
         self.flow.is_some()
     }
 
+    /// Whether there is something to do as soon as the application has taken the `length` bytes that wait for it.
+    pub(super) fn awaits(&self, length: usize) -> bool {
+        self.got_all || self.kept.is_some() || self.flow.as_ref().is_some_and(|flow| flow.grants_after(length))
+    }
+
     /// What carries it.
     pub(super) fn carrier(&self) -> &Carrier {
         &self.carrier
