@@ -1664,6 +1664,7 @@ fn receives_into_a_slot_that_is_given<D: Make>() {
         let (ours, mut peer) = stream_pair();
         let id = if stream { world.adopt_stream(ours) } else { world.adopt(ours) };
         let mut slot = world.pool.take().unwrap();
+        slot.bytes_mut(0..100).fill(0);
         slot.bytes_mut(0..10).copy_from_slice(b"beginning ");
         // Asked before bytes are there, and after.
         world.driver.receive_into(id, slot, 10..100);

@@ -86,7 +86,9 @@ pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
              the flood into the sink, per repetition. Where handshakes are attacked the flow goes through secure \
              channels, 100 of the small messages per second, for {} s at least, and 20 newcomers per second open a \
              channel each. Memory of engine and control: peaks under attack less the peak under \
-             the first flood into the sink; then after all repetitions and {} s of rest less before. `others' CPUs`: what \
+             the first flood into the sink: what of the flow waits meanwhile is in it, up to 50 ms of all that it sends; \
+             then after all repetitions and {} s of rest less before; then the peak of the same attack `alone`, less \
+             that. `others' CPUs`: what \
              was busy meanwhile with something else than nodes and load. `flood`: connections opened and writes taken by \
              the node over those taken by the sink. `1 MiB`: an \
              honest frame of that size, there and back, sent a second into the attack on a link of its own (5: not \
@@ -209,6 +211,11 @@ fn measure(
     }
     std::thread::sleep(REST);
     let after = Usage::now(&stage)?;
+    stage.set_slow(true);
+    let flooding = Flooding::start(&stage.flood, stage.honest.node);
+    let alone_peak = peak_over(stage.pids()?, duration)?;
+    flooding.stop()?;
+    stage.set_slow(false);
     let flow_peak = rounds.first().map_or(0.0, |round| round.calm_peak as f64);
     let grown = |after: u64, before: u64| Summary::single(after as f64 - before as f64);
     let column = |pick: &dyn Fn(&Round) -> f64| Summary::of(rounds.iter().map(pick).collect());
@@ -220,6 +227,7 @@ fn measure(
         ("p99 ms", middle(&|it| it.p99_ms)),
         ("peak MiB, sink", Summary::single(flow_peak / MIB)),
         ("peak MiB +", column(&|it| (it.peak as f64 - flow_peak) / MIB)),
+        ("alone MiB +", Summary::single((alone_peak as f64 - after.resident as f64) / MIB)),
         ("after MiB +", Summary::single((after.resident as f64 - before.resident as f64) / MIB)),
         ("fds +", grown(after.descriptors as u64, before.descriptors as u64)),
         ("links +", grown(after.links, before.links)),
@@ -342,6 +350,14 @@ fn ours_ns(stage: &Stage) -> Result<u64, Failed> {
 /// Rates of the honest flow over a while, and the most memory that the node had meanwhile, in bytes.
 fn watch(honest: &Honest, pids: [u32; 2], duration: Duration) -> Result<(Each<f64>, u64), Failed> {
     let (before, start) = (honest.frames(), Instant::now());
+    let peak = peak_over(pids, duration)?;
+    let (after, elapsed) = (honest.frames(), start.elapsed().as_secs_f64());
+    Ok((std::array::from_fn(|place| (after[place] - before[place]) as f64 / elapsed), peak))
+}
+
+/// The most memory that the node had over a while, in bytes.
+fn peak_over(pids: [u32; 2], duration: Duration) -> Result<u64, Failed> {
+    let start = Instant::now();
     let mut peak = 0;
     while start.elapsed() < duration {
         std::thread::sleep(Duration::from_millis(20));
@@ -354,8 +370,7 @@ fn watch(honest: &Honest, pids: [u32; 2], duration: Duration) -> Result<(Each<f6
         }
         peak = peak.max(resident);
     }
-    let (after, elapsed) = (honest.frames(), start.elapsed().as_secs_f64());
-    Ok((std::array::from_fn(|place| (after[place] - before[place]) as f64 / elapsed), peak))
+    Ok(peak)
 }
 
 /// Seconds until the honest flow has its rates again, and until a new link is served.
@@ -421,7 +436,7 @@ impl LargeFrame {
 fn limit(metric: &str, attack: &str) -> Limit {
     match metric {
         "64 B kept" | "64 KiB kept" => Limit::AtLeast(KEPT_MIN),
-        "peak MiB +" | "after MiB +" => Limit::AtMost(attacks::memory_max_mib(attack)),
+        "peak MiB +" | "alone MiB +" | "after MiB +" => Limit::AtMost(attacks::memory_max_mib(attack)),
         "newcomers in 1 s" => Limit::AtLeast(NEWCOMERS_MIN),
         "recovery s" | "1 MiB s" => Limit::AtMost(RECOVERY_MAX_S),
         _ => Limit::AtMost(0.0),
@@ -434,6 +449,7 @@ fn judge(section: &mut Section) {
         ("64 B kept", "share of the honest 64 B rate"),
         ("64 KiB kept", "share of the honest 64 KiB rate"),
         ("peak MiB +", "memory at the peak, MiB"),
+        ("alone MiB +", "memory at the peak without the honest flow, MiB"),
         ("after MiB +", "memory after rest, MiB"),
         ("fds +", "descriptors after rest"),
         ("links +", "links after rest"),

@@ -19,7 +19,7 @@ use crate::config::{
 };
 use crate::io::driver::Driver;
 use crate::io::pool::{Segment, Slot};
-use crate::path::channel::{Channel, Sealing};
+use crate::path::channel::{Channel, Opening, Sealing};
 use crate::path::tables::{Place, ReplyKey};
 use ockam_crypto::{
     CLOSE, NO_PADDING, NONCE_LEN, OpenError, OutgoingPlaintext, PAYLOAD_HEAD, PlaintextKind, RECORD_OVERHEAD, TAG_LEN,
@@ -56,11 +56,23 @@ impl<D: Driver> Core<D> {
         came: Option<(Range<usize>, Range<usize>)>,
         record: Range<usize>,
     ) -> Option<Range<usize>> {
+        self.open_with(&mut channel.opening(), arrival, channel, slot, came, record)
+    }
+
+    /// The same for who has the lock, which is as expensive as opening a small record.
+    pub(super) fn open_with(
+        &mut self,
+        opening: &mut Opening,
+        arrival: &Arrival<'_>,
+        channel: &Arc<Channel>,
+        slot: &mut Slot,
+        came: Option<(Range<usize>, Range<usize>)>,
+        record: Range<usize>,
+    ) -> Option<Range<usize>> {
         if channel.has_ended() {
             self.counters.add(DropReason::ChannelClosed, 1);
             return None;
         }
-        let mut opening = channel.opening();
         let (nonce, kind) = match opening.opener.open_in_place(slot.bytes_mut(record.clone())) {
             Ok(opened) => (opened.nonce, PlaintextKind::of(opened.text)),
             Err(error) => {
@@ -69,7 +81,6 @@ impl<D: Driver> Core<D> {
                 // Honest networks repeat and delay; they do not forge.
                 opening.forged += u64::from(error == OpenError::BadTag);
                 if opening.forged >= FORGED_RECORDS_MAX {
-                    drop(opening);
                     self.end_channel(channel, ChannelEnd::TooManyForged);
                 }
                 return None;
@@ -84,17 +95,13 @@ impl<D: Driver> Core<D> {
                     && opening.is_news(nonce, source.link, slot.bytes(back))
                     && let Ok(message) = Message::parse(slot.bytes(outer))
                 {
-                    channel.follow(&mut opening, source.link, &source.address, message.return_route);
+                    channel.follow(opening, source.link, &source.address, message.return_route);
                 }
                 return Some(record.start + NONCE_LEN + at..record.end - TAG_LEN);
             }
-            Ok(PlaintextKind::Close) => {
-                drop(opening);
-                self.end_channel(channel, ChannelEnd::ByPeer);
-            }
+            Ok(PlaintextKind::Close) => self.end_channel(channel, ChannelEnd::ByPeer),
             Ok(PlaintextKind::RefreshCredentials) => {
-                drop(opening);
-                self.pass_credentials(channel, slot.bytes(record.start + NONCE_LEN..record.end - TAG_LEN));
+                self.pass_credentials(channel, opening, slot.bytes(record.start + NONCE_LEN..record.end - TAG_LEN));
             }
             Err(_) => self.counters.add(DropReason::BadPlaintext, 1),
         }
@@ -102,13 +109,13 @@ impl<D: Driver> Core<D> {
     }
 
     /// The peer of a channel shows new credentials: control sees what they are worth.
-    fn pass_credentials(&mut self, channel: &Channel, text: &[u8]) {
+    fn pass_credentials(&mut self, channel: &Channel, opening: &mut Opening, text: &[u8]) {
         if text.len() > CREDENTIALS_BYTES_MAX {
             return self.counters.add(DropReason::BadPlaintext, 1);
         }
         // They have places of their own, so that a flood of punts does not take from honest peers what they are granted.
         let has_room = self.mesh.punts_waiting.load(Ordering::Relaxed) < 2 * PUNTS_WAITING_MAX;
-        if !has_room || !channel.opening().punts.take(PUNT_BURST, PUNTS_PER_SECOND, self.now_ms) {
+        if !has_room || !opening.punts.take(PUNT_BURST, PUNTS_PER_SECOND, self.now_ms) {
             return self.counters.add(DropReason::PuntLimit, 1);
         }
         self.counters.add(Counter::RefreshesPassed, 1);

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Those that only pass are written in one go and queued as one segment. Payloads too large for that stay where they lie, each
-//! behind the one prefix, which is sent again. Records are opened one by one; when what is inside
-//! looks alike, too, it is sealed again behind the same prefix.
+//! behind the one prefix, which is sent again. Of records some are opened; what is inside and looks alike, too, is sealed
+//! again behind the same prefix.
 
 use super::Core;
 use super::carry::{Arrival, Layer, Source, offset_in};
@@ -20,10 +20,10 @@ use super::channels::{PREFIX_MAX, SUFFIX_MAX};
 use super::egress::Composed;
 use crate::io::driver::Driver;
 use crate::io::pool::Slot;
-use crate::path::channel::Channel;
+use crate::path::channel::{Channel, Sealing};
 use crate::path::tables::ReplyKey;
-use ockam_crypto::{NONCE_LEN, OutgoingPlaintext, PAYLOAD_HEAD};
-use ockam_engine_abi::{Counter, LinkId};
+use ockam_crypto::{NONCE_LEN, OutgoingPlaintext, PAYLOAD_HEAD, RECORD_OVERHEAD};
+use ockam_engine_abi::{ChannelEnd, Counter, DropReason, LinkId};
 use ockam_wire::undeliverable::Offer;
 use ockam_wire::{Measured, Message};
 use std::ops::Range;
@@ -31,6 +31,9 @@ use std::sync::Arc;
 
 /// Longest prefix of a frame that is forwarded again; those of nearly all frames are shorter.
 const FRONT_MAX: usize = 512;
+
+/// Most records that are opened before what was in them is sealed.
+const RESEALED_MAX: usize = 64;
 
 /// Most bytes that are written in one go, so that a link which turned full is not fed much further.
 const RUN_BYTES_MAX: usize = 16 * 1024;
@@ -77,6 +80,24 @@ pub(super) struct Resealed {
     payload: Range<usize>,
     prefix: usize,
     suffix: usize,
+}
+
+impl Resealed {
+    /// Bytes that are sealed of each.
+    fn text_len(&self) -> usize {
+        self.prefix + self.payload.len() + self.suffix
+    }
+}
+
+/// What the frame of a record was like.
+struct Like {
+    /// Where in the slot it begins, and how long it is.
+    first: usize,
+    total: usize,
+    /// Bytes in front of the record.
+    head: usize,
+    /// Where in the frame its return route is.
+    back: Range<usize>,
 }
 
 impl<D: Driver> Core<D> {
@@ -216,67 +237,129 @@ impl<D: Driver> Core<D> {
         first: Range<usize>,
         rest: Range<usize>,
     ) -> usize {
-        let Resealed { opened, sealed, link, counter, changes, inner, payload, prefix, suffix } = done;
         let total = first.len();
         // The record, with its nonce in front and its tag behind, is all that is behind the head.
-        let head = inner.start - PAYLOAD_HEAD.len() - NONCE_LEN;
+        let head = done.inner.start - PAYLOAD_HEAD.len() - NONCE_LEN;
         let frame = slot.bytes(first.clone());
         let Ok(outer) = Message::parse(&frame[4..]) else { return 0 };
         if offset_in(frame, outer.payload) != head || head + outer.payload.len() != total {
             return 0;
         }
         let back = offset_in(frame, outer.return_route.encoded());
-        let back = back..back + outer.return_route.encoded().len();
-        let text = prefix + payload.len() + suffix;
-        let scratch = std::mem::take(&mut self.scratch);
-        let (front, end) = scratch[..prefix + suffix].split_at(*prefix);
-        let mut count = 0;
-        for at in rest.clone().step_by(total).take(rest.len() / total) {
-            let goes_on = slot.bytes(at..at + head) == slot.bytes(first.start..first.start + head)
-                && opened.granted.changes() == *changes
-                && sealed.egress() == Some(*link)
-                && !sealed.has_ended()
-                && self.has_room_now(*link);
+        let like = Like { first: first.start, total, head, back: back..back + outer.return_route.encoded().len() };
+        let mut at = rest.start;
+        loop {
+            let (count, goes_on) = self.reseal_some(done, &like, source, slot, at..rest.end);
+            at += count * total;
+            if !goes_on {
+                return (at - rest.start) / total;
+            }
+        }
+    }
+
+    /// First opens some frames at the beginning of `rest`, then seals what was in them: a lock takes as long as a small
+    /// record. Gives how many frames that were, and whether there may be more.
+    fn reseal_some(
+        &mut self,
+        done: &Resealed,
+        like: &Like,
+        source: &Source,
+        slot: &mut Slot,
+        rest: Range<usize>,
+    ) -> (usize, bool) {
+        let Like { first, total, head, back } = like;
+        let written = {
+            let record = RECORD_OVERHEAD + done.text_len();
+            done.sealed.sealing().way.rest.prefix_len(record) + record
+        };
+        let most = RESEALED_MAX.min(self.scribe_room() / written).min(RUN_BYTES_MAX / written).min(rest.len() / total);
+        if done.sealed.egress() != Some(done.link) || done.sealed.has_ended() || !self.has_room_now(done.link) {
+            return (0, false);
+        }
+        let mut alike = [0; RESEALED_MAX];
+        let (mut count, mut found, mut differs) = (0, 0, None);
+        let mut opening = done.opened.opening();
+        for at in rest.step_by(*total).take(most) {
+            let goes_on = slot.bytes(at..at + head) == slot.bytes(*first..first + head)
+                && done.opened.granted.changes() == done.changes;
             if !goes_on {
                 break;
             }
             let arrival = Arrival::frame(source, at, false);
             let came = (at + 4..at + total, at + back.start..at + back.end);
             let record = at + head..at + total;
-            let Some(message) = self.open(&arrival, opened, slot, Some(came), record) else {
+            let Some(message) = self.open_with(&mut opening, &arrival, &done.opened, slot, Some(came), record) else {
                 count += 1;
                 continue;
             };
-            let (now, before) =
-                (slot.bytes(message.clone()), slot.bytes(first.start + inner.start..first.start + inner.end));
-            let is_alike = now.len() == before.len()
-                && now[..payload.start] == before[..payload.start]
-                && now[payload.end..] == before[payload.end..];
-            let fill = |out: &mut [u8]| {
-                let (start, rest) = out.split_at_mut(*prefix);
-                let (middle, tail) = rest.split_at_mut(payload.len());
-                start.copy_from_slice(front);
-                middle.copy_from_slice(&now[payload.clone()]);
-                tail.copy_from_slice(end);
-            };
-            match is_alike.then(|| self.compose_sealed(sealed, text, fill)).flatten() {
-                Some(Ok(segment)) => {
-                    self.counters.add(*counter, 1);
-                    self.counters.add(Counter::BytesCopied, payload.len() as u64);
-                    self.queue(*link, None, [Some(segment), None, None]);
-                }
-                Some(Err(reason)) => self.counters.add(reason, 1),
-                // It differs, or there is no slot: that is for the ordinary path, which goes on with what was opened.
-                None => {
-                    let ingest = &mut self.links[source.link.index()].ingest;
-                    ingest.opened = Some(Box::new((opened.clone(), message)));
-                    break;
-                }
+            let before = slot.bytes(first + done.inner.start..first + done.inner.end);
+            let (now, payload) = (slot.bytes(message.clone()), &done.payload);
+            if now.len() != before.len()
+                || now[..payload.start] != before[..payload.start]
+                || now[payload.end..] != before[payload.end..]
+            {
+                differs = Some(message);
+                break;
             }
+            alike[found] = message.start + payload.start;
+            found += 1;
             count += 1;
         }
+        drop(opening);
+        if found > 0 {
+            self.reseal(done, slot, &alike[..found], written);
+        }
+        let goes_on = count == most && count > 0;
+        if let Some(message) = differs {
+            // That is for the ordinary path, which goes on with what was opened.
+            let ingest = &mut self.links[source.link.index()].ingest;
+            ingest.opened = Some(Box::new((done.opened.clone(), message)));
+        }
+        (count, goes_on)
+    }
+
+    /// Seals the payloads that begin at `places` of the slot, `written` bytes for each with what is around it, and queues
+    /// them. There is room for all.
+    fn reseal(&mut self, done: &Resealed, slot: &Slot, places: &[usize], written: usize) {
+        let Resealed { sealed, link, prefix, suffix, payload, .. } = done;
+        let (record, count) = (RECORD_OVERHEAD + done.text_len(), places.len() as u64);
+        let mut sealing = sealed.sealing();
+        let Sealing { sealer, way } = &mut *sealing;
+        let outer = way.rest.prefix_len(record);
+        // Another core may have had the channel follow its peer since.
+        if outer + record != written || sealed.egress() != Some(*link) {
+            return self.counters.add(DropReason::LinkClosed, count);
+        }
+        let scratch = std::mem::take(&mut self.scratch);
+        let (front, end) = scratch[..prefix + suffix].split_at(*prefix);
+        let mut result = Ok(0);
+        let segment = self.write(places.len() * written, |out| {
+            for (out, &at) in out.chunks_exact_mut(written).zip(places) {
+                let (head, place) = out.split_at_mut(outer);
+                way.rest.write_prefix(record, head);
+                let (start, rest) = place[NONCE_LEN..].split_at_mut(*prefix);
+                let (middle, rest) = rest.split_at_mut(payload.len());
+                start.copy_from_slice(front);
+                middle.copy_from_slice(slot.bytes(at..at + payload.len()));
+                rest[..*suffix].copy_from_slice(end);
+                result = result.and_then(|_| sealer.seal_in_place(place));
+            }
+        });
+        drop(sealing);
         self.scratch = scratch;
-        count
+        let segment = segment.expect("there is room");
+        if result.is_err() {
+            self.release(segment);
+            self.counters.add(DropReason::ChannelClosed, count);
+            return self.end_channel(sealed, ChannelEnd::Exhausted);
+        }
+        self.counters.add(Counter::RecordsSealed, count);
+        self.counters.add(done.counter, count);
+        self.counters.add(Counter::BytesCopied, count * payload.len() as u64);
+        // Queueing counts one.
+        self.counters.add(Counter::FramesOut, count - 1);
+        self.links[link.index()].traffic.frames_out += count - 1;
+        self.queue(*link, None, [Some(segment), None, None]);
     }
 
     /// Whether a link of this core takes more.

@@ -189,15 +189,33 @@ pub struct Pool {
 struct Class {
     base: NonNull<u8>,
     geometry: Geometry,
-    /// Free slots; the last one used is the first one taken, since it is still in the cache.
-    free: Vec<u16>,
+    /// Free slots; the last one used is the first one taken, since it is still in the cache. What the kernel receives into
+    /// is kept apart from what a core has written to: a flood has many slots go through the kernel, a little in each,
+    /// and would otherwise come to use all the memory of all of them.
+    free: [FreeList; 2],
+    /// Per slot: where it goes when it is free.
+    purpose: Box<[Purpose]>,
     /// Per slot: handle and segments that refer to it.
     refs: Box<[u32]>,
     /// Per slot: whether pages may be committed.
     touched: Box<[bool]>,
     in_kernel: usize,
-    /// The shortest that the free list was since memory was last given back: what lies below was not used since.
+}
+
+#[derive(Debug, Default)]
+struct FreeList {
+    slots: Vec<u16>,
+    /// The shortest that it was since memory was last given back: what lies below was not used since.
     unused: usize,
+}
+
+/// What a slot was last taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The kernel fills the body, or some of it.
+    Receive = 0,
+    /// The core fills all of it.
+    Write = 1,
 }
 
 // SAFETY: `base` is only used to make handles, and a pool is used by one core at a time.
@@ -209,11 +227,11 @@ impl Class {
         Ok(Class {
             base,
             geometry,
-            free: (0..geometry.count as u16).rev().collect(),
+            free: [FreeList { slots: (0..geometry.count as u16).rev().collect(), unused: 0 }, FreeList::default()],
+            purpose: vec![Purpose::Receive; geometry.count].into(),
             refs: vec![0; geometry.count].into(),
             touched: vec![false; geometry.count].into(),
             in_kernel: 0,
-            unused: 0,
         })
     }
 
@@ -226,17 +244,36 @@ impl Class {
         let refs = &mut self.refs[usize::from(index)];
         *refs = refs.checked_sub(1).expect("a slot is released once per reference");
         if *refs == 0 {
-            self.free.push(index);
+            self.free[self.purpose[usize::from(index)] as usize].slots.push(index);
         }
     }
 
-    /// See [`Pool::give_back_unused`].
-    fn give_back(&mut self, unused: usize) {
-        self.unused = self.free.len();
-        for &index in &self.free[..unused] {
-            if std::mem::take(&mut self.touched[usize::from(index)]) {
-                // SAFETY: the slot is on the free list: no handle, no segment, not the kernel's.
-                unsafe { memory::give_back(self.slot_base(index), self.geometry.stride()) };
+    fn free_count(&self) -> usize {
+        self.free.iter().map(|list| list.slots.len()).sum()
+    }
+
+    /// One that was last used for the same, if there is one.
+    fn take(&mut self, purpose: Purpose) -> Option<u16> {
+        let other = 1 - purpose as usize;
+        let from = if self.free[purpose as usize].slots.is_empty() { other } else { purpose as usize };
+        let list = &mut self.free[from];
+        let index = list.slots.pop()?;
+        list.unused = list.unused.min(list.slots.len());
+        self.purpose[usize::from(index)] = purpose;
+        Some(index)
+    }
+
+    /// See [`Pool::give_back_unused`] and [`Pool::give_back_idle`].
+    fn give_back(&mut self, idle: bool) {
+        for place in 0..self.free.len() {
+            let list = &mut self.free[place];
+            let unused = if idle { list.slots.len() } else { list.unused };
+            list.unused = list.slots.len();
+            for &index in &self.free[place].slots[..unused] {
+                if std::mem::take(&mut self.touched[usize::from(index)]) {
+                    // SAFETY: the slot is on a free list: no handle, no segment, not the kernel's.
+                    unsafe { memory::give_back(self.slot_base(index), self.geometry.stride()) };
+                }
             }
         }
     }
@@ -258,23 +295,22 @@ impl Pool {
 
     /// Takes a small slot off the free list.
     pub fn take(&mut self) -> Option<Slot> {
-        self.take_of(false)
+        self.take_of(false, Purpose::Write)
     }
 
     /// Takes a large slot off the free list.
     pub fn take_large(&mut self) -> Option<Slot> {
-        self.take_of(true)
+        self.take_of(true, Purpose::Write)
     }
 
     fn class(&mut self, large: bool) -> &mut Class {
         if large { &mut self.large } else { &mut self.small }
     }
 
-    fn take_of(&mut self, large: bool) -> Option<Slot> {
+    fn take_of(&mut self, large: bool, purpose: Purpose) -> Option<Slot> {
         let core = self.core;
         let class = self.class(large);
-        let index = class.free.pop()?;
-        class.unused = class.unused.min(class.free.len());
+        let index = class.take(purpose)?;
         debug_assert_eq!(class.refs[usize::from(index)], 0);
         class.refs[usize::from(index)] = 1;
         class.touched[usize::from(index)] = true;
@@ -320,7 +356,7 @@ impl Pool {
 
     /// A free slot for the kernel to receive into, if there is one.
     pub fn lend(&mut self) -> Option<Slot> {
-        let slot = self.take()?;
+        let slot = self.take_of(false, Purpose::Receive)?;
         self.small.in_kernel += 1;
         Some(slot)
     }
@@ -333,26 +369,26 @@ impl Pool {
 
     /// Small slots: on the free list, in the kernel, with the core.
     pub fn census(&self) -> (usize, usize, usize) {
-        let (free, kernel) = (self.small.free.len(), self.small.in_kernel);
+        let (free, kernel) = (self.small.free_count(), self.small.in_kernel);
         (free, kernel, self.small.geometry.count - free - kernel)
     }
 
     /// Large slots with the core.
     pub fn large_used(&self) -> usize {
-        self.large.geometry.count - self.large.free.len()
+        self.large.geometry.count - self.large.free_count()
     }
 
     /// Returns the memory of free slots that were not used since this was last called to the system. Later reads of them
     /// give zeros.
     pub fn give_back_unused(&mut self) {
-        self.small.give_back(self.small.unused);
-        self.large.give_back(self.large.unused);
+        self.small.give_back(false);
+        self.large.give_back(false);
     }
 
     /// Returns the memory of all free slots to the system.
     pub fn give_back_idle(&mut self) {
-        self.small.give_back(self.small.free.len());
-        self.large.give_back(self.large.free.len());
+        self.small.give_back(true);
+        self.large.give_back(true);
     }
 
     /// Asserts that every slot has exactly one owner, given how many the driver says the kernel has.
@@ -363,7 +399,7 @@ impl Pool {
             self.small.in_kernel
         );
         let referenced = self.small.refs.iter().filter(|&&refs| refs > 0).count();
-        assert!(referenced + self.small.free.len() == self.small.geometry.count, "a slot has no owner or two");
+        assert!(referenced + self.small.free_count() == self.small.geometry.count, "a slot has no owner or two");
     }
 }
 
