@@ -301,6 +301,26 @@ on_both_drivers! {
         engine.reaches(CloseReason::SlowFrame, 1);
     }
 
+    a_claim_takes_no_slot(engine) {
+        let at = engine.serve();
+        let claim = [&(ockam_wire::FRAME_MAX as u32).to_be_bytes()[..], &frame(&["echo"], &["me"], &[])[4..]].concat();
+        let mut peers: Vec<Peer> = (0..100).map(|_| Peer::connect(at)).collect();
+        // In two parts: links that wait for the rest of a large frame receive it into a slot of their own.
+        for part in [&claim[..6], &claim[6..]] {
+            let heard = engine.counters().total(Counter::BytesIn) + 100 * part.len() as u64;
+            peers.iter_mut().for_each(|peer| peer.send(part));
+            engine.reaches(Counter::BytesIn, heard);
+        }
+        let mut honest = Peer::connect(at);
+        for round in 0..10 {
+            let payload = noise(60_000, round);
+            honest.send(&frame(&["echo"], &["me"], &payload));
+            assert!(honest.receive().payload == payload);
+        }
+        let held = engine.counters().total(Counter::SlotsCore);
+        assert!(held < 10, "{held} slots are with the core");
+    }
+
     large_slots_are_not_for_those_who_trickle(engine) {
         let at = engine.serve();
         let claim = [&(ockam_wire::FRAME_MAX as u32).to_be_bytes()[..], &frame(&["echo"], &["me"], &[])[4..]].concat();

@@ -283,7 +283,7 @@ impl<D: Driver> Core<D> {
                 let channel = channel.clone();
                 let payload = payload(answer);
                 let outgoing = outgoing(&message, &walk, payload.len());
-                match self.seal(arrival, channel.clone(), reply, &outgoing, payload)? {
+                match self.seal(arrival, &channel, reply, &outgoing, payload)? {
                     Ok(outcome) => {
                         let counter = if served { Counter::FramesServed } else { Counter::FramesRelayed };
                         self.counters.add(counter, 1);
@@ -455,7 +455,7 @@ impl<D: Driver> Core<D> {
             }
             Verdict::Seal { channel, body, reply, .. } => {
                 let (channel, payload) = (channel.clone(), payload(body));
-                self.seal(&inside, channel, reply, &outgoing(&message, &walk, payload.len()), payload)
+                self.seal(&inside, &channel, reply, &outgoing(&message, &walk, payload.len()), payload)
             }
             Verdict::Open { .. }
             | Verdict::Park { .. }
@@ -516,7 +516,7 @@ impl<D: Driver> Core<D> {
             }
             Some(Place::Encryptor(channel)) => {
                 let channel = channel.clone();
-                self.seal(arrival, channel, reply, &outgoing, payload)?
+                self.seal(arrival, &channel, reply, &outgoing, payload)?
             }
             _ => Err(DropReason::LinkClosed),
         };
@@ -654,7 +654,7 @@ impl<D: Driver> Core<D> {
         let text = notice.text();
         let outgoing = Outgoing { onward, return_route: RouteParts::EMPTY, payload_len: 0, tracing: Some(&text) };
         let inside = Arrival::new(None, 0);
-        let sealed = told.then(|| self.seal(&inside, channel, None, &outgoing.measure(), Payload::Apart(&[])));
+        let sealed = told.then(|| self.seal(&inside, &channel, None, &outgoing.measure(), Payload::Apart(&[])));
         match sealed {
             Some(Ok(Ok(outcome))) => {
                 self.counters.add(Counter::NoticesSent, 1);

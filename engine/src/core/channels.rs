@@ -128,7 +128,7 @@ impl<D: Driver> Core<D> {
     pub(super) fn seal(
         &mut self,
         arrival: &Arrival<'_>,
-        channel: Arc<Channel>,
+        channel: &Arc<Channel>,
         reply: Option<ReplyKey>,
         inner: &Measured<'_>,
         payload: Payload<'_>,
@@ -145,13 +145,13 @@ impl<D: Driver> Core<D> {
             }
         }
         let Some(link) = channel.egress() else {
-            return self.seal_for_inside(arrival, &channel, reply, inner, payload);
+            return self.seal_for_inside(arrival, channel, reply, inner, payload);
         };
         self.room_on(arrival, link)?;
         if link.core() != self.index {
             let composed = self.compose(link, inner, payload).ok_or(Stop::Blocked(Blocker::Slots))?;
-            self.admit(&channel, reply);
-            return Ok(Ok(Outcome::Crosses { channel, link, composed }));
+            self.admit(channel, reply);
+            return Ok(Ok(Outcome::Crosses { channel: channel.clone(), link, composed }));
         }
         if self.open_link(link).is_none() {
             return Ok(Err(DropReason::LinkClosed));
@@ -168,14 +168,15 @@ impl<D: Driver> Core<D> {
             let scratch = &mut *self.scratch;
             plaintext.write_prefix(&mut scratch[..prefix]);
             plaintext.write_suffix(&mut scratch[prefix..prefix + suffix]);
-            self.admit(&channel, reply);
-            return Ok(Ok(Outcome::InPlace(InPlace { channel, link, prefix, payload: at..at + bytes.len(), suffix })));
+            self.admit(channel, reply);
+            let (channel, payload) = (channel.clone(), at..at + bytes.len());
+            return Ok(Ok(Outcome::InPlace(InPlace { channel, link, prefix, payload, suffix })));
         }
         self.counters.add(Counter::BytesCopied, payload.len() as u64);
-        let sealed = self.compose_sealed(&channel, text, |text| write_text(plaintext, payload, text));
+        let sealed = self.compose_sealed(channel, text, |text| write_text(plaintext, payload, text));
         match sealed.ok_or(Stop::Blocked(Blocker::Slots))? {
             Ok(segment) => {
-                self.admit(&channel, reply);
+                self.admit(channel, reply);
                 Ok(Ok(Outcome::Leaves { link, reply: None, composed: super::egress::Composed::Copied(segment) }))
             }
             Err(reason) => Ok(Err(reason)),

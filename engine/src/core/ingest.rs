@@ -240,10 +240,12 @@ impl<D: Driver> Core<D> {
                 }
             };
             let end = range.start + 4 + length;
-            largest = largest.max(4 + length);
             if end > range.end {
+                // What came of it counts, not what it claims.
+                largest = largest.max(bytes.len());
                 break;
             }
+            largest = largest.max(4 + length);
             self.repeatable = None;
             let is_followed =
                 bytes.get(4 + length..).is_some_and(|next| next.len() >= 4 + length && next[..4] == *head);
@@ -271,9 +273,8 @@ impl<D: Driver> Core<D> {
         if frames > 0 || !began {
             self.links[index].ingest.frame_began_ms = self.now_ms;
         }
-        if largest > 0 {
-            self.links[index].ingest.frame_bytes = largest;
-        }
+        let ingest = &mut self.links[index].ingest;
+        ingest.frame_bytes = if frames > 0 { largest } else { largest.max(ingest.frame_bytes) };
         self.keep_rest(index, slot, range);
         // What the driver has received by itself until it stops is put together as it comes.
         if let Some(link) = self.links.at_mut(index)

@@ -156,7 +156,7 @@ pub struct Ingest {
     pub partial: Partial,
     /// Where [`Partial::Copied`] bytes are; its room is kept for the next.
     pub copied: Vec<u8>,
-    /// Bytes of the largest frame, its length included, among those that came last, unfinished ones as well.
+    /// Bytes of the largest frame, its length included, among those that came last; of an unfinished one what has come.
     pub frame_bytes: usize,
     /// When the frame that is not complete began, in milliseconds of the clock.
     pub frame_began_ms: u64,
