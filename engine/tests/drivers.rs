@@ -78,6 +78,7 @@ suite!(
     a_slow_reader_gets_everything_in_order,
     an_answer_comes_with_the_next,
     what_finds_no_room_is_answered_at_once,
+    many_that_find_no_room_are_told_apart,
     closing_ends_a_send_whose_answer_waits,
     one_that_never_stops_leaves_room_for_others,
     many_sockets_at_once,
@@ -964,6 +965,47 @@ fn what_finds_no_room_is_answered_at_once<D: Make>() {
     let bytes = reader.join().unwrap();
     assert_eq!(bytes.len(), PARTS * BODY);
     assert!(bytes.iter().enumerate().all(|(at, &byte)| byte == (at % BODY % 251) as u8));
+    world.finish();
+}
+
+fn many_that_find_no_room_are_told_apart<D: Make>() {
+    const PARTS: usize = 20;
+    let mut world = World::<D>::new(16, 0);
+    let mut slot = world.pool.take().unwrap();
+    slot.bytes_mut(0..BODY).copy_from_slice(&pattern(0, BODY));
+    let mut readers = Vec::new();
+    let mut links: Vec<_> = (0..12)
+        .map(|_| {
+            let (ours, mut peer) = narrow_pair();
+            readers.push(thread::spawn(move || {
+                let mut bytes = Vec::new();
+                peer.read_to_end(&mut bytes).unwrap();
+                bytes
+            }));
+            let queue: VecDeque<_> = (0..PARTS).map(|_| world.pool.share(&mut slot, 0..BODY)).collect();
+            (world.adopt(ours), queue, false)
+        })
+        .collect();
+    world.pool.put(slot);
+    // Both kinds in turn, so that what is said late of one would be taken for the other.
+    let mut answers = [Answer::WithTheNext, Answer::AtOnce].into_iter().cycle();
+    while links.iter().any(|(_, queue, _)| !queue.is_empty()) {
+        for (id, queue, sending) in links.iter_mut().filter(|(_, queue, sending)| !sending && !queue.is_empty()) {
+            world.driver.send(*id, queue.iter(), answers.next().unwrap());
+            *sending = true;
+        }
+        let mut burst = Vec::new();
+        world.driver.wait(0, 1, &mut burst).unwrap();
+        for done in burst {
+            let Done::Sent { socket, result } = done else { panic!("{done:?}") };
+            let (_, queue, sending) = links.iter_mut().find(|(id, ..)| *id == socket).unwrap();
+            assert!(std::mem::take(sending), "{socket:?} has no send in flight");
+            world.advance(queue, result.unwrap());
+        }
+    }
+    links.iter().for_each(|(id, ..)| drop(world.close(*id)));
+    let expected = pattern(0, BODY).repeat(PARTS);
+    assert!(readers.into_iter().all(|reader| reader.join().unwrap() == expected));
     world.finish();
 }
 

@@ -516,6 +516,9 @@ impl UringDriver {
             socket.cancelled.remove(token.op);
             self.in_flight -= 1;
         }
+        if token.op == Op::Send {
+            socket.unsaid = false;
+        }
         let id = SocketId { index, generation: socket.generation };
         match token.op {
             Op::Accept => self.accepted(id, result, more, burst),
@@ -575,8 +578,8 @@ impl UringDriver {
         for place in 0..self.unsaid.len() {
             let id = self.unsaid[place];
             let socket = &mut self.sockets[id.index as usize];
-            debug_assert_eq!(socket.generation, id.generation, "a socket is not vacated before its send has ended");
-            if !std::mem::take(&mut socket.unsaid) {
+            // It may have said something before all had, and even be another socket's index since.
+            if socket.generation != id.generation || !std::mem::take(&mut socket.unsaid) {
                 continue;
             }
             socket.in_flight.remove(Op::Send);
