@@ -216,6 +216,7 @@ impl<D: Driver> Core<D> {
         let link = &self.links[index];
         let egress = &link.egress;
         link.state != State::Up
+            || self.drain_ms.is_some()
             || egress.bytes > ANSWER_WAITS_BYTES
             || egress.queue.len() > SEND_SEGMENTS_MAX
             || egress.full
