@@ -316,7 +316,8 @@ impl EpollDriver {
     }
 
     fn end_pauses(&mut self, burst: &mut Vec<Done>) {
-        for id in std::mem::take(&mut self.pauses) {
+        let mut pauses = std::mem::take(&mut self.pauses);
+        for id in pauses.drain(..) {
             let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { continue };
             if socket.generation == id.generation && std::mem::take(&mut socket.pausing) {
                 if let Some((slot, _)) = socket.into.take() {
@@ -330,6 +331,8 @@ impl EpollDriver {
                 });
             }
         }
+        // It keeps its memory.
+        self.pauses = pauses;
     }
 }
 
