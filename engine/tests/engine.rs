@@ -21,6 +21,11 @@ fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
+/// The beginning of a frame that claims to be as large as frames may be.
+fn claim() -> Vec<u8> {
+    [&(ockam_wire::FRAME_MAX as u32).to_be_bytes()[..], &frame(&["echo"], &["me"], &[])[4..]].concat()
+}
+
 /// Says that something is over, also when a test fails.
 struct AtEnd<'a>(&'a AtomicBool);
 
@@ -288,7 +293,7 @@ on_both_drivers! {
         let at = engine.serve();
         // More than there are, each claiming the most and sending just enough to get one.
         let mut idle: Vec<Peer> = (0..80).map(|_| Peer::connect(at)).collect();
-        let claim = [&(ockam_wire::FRAME_MAX as u32).to_be_bytes()[..], &frame(&["echo"], &["me"], &[])[4..]].concat();
+        let claim = claim();
         for peer in &mut idle {
             peer.send(&claim);
             peer.send(&vec![0; 70_000]);
@@ -303,7 +308,7 @@ on_both_drivers! {
 
     a_claim_takes_no_slot(engine) {
         let at = engine.serve();
-        let claim = [&(ockam_wire::FRAME_MAX as u32).to_be_bytes()[..], &frame(&["echo"], &["me"], &[])[4..]].concat();
+        let claim = claim();
         let mut peers: Vec<Peer> = (0..100).map(|_| Peer::connect(at)).collect();
         // In two parts: links that wait for the rest of a large frame receive it into a slot of their own.
         for part in [&claim[..6], &claim[6..]] {
@@ -323,7 +328,7 @@ on_both_drivers! {
 
     large_slots_are_not_for_those_who_trickle(engine) {
         let at = engine.serve();
-        let claim = [&(ockam_wire::FRAME_MAX as u32).to_be_bytes()[..], &frame(&["echo"], &["me"], &[])[4..]].concat();
+        let claim = claim();
         let mut slow: Vec<Peer> = (0..80).map(|_| Peer::connect(at)).collect();
         for peer in &mut slow {
             peer.send(&claim);

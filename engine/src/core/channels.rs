@@ -236,27 +236,40 @@ impl<D: Driver> Core<D> {
 
     /// Seals a text of `length` bytes, which `fill` writes, in the scribe's slot. `None` when no slot is free; nothing is
     /// sealed then.
-    pub(super) fn compose_sealed(
+    fn compose_sealed(
         &mut self,
         channel: &Arc<Channel>,
         length: usize,
-        fill: impl FnOnce(&mut [u8]),
+        mut fill: impl FnMut(&mut [u8]),
+    ) -> Option<Result<Segment, DropReason>> {
+        self.compose_sealed_run(channel, 1, length, |_, text| fill(text))
+    }
+
+    /// The same for `count` texts, each of which `fill` is told the number of: one frame lies behind the other.
+    pub(super) fn compose_sealed_run(
+        &mut self,
+        channel: &Arc<Channel>,
+        count: usize,
+        length: usize,
+        mut fill: impl FnMut(usize, &mut [u8]),
     ) -> Option<Result<Segment, DropReason>> {
         let mut sealing = channel.sealing();
         let Sealing { sealer, way } = &mut *sealing;
         let record = RECORD_OVERHEAD + length;
         let outer = way.rest.prefix_len(record);
         let mut sealed = Ok(0);
-        let segment = self.write(outer + record, |out| {
-            let (prefix, place) = out.split_at_mut(outer);
-            way.rest.write_prefix(record, prefix);
-            fill(&mut place[NONCE_LEN..NONCE_LEN + length]);
-            sealed = sealer.seal_in_place(place);
+        let segment = self.write(count * (outer + record), |out| {
+            for (number, frame) in out.chunks_exact_mut(outer + record).enumerate() {
+                let (prefix, place) = frame.split_at_mut(outer);
+                way.rest.write_prefix(record, prefix);
+                fill(number, &mut place[NONCE_LEN..NONCE_LEN + length]);
+                sealed = sealed.and_then(|_| sealer.seal_in_place(place));
+            }
         })?;
         drop(sealing);
         match sealed {
             Ok(_) => {
-                self.counters.add(Counter::RecordsSealed, 1);
+                self.counters.add(Counter::RecordsSealed, count as u64);
                 Some(Ok(segment))
             }
             Err(_) => {

@@ -1,7 +1,7 @@
 //! What control asked for, as the attendant hands it on.
 
 use super::link::Origin;
-use super::mesh::{FromCore, LinkDump, ToCore};
+use super::mesh::{FromCore, LinkDump, ToCore, take};
 use super::{Core, Serves};
 use crate::io::driver::Driver;
 use crate::path::tables::ReplyKey;
@@ -14,9 +14,7 @@ const COMMANDS_PER_TICK: usize = 64;
 impl<D: Driver> Core<D> {
     pub(super) fn take_commands(&mut self) {
         for _ in 0..COMMANDS_PER_TICK {
-            let commands = &self.mesh.cores[usize::from(self.index)].commands;
-            // To look costs less than to take from an empty queue, which is a fence.
-            let Some(command) = (!commands.is_empty()).then(|| commands.pop()).flatten() else { break };
+            let Some(command) = take(&self.mesh.cores[usize::from(self.index)].commands) else { break };
             self.on_command(command);
         }
     }

@@ -196,6 +196,11 @@ pub struct Mesh {
     pub links_closed: AtomicBool,
 }
 
+/// Takes from a queue that is empty most of the time: to look costs less than to take, which is a fence.
+pub(super) fn take<T>(queue: &ArrayQueue<T>) -> Option<T> {
+    if queue.is_empty() { None } else { queue.pop() }
+}
+
 impl Mesh {
     /// The shared state of an engine with that many cores; `portal_memory` as in [`crate::config::Config`].
     ///

@@ -29,8 +29,8 @@ pub(crate) mod slab;
 mod transit;
 
 use crate::config::{
-    GRANTS_INTERVAL, KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX, LISTENER_SOCKETS,
-    PORTALS_MAX, SENDING_SLOTS_MIN, SLOT_BODY, SLOT_HEAD, SLOT_TAIL, SLOTS,
+    CROSS_QUEUE, GRANTS_INTERVAL, KERNEL_SLOTS_MAX, KERNEL_SLOTS_MIN, LARGE_SLOT_BYTES, LARGE_SLOTS, LINKS_MAX,
+    LISTENER_SOCKETS, PORTALS_MAX, SENDING_SLOTS_MIN, SLOT_BODY, SLOT_HEAD, SLOT_TAIL, SLOTS,
 };
 use crate::io::counters::CoreCounters;
 use crate::io::driver::{Done, Driver, FOREVER, SocketId};
@@ -38,7 +38,7 @@ use crate::io::pool::{Geometry, Pool, Slot};
 use crate::path::tables::{Replies, Tables};
 use foldhash::{HashMap, HashMapExt};
 use link::Link;
-use mesh::{Cross, FromCore, Mesh};
+use mesh::{Cross, FromCore, Mesh, take};
 use ockam_engine_abi::{Counter, LinkId, Notice};
 use portals::{Inlet, Portal, Room};
 use slab::Slab;
@@ -268,13 +268,9 @@ impl<D: Driver> Core<D> {
     fn take_crossing(&mut self) {
         for from in 0..self.mesh.cores.len() {
             let mut taken = 0;
-            loop {
-                let queue = &self.mesh.cores[usize::from(self.index)].crossing[from];
-                // To look costs less than to take from an empty queue, which is a fence.
-                if taken == queue.capacity() || queue.is_empty() {
-                    break;
-                }
-                let Some(item) = queue.pop() else { break };
+            while taken < CROSS_QUEUE
+                && let Some(item) = take(&self.mesh.cores[usize::from(self.index)].crossing[from])
+            {
                 taken += 1;
                 match item {
                     Cross::Frame { link, reply, segments } => self.queue(link, reply, segments),

@@ -20,10 +20,10 @@ use super::channels::{PREFIX_MAX, SUFFIX_MAX};
 use super::egress::Composed;
 use crate::io::driver::Driver;
 use crate::io::pool::Slot;
-use crate::path::channel::{Channel, Sealing};
+use crate::path::channel::Channel;
 use crate::path::tables::ReplyKey;
 use ockam_crypto::{NONCE_LEN, OutgoingPlaintext, PAYLOAD_HEAD, RECORD_OVERHEAD};
-use ockam_engine_abi::{ChannelEnd, Counter, DropReason, LinkId};
+use ockam_engine_abi::{Counter, DropReason, LinkId};
 use ockam_wire::undeliverable::Offer;
 use ockam_wire::{Measured, Message};
 use std::ops::Range;
@@ -248,13 +248,14 @@ impl<D: Driver> Core<D> {
         let back = offset_in(frame, outer.return_route.encoded());
         let like = Like { first: first.start, total, head, back: back..back + outer.return_route.encoded().len() };
         let mut at = rest.start;
-        loop {
+        while rest.end - at >= total {
             let (count, goes_on) = self.reseal_some(done, &like, source, slot, at..rest.end);
             at += count * total;
             if !goes_on {
-                return (at - rest.start) / total;
+                break;
             }
         }
+        (at - rest.start) / total
     }
 
     /// First opens some frames at the beginning of `rest`, then seals what was in them: a lock takes as long as a small
@@ -268,14 +269,14 @@ impl<D: Driver> Core<D> {
         rest: Range<usize>,
     ) -> (usize, bool) {
         let Like { first, total, head, back } = like;
+        if done.sealed.egress() != Some(done.link) || done.sealed.has_ended() || !self.has_room_now(done.link) {
+            return (0, false);
+        }
         let written = {
             let record = RECORD_OVERHEAD + done.text_len();
             done.sealed.sealing().way.rest.prefix_len(record) + record
         };
         let most = RESEALED_MAX.min(self.scribe_room() / written).min(RUN_BYTES_MAX / written).min(rest.len() / total);
-        if done.sealed.egress() != Some(done.link) || done.sealed.has_ended() || !self.has_room_now(done.link) {
-            return (0, false);
-        }
         let mut alike = [0; RESEALED_MAX];
         let (mut count, mut found, mut differs) = (0, 0, None);
         let mut opening = done.opened.opening();
@@ -307,7 +308,7 @@ impl<D: Driver> Core<D> {
         }
         drop(opening);
         if found > 0 {
-            self.reseal(done, slot, &alike[..found], written);
+            self.reseal(done, slot, &alike[..found]);
         }
         let goes_on = count == most && count > 0;
         if let Some(message) = differs {
@@ -318,48 +319,36 @@ impl<D: Driver> Core<D> {
         (count, goes_on)
     }
 
-    /// Seals the payloads that begin at `places` of the slot, `written` bytes for each with what is around it, and queues
-    /// them. There is room for all.
-    fn reseal(&mut self, done: &Resealed, slot: &Slot, places: &[usize], written: usize) {
+    /// Seals the payloads that begin at `places` of the slot, each with what is around it, and queues them. There is room
+    /// for all.
+    fn reseal(&mut self, done: &Resealed, slot: &Slot, places: &[usize]) {
         let Resealed { sealed, link, prefix, suffix, payload, .. } = done;
-        let (record, count) = (RECORD_OVERHEAD + done.text_len(), places.len() as u64);
-        let mut sealing = sealed.sealing();
-        let Sealing { sealer, way } = &mut *sealing;
-        let outer = way.rest.prefix_len(record);
-        // Another core may have had the channel follow its peer since.
-        if outer + record != written || sealed.egress() != Some(*link) {
-            return self.counters.add(DropReason::LinkClosed, count);
-        }
+        let count = places.len() as u64;
         let scratch = std::mem::take(&mut self.scratch);
         let (front, end) = scratch[..prefix + suffix].split_at(*prefix);
-        let mut result = Ok(0);
-        let segment = self.write(places.len() * written, |out| {
-            for (out, &at) in out.chunks_exact_mut(written).zip(places) {
-                let (head, place) = out.split_at_mut(outer);
-                way.rest.write_prefix(record, head);
-                let (start, rest) = place[NONCE_LEN..].split_at_mut(*prefix);
-                let (middle, rest) = rest.split_at_mut(payload.len());
-                start.copy_from_slice(front);
-                middle.copy_from_slice(slot.bytes(at..at + payload.len()));
-                rest[..*suffix].copy_from_slice(end);
-                result = result.and_then(|_| sealer.seal_in_place(place));
-            }
-        });
-        drop(sealing);
+        let fill = |number: usize, text: &mut [u8]| {
+            let (start, rest) = text.split_at_mut(*prefix);
+            let (middle, tail) = rest.split_at_mut(payload.len());
+            let at = places[number];
+            start.copy_from_slice(front);
+            middle.copy_from_slice(slot.bytes(at..at + payload.len()));
+            tail.copy_from_slice(end);
+        };
+        let composed = self.compose_sealed_run(sealed, places.len(), done.text_len(), fill);
         self.scratch = scratch;
-        let segment = segment.expect("there is room");
-        if result.is_err() {
-            self.release(segment);
-            self.counters.add(DropReason::ChannelClosed, count);
-            return self.end_channel(sealed, ChannelEnd::Exhausted);
+        match composed {
+            Some(Ok(segment)) => {
+                self.counters.add(done.counter, count);
+                self.counters.add(Counter::BytesCopied, count * payload.len() as u64);
+                // Queueing counts one.
+                self.counters.add(Counter::FramesOut, count - 1);
+                self.links[link.index()].traffic.frames_out += count - 1;
+                self.queue(*link, None, [Some(segment), None, None]);
+            }
+            Some(Err(reason)) => self.counters.add(reason, count),
+            // Another core had the channel follow its peer, by a longer way, since there was room.
+            None => self.counters.add(DropReason::LinkClosed, count),
         }
-        self.counters.add(Counter::RecordsSealed, count);
-        self.counters.add(done.counter, count);
-        self.counters.add(Counter::BytesCopied, count * payload.len() as u64);
-        // Queueing counts one.
-        self.counters.add(Counter::FramesOut, count - 1);
-        self.links[link.index()].traffic.frames_out += count - 1;
-        self.queue(*link, None, [Some(segment), None, None]);
     }
 
     /// Whether a link of this core takes more.

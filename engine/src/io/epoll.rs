@@ -501,10 +501,10 @@ impl Driver for EpollDriver {
     fn wait(&mut self, now_ms: u64, until_ms: u64, burst: &mut Vec<Done>) -> io::Result<()> {
         burst.append(&mut self.ready);
         self.end_pauses(burst);
-        let looks = !burst.is_empty() || !self.turns.is_empty();
+        let until_ms = if burst.is_empty() && self.turns.is_empty() { until_ms } else { 0 };
         burst.append(&mut self.sent);
-        let limit_ms = if looks { 0 } else { until_ms.saturating_sub(now_ms) };
-        let timeout = (until_ms != FOREVER || looks).then(|| rustix::event::Timespec {
+        let limit_ms = until_ms.saturating_sub(now_ms);
+        let timeout = (until_ms != FOREVER).then(|| rustix::event::Timespec {
             tv_sec: (limit_ms / 1000) as i64,
             tv_nsec: (limit_ms % 1000 * 1_000_000) as i64,
         });
