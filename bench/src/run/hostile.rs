@@ -76,6 +76,10 @@ pub struct Options {
 
 /// Measures. It is always the shipped binary with its control process.
 pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
+    if !attacks::ALL.iter().any(|attack| attack.name.contains(&options.only)) {
+        let names: Vec<&str> = attacks::ALL.iter().map(|attack| attack.name).collect();
+        return Err(Failed::new(format!("no attack is named so; there are: {}", names.join("; "))));
+    }
     allow_descriptors()?;
     let mut section = Section::new(
         "hostile",
