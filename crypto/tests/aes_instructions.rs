@@ -155,7 +155,7 @@ fn features_are_those_of_the_processor() {
     let text = std::fs::read_to_string("/proc/cpuinfo").expect("Linux has it");
     let flags = text.lines().find_map(|line| line.strip_prefix("flags")).expect("x86-64 has flags");
     let flags: Vec<&str> = flags.split_ascii_whitespace().collect();
-    for name in ["aes", "pclmulqdq", "avx", "avx512f", "vaes", "vpclmulqdq"] {
+    for name in ["aes", "pclmulqdq", "avx", "avx2", "avx512f", "vaes", "vpclmulqdq"] {
         assert_eq!(cpu_features().contains(&name), flags.contains(&name), "{name}");
     }
 }

@@ -65,9 +65,9 @@ pub struct Options {
     /// Only these parts
     #[arg(long, value_enum)]
     part: Vec<Part>,
-    /// Only tunnels whose name contains this
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    only: String,
+    /// Only tunnels whose name contains one of these
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
 }
 
 /// Measures.
@@ -125,14 +125,15 @@ struct Stage<'a> {
     sink: &'a Sink,
     targets: Targets,
     /// See [`Options::only`].
-    only: &'a str,
+    only: &'a [String],
 }
 
 impl Stage<'_> {
     /// Starts tunnels; those of others that cannot be are said to be missing.
     fn start(&self, kinds: &[Kind], section: &mut Section) -> Result<Vec<(Kind, Tunnel)>, Failed> {
         let mut tunnels = Vec::new();
-        for kind in kinds.iter().filter(|kind| kind.name().contains(self.only)) {
+        let is_wanted = |kind: &&Kind| self.only.is_empty() || self.only.iter().any(|text| kind.name().contains(text));
+        for kind in kinds.iter().filter(is_wanted) {
             match kind.start(self.setup, self.targets, None) {
                 Ok(tunnel) => tunnels.push((*kind, tunnel)),
                 Err(why) if kind.is_ours() => return Err(Failed::new(format!("{}: {why}", kind.name()))),

@@ -1,15 +1,21 @@
 //! AES-256-GCM in place, with a 96-bit nonce and a tag beside the text.
 //!
-//! Two backends have the same two names, `Key::seal` and `Key::open`. Builds for tests hold both, and each is the
-//! other's oracle. Nothing here knows about counters: whoever calls `seal` guarantees that a nonce never repeats.
+//! Backends have the same two names, `Key::seal` and `Key::open`. Builds for tests hold all of them, and each is the
+//! others' oracle. Nothing here knows about counters: whoever calls `seal` guarantees that a nonce never repeats.
 
 #[cfg(any(test, feature = "aws-lc"))]
 mod aws_lc;
+#[cfg(all(feature = "aws-lc", target_arch = "x86_64"))]
+mod fastest;
 #[cfg(any(test, all(feature = "portable", not(feature = "aws-lc"))))]
 mod portable;
+#[cfg(any(test, all(feature = "aws-lc", target_arch = "x86_64")))]
+mod ring;
 
-#[cfg(feature = "aws-lc")]
+#[cfg(all(feature = "aws-lc", not(target_arch = "x86_64")))]
 pub(crate) use aws_lc::Key;
+#[cfg(all(feature = "aws-lc", target_arch = "x86_64"))]
+pub(crate) use fastest::Key;
 #[cfg(all(feature = "portable", not(feature = "aws-lc")))]
 pub(crate) use portable::Key;
 
@@ -41,12 +47,17 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Which implementation seals and opens: `aws-lc` or `portable`.
+/// Which implementation seals and opens on this machine: `aws-lc`, `ring` or `portable`.
 pub fn backend() -> &'static str {
-    if cfg!(feature = "aws-lc") { "aws-lc" } else { "portable" }
+    #[cfg(all(feature = "aws-lc", target_arch = "x86_64"))]
+    return fastest::name();
+    #[cfg(all(feature = "aws-lc", not(target_arch = "x86_64")))]
+    return "aws-lc";
+    #[cfg(not(feature = "aws-lc"))]
+    return "portable";
 }
 
-/// The instructions for AES-GCM that this machine has, by the names of the compiler's target features. Both backends
+/// The instructions for AES-GCM that this machine has, by the names of the compiler's target features. Backends
 /// choose by them when they run; a machine without the first two computes AES in software, many times slower.
 pub fn cpu_features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
@@ -54,6 +65,7 @@ pub fn cpu_features() -> Vec<&'static str> {
         ("aes", std::arch::is_x86_feature_detected!("aes")),
         ("pclmulqdq", std::arch::is_x86_feature_detected!("pclmulqdq")),
         ("avx", std::arch::is_x86_feature_detected!("avx")),
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
         ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
         ("vaes", std::arch::is_x86_feature_detected!("vaes")),
         ("vpclmulqdq", std::arch::is_x86_feature_detected!("vpclmulqdq")),
