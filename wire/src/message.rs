@@ -82,7 +82,7 @@ impl<'a> Outgoing<'a> {
         let routes = self.onward.encoded_len() + self.return_route.encoded_len();
         let prefix = 4 + 1 + routes + cbor::head_len(self.payload_len);
         let suffix = self.tracing.map_or(0, |text| cbor::head_len(text.len()) + text.len());
-        Measured { outgoing: self, prefix, suffix }
+        Measured { head: Head::Routes(self), payload_len: self.payload_len, prefix, suffix }
     }
 
     /// As [`Measured::prefix_len`].
@@ -138,9 +138,17 @@ impl<'a> Outgoing<'a> {
 /// A message to be written, and how long its parts are.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured<'a> {
-    outgoing: Outgoing<'a>,
+    head: Head<'a>,
+    payload_len: usize,
     prefix: usize,
     suffix: usize,
+}
+
+/// Where the head of a message comes from.
+#[derive(Clone, Copy, Debug)]
+enum Head<'a> {
+    Routes(Outgoing<'a>),
+    Fixed(&'a FixedHead),
 }
 
 impl Measured<'_> {
@@ -156,12 +164,12 @@ impl Measured<'_> {
 
     /// Bytes of the payload.
     pub fn payload_len(&self) -> usize {
-        self.outgoing.payload_len
+        self.payload_len
     }
 
     /// Bytes of the whole frame.
     pub fn frame_len(&self) -> usize {
-        self.prefix + self.outgoing.payload_len + self.suffix
+        self.prefix + self.payload_len + self.suffix
     }
 
     /// What the frame's length says: all but itself. Compare it with [`FRAME_MAX`] before writing.
@@ -176,13 +184,17 @@ impl Measured<'_> {
     pub fn write_prefix(&self, out: &mut [u8]) {
         let body_len = self.body_len();
         assert!(body_len <= FRAME_MAX, "a message of {body_len} bytes does not fit a frame");
-        let outgoing = &self.outgoing;
         let mut out = Writer::new(out);
         out.bytes(&(body_len as u32).to_be_bytes());
-        out.head(cbor::ARRAY, if outgoing.tracing.is_some() { 4 } else { 3 });
-        outgoing.onward.encode(&mut out);
-        outgoing.return_route.encode(&mut out);
-        out.head(cbor::BYTES, outgoing.payload_len);
+        match &self.head {
+            Head::Routes(outgoing) => {
+                out.head(cbor::ARRAY, if outgoing.tracing.is_some() { 4 } else { 3 });
+                outgoing.onward.encode(&mut out);
+                outgoing.return_route.encode(&mut out);
+            }
+            Head::Fixed(head) => out.bytes(&head.encoded),
+        }
+        out.head(cbor::BYTES, self.payload_len);
         out.finish();
     }
 
@@ -192,7 +204,7 @@ impl Measured<'_> {
     /// When `out` is not [`Self::suffix_len`] bytes long.
     pub fn write_suffix(&self, out: &mut [u8]) {
         let mut out = Writer::new(out);
-        if let Some(text) = self.outgoing.tracing {
+        if let Head::Routes(Outgoing { tracing: Some(text), .. }) = self.head {
             out.head(cbor::TEXT, text.len());
             out.bytes(text.as_bytes());
         }
@@ -202,7 +214,7 @@ impl Measured<'_> {
 
 /// The head of messages that all take the same way, have the same return route and no tracing text, encoded once: records
 /// of a secure channel (`wire.md` E.5), messages of a portal (F.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FixedHead {
     /// `83 | onward | return`
     encoded: Box<[u8]>,
@@ -225,7 +237,14 @@ impl FixedHead {
         Route::decode(&mut Reader { rest: &self.encoded[1..] }).expect("it was encoded here")
     }
 
+    /// A message with this head, around a payload of `payload_len` bytes.
+    #[inline]
+    pub fn measure(&self, payload_len: usize) -> Measured<'_> {
+        Measured { head: Head::Fixed(self), payload_len, prefix: self.prefix_len(payload_len), suffix: 0 }
+    }
+
     /// Bytes in front of a payload of `payload_len` bytes, the frame's length included.
+    #[inline]
     pub fn prefix_len(&self, payload_len: usize) -> usize {
         4 + self.encoded.len() + cbor::head_len(payload_len)
     }
@@ -235,13 +254,7 @@ impl FixedHead {
     /// # Panics
     /// When `out` is not [`Self::prefix_len`] bytes long, or the frame would be above [`FRAME_MAX`].
     pub fn write_prefix(&self, payload_len: usize, out: &mut [u8]) {
-        let body_len = out.len() - 4 + payload_len;
-        assert!(body_len <= FRAME_MAX, "a message of {body_len} bytes does not fit a frame");
-        let mut out = Writer::new(out);
-        out.bytes(&(body_len as u32).to_be_bytes());
-        out.bytes(&self.encoded);
-        out.head(cbor::BYTES, payload_len);
-        out.finish();
+        self.measure(payload_len).write_prefix(out);
     }
 }
 

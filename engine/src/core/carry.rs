@@ -118,6 +118,11 @@ impl<'a> Arrival<'a> {
     pub(super) fn was_refused(&self) -> bool {
         self.refused.get()
     }
+
+    /// What arrived was dropped.
+    pub(super) fn refuse(&self) {
+        self.refused.set(true);
+    }
 }
 
 /// A message in a slot: the frame's own, or one that came out of a channel.
@@ -197,17 +202,6 @@ impl<D: Driver> Core<D> {
                 Err(stop) => return Err((stop, layer)),
             };
             match outcome {
-                Outcome::Done => return Ok(()),
-                Outcome::Leaves { link, reply, composed } => {
-                    let segments = self.segments(composed, slot);
-                    self.dispatch(link, reply, segments);
-                    return Ok(());
-                }
-                Outcome::Crosses { channel, link, composed } => {
-                    let segments = self.segments(composed, slot);
-                    self.dispatch_to_channel(channel, link, segments);
-                    return Ok(());
-                }
                 Outcome::Bytes { link, data, number } => {
                     let segment = if data.len() <= COPY_MAX {
                         self.counters.add(Counter::BytesCopied, data.len() as u64);
@@ -219,18 +213,34 @@ impl<D: Driver> Core<D> {
                     self.say_to_portal(link, Said::Bytes { segment, number });
                     return Ok(());
                 }
-                Outcome::InPlace(plan) => {
-                    return self.seal_in_place(plan, slot).map_err(|stop| (stop, layer));
-                }
                 Outcome::Record { channel, record, back } => {
                     // Inside another channel, the way is that one's matter.
                     let came = layer.channel.is_none().then_some((layer.range, back));
                     let Some(range) = self.open(arrival, &channel, slot, came, record) else { return Ok(()) };
                     layer = Layer { channel: Some(channel), range };
                 }
+                leaves => return self.let_leave(leaves, slot).map_err(|stop| (stop, layer)),
             }
         }
         self.counters.add(DropReason::RouteTooLong, 1);
+        Ok(())
+    }
+
+    /// Lets a message go that leaves this node, or at least this core.
+    pub(super) fn let_leave(&mut self, outcome: Outcome, slot: &mut Slot) -> Result<(), Stop> {
+        match outcome {
+            Outcome::Leaves { link, reply, composed } => {
+                let segments = self.segments(composed, slot);
+                self.dispatch(link, reply, segments);
+            }
+            Outcome::Crosses { channel, link, composed } => {
+                let segments = self.segments(composed, slot);
+                self.dispatch_to_channel(channel, link, segments);
+            }
+            Outcome::InPlace(plan) => return self.seal_in_place(plan, slot),
+            Outcome::Done => {}
+            Outcome::Bytes { .. } | Outcome::Record { .. } => unreachable!("it stays here"),
+        }
         Ok(())
     }
 
@@ -605,7 +615,7 @@ impl<D: Driver> Core<D> {
     /// Counts a message that is dropped, and tells its sender if it offered to be told.
     fn refuse(&mut self, arrival: &Arrival<'_>, layer: &Layer, message: &Message<'_>, reason: DropReason, left: u8) {
         self.counters.add(reason, 1);
-        arrival.refused.set(true);
+        arrival.refuse();
         let Some(offer) = message.tracing.and_then(Offer::parse) else { return };
         let way_back = RouteParts { front: &[], rest: message.return_route };
         match (&layer.channel, arrival.source) {

@@ -203,10 +203,11 @@ pub fn route<'a: 't, 't>(
             _ => return refuse(DropReason::UnsupportedTransport, walk),
         }
         // An answer goes back over the link, or through the channel, that the question came by: no need to look for it.
+        let name = Name::of(next.name);
         let place = match ingress {
-            Ingress::Link { link, address, .. } if Name::of(next.name) == Name::of(address) => Place::Link(link),
-            Ingress::Channel(channel) if Name::of(next.name) == Some(channel.name) => Place::Encryptor(channel),
-            _ => match tables.find(next.name) {
+            Ingress::Link { link, address, .. } if name == Name::of(address) => Place::Link(link),
+            Ingress::Channel(channel) if name == Some(channel.name) => Place::Encryptor(channel),
+            _ => match tables.find_as(name, next.name) {
                 Some(place) => place,
                 None => return refuse(DropReason::NoSuchAddress, walk),
             },

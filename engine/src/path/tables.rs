@@ -4,6 +4,7 @@ use crate::path::channel::{Channel, Handshake, Way};
 use crate::path::transit::TransitRules;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use ockam_engine_abi::{Guard, GuardSet, LinkId, PortalTarget, Target};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
@@ -69,27 +70,38 @@ impl Place<'_> {
 
 /// A name of up to 32 bytes, as nearly all are, in words: compared and hashed without a call. A name that was decrypted
 /// a moment ago is still on its way to memory, and loads that a library's comparison makes would wait for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     words: [u64; 4],
     length: u8,
+}
+
+impl Hash for Name {
+    /// Word by word, without the length: names that differ in nothing but zeros at their ends may collide.
+    #[inline(always)]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.words.iter().for_each(|word| state.write_u64(*word));
+    }
 }
 
 impl Name {
     /// The name, unless it is longer.
     #[inline(always)]
     pub fn of(name: &[u8]) -> Option<Name> {
-        if name.len() > 32 {
-            return None;
+        // Links, channels and connections have such names.
+        if let Ok(name) = <&LinkAddress>::try_from(name) {
+            let (words, _) = name.as_chunks();
+            return Some(Name { words: std::array::from_fn(|place| u64::from_le_bytes(words[place])), length: 32 });
         }
+        Name::of_shorter(name)
+    }
+
+    fn of_shorter(name: &[u8]) -> Option<Name> {
         let mut words = [0; 4];
         for (word, chunk) in words.iter_mut().zip(name.chunks(8)) {
-            *word = match chunk.try_into() {
-                Ok(whole) => u64::from_le_bytes(whole),
-                Err(_) => chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-            };
+            *word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         }
-        Some(Name { words, length: name.len() as u8 })
+        (name.len() < 32).then_some(Name { words, length: name.len() as u8 })
     }
 }
 
@@ -185,7 +197,13 @@ impl Tables {
     /// What has this address (transport type 0).
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<Place<'_>> {
-        let entry = match Name::of(name) {
+        self.find_as(Name::of(name), name)
+    }
+
+    /// The same for who has made a name in words of it.
+    #[inline]
+    pub fn find_as(&self, in_words: Option<Name>, name: &[u8]) -> Option<Place<'_>> {
+        let entry = match in_words {
             Some(name) => self.named.get(&name),
             None => self.long.get(name),
         };

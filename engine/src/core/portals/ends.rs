@@ -193,8 +193,9 @@ impl<D: Driver> Core<D> {
         }
         let portal = Portal {
             end,
-            head: FixedHead::new(RouteParts::EMPTY, RouteParts::EMPTY),
-            carrier,
+            head: FixedHead::default(),
+            carrier: Carrier::Inside,
+            is_sealed: false,
             flow: None,
             counted: 0,
             over: false,
@@ -207,9 +208,7 @@ impl<D: Driver> Core<D> {
             active_ms: self.now_ms,
         };
         let index = self.add_link(Origin::Portal(Box::new(portal)), 0, peer);
-        let address = self.links[index].address;
-        let own = [AddressRef::local(&address)];
-        self.portal(index).head = FixedHead::new(onward, RouteParts::new(&own));
+        self.set_way(index, onward, carrier);
         self.mesh.portals.fetch_add(1, Ordering::Relaxed);
         Some(index)
     }
@@ -314,11 +313,8 @@ impl<D: Driver> Core<D> {
         portal.flow = offer.map(|limit| Flow::new(limit, now_ms));
         let pong = PortalMessage::Pong { credit: offer.map(|_| PORTAL_WINDOW_MIN) }.encode();
         // The inlet's connection may be gone by now, and nodes of ours say so.
-        let address = self.links[index].address;
-        let (own, offer) = ([AddressRef::local(&address)], Offer { token: token_of(&address) }.text());
-        let (onward, return_route) = (self.portal(index).head.onward().into(), RouteParts::new(&own));
-        let message = Outgoing { onward, return_route, payload_len: pong.len(), tracing: Some(&offer) };
-        let frame = message.to_frame(&pong);
+        let offer = Offer { token: token_of(&self.links[index].address) }.text();
+        let frame = self.frame_for_other_end(index, &pong, Some(&offer));
         self.say_frame(frame)
     }
 

@@ -20,7 +20,7 @@ mod room;
 pub(super) use ends::Inlet;
 pub(super) use room::Room;
 
-use super::carry::{Arrival, Layer, Source, Stop, decode_way_back};
+use super::carry::{Arrival, Layer, Payload, Source, Stop, decode_way_back};
 use super::link::{Link, Origin, Receiving, State};
 use super::mesh::Cross;
 use super::{Blocker, Core};
@@ -32,7 +32,7 @@ use crate::path::tables::{Connection, Outlet, Place, ReplyKey};
 use flow::{Broken, Flow};
 use ockam_engine_abi::{CloseReason, Counter, DropReason, Guard, LinkId};
 use ockam_wire::portal::{PAYLOAD_HEAD_MAX, PortalMessage, payload_counter, payload_head};
-use ockam_wire::{AddressRef, FixedHead, RouteParts};
+use ockam_wire::{AddressRef, FixedHead, Outgoing, RouteParts};
 use room::Holder;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -49,10 +49,13 @@ const DRAIN_IDLE_MS: u64 = 1_000;
 pub struct Portal {
     /// How it came to be.
     end: End,
-    /// What stands in front of its payloads; before the other end has answered, the way to there.
+    /// What stands in front of its payloads; before the other end has answered, the way to there. See `is_sealed`.
     head: FixedHead,
     /// What carries it.
     carrier: Carrier,
+    /// Its way begins with the channel that carries it, and `head` is that of the messages inside: they are sealed without
+    /// being routed. The channel ends no later than its address, and with it the connection.
+    is_sealed: bool,
     /// Whether the other end is one of ours, and what it may send then.
     flow: Option<Flow>,
     /// The number of the next payload that a foreign node counts.
@@ -206,19 +209,29 @@ impl<D: Driver> Core<D> {
         let head_len = payload_head(range.len(), &mut head);
         let payload = range.start - head_len..end;
         slot.bytes_mut(payload.start..range.start).copy_from_slice(&head[PAYLOAD_HEAD_MAX - head_len..]);
-        let start = payload.start - portal.head.prefix_len(payload.len());
-        portal.head.write_prefix(payload.len(), slot.bytes_mut(start..payload.start));
 
         let arrival = Arrival::new(Some(&source), 0);
-        match self.carry(&arrival, &mut slot, Layer { channel: None, range: start + 4..end }) {
+        let carried = match &portal.carrier {
+            Carrier::Channel(channel) if portal.is_sealed => {
+                let channel = channel.clone();
+                self.seal_stream(index, &channel, &arrival, &mut slot, payload)
+            }
+            _ => {
+                let start = payload.start - portal.head.prefix_len(payload.len());
+                portal.head.write_prefix(payload.len(), slot.bytes_mut(start..payload.start));
+                let layer = Layer { channel: None, range: start + 4..end };
+                self.carry(&arrival, &mut slot, layer).map_err(|(stop, _)| stop)
+            }
+        };
+        match carried {
             Ok(()) => {}
-            Err((Stop::Blocked(blocker), _)) => {
+            Err(Stop::Blocked(blocker)) => {
                 self.counters.add(Counter::BytesCopied, range.len() as u64);
                 self.portal(index).held = Some(slot.bytes(range).into());
                 self.pool.put(slot);
                 return self.stop(index, blocker);
             }
-            Err((Stop::Malformed, _)) => unreachable!("a message that was written here is one"),
+            Err(Stop::Malformed) => unreachable!("a message that was written here is one"),
         }
         self.pool.put(slot);
         if arrival.was_refused() {
@@ -232,6 +245,34 @@ impl<D: Driver> Core<D> {
             }
         }
         self.receive(index);
+    }
+
+    /// Seals a payload of a connection for the channel that carries it.
+    fn seal_stream(
+        &mut self,
+        index: u32,
+        channel: &Arc<Channel>,
+        arrival: &Arrival<'_>,
+        slot: &mut Slot,
+        payload: Range<usize>,
+    ) -> Result<(), Stop> {
+        let reply = ReplyKey::Link(self.links[index].id);
+        let head = std::mem::take(&mut self.portal(index).head);
+        let bytes = slot.bytes(payload.clone());
+        let in_slot = Payload::InSlot { bytes, at: payload.start, start: arrival.start, size: slot.size() };
+        let sealed = self.seal(arrival, channel, Some(reply), &head.measure(payload.len()), in_slot);
+        self.portal(index).head = head;
+        match sealed? {
+            Ok(outcome) => {
+                self.counters.add(Counter::FramesRelayed, 1);
+                self.let_leave(outcome, slot)
+            }
+            Err(reason) => {
+                self.counters.add(reason, 1);
+                arrival.refuse();
+                Ok(())
+            }
+        }
     }
 
     /// Carries what was held. False when that is still to wait.
@@ -283,12 +324,41 @@ impl<D: Driver> Core<D> {
     /// Says something to the other end of a connection. False when that cannot be said: nothing carries it.
     fn tell_other_end(&mut self, index: u32, message: PortalMessage<'_>) -> bool {
         let encoded = message.encode();
-        let head = &self.portal(index).head;
-        let prefix = head.prefix_len(encoded.len());
-        let mut frame = vec![0; prefix + encoded.len()];
-        head.write_prefix(encoded.len(), &mut frame[..prefix]);
-        frame[prefix..].copy_from_slice(&encoded);
+        let frame = self.frame_for_other_end(index, &encoded, None);
         self.say_frame(frame)
+    }
+
+    /// A frame from a connection to its other end.
+    fn frame_for_other_end(&self, index: u32, payload: &[u8], tracing: Option<&str>) -> Vec<u8> {
+        let link = &self.links[index];
+        let portal = link.portal().expect("the caller knows that it is one");
+        let own = [AddressRef::local(&link.address)];
+        let first = match &portal.carrier {
+            Carrier::Channel(channel) if portal.is_sealed => Some(AddressRef::local(&channel.encryptor)),
+            _ => None,
+        };
+        let onward = RouteParts { front: first.as_slice(), rest: portal.head.onward() };
+        let return_route = RouteParts::new(&own);
+        Outgoing { onward, return_route, payload_len: payload.len(), tracing }.to_frame(payload)
+    }
+
+    /// From now on messages of a connection go along `onward`, which `carrier` carries. False when that is too long to keep.
+    fn set_way(&mut self, index: u32, onward: RouteParts<'_>, carrier: Carrier) -> bool {
+        let address = self.links[index].address;
+        let own = [AddressRef::local(&address)];
+        let mut addresses: Vec<AddressRef<'_>> = onward.iter().collect();
+        let is_sealed = match (&carrier, addresses.first()) {
+            (Carrier::Channel(channel), Some(first)) => *first == AddressRef::local(&channel.encryptor),
+            _ => false,
+        };
+        if is_sealed {
+            addresses.remove(0);
+        }
+        let head = FixedHead::new(RouteParts::new(&addresses), RouteParts::new(&own));
+        let is_kept = head.prefix_len(0) <= PORTAL_HEAD_MAX;
+        let portal = self.portal(index);
+        (portal.head, portal.carrier, portal.is_sealed) = (head, carrier, is_sealed);
+        is_kept
     }
 
     /// The same for a whole frame.
@@ -367,15 +437,10 @@ impl<D: Driver> Core<D> {
         if self.links[index].state != State::ExpectPong {
             return;
         }
-        let onward = decode_way_back(onward);
-        let address = self.links[index].address;
-        let own = [AddressRef::local(&address)];
-        let head = FixedHead::new(onward.into(), RouteParts::new(&own));
-        if head.prefix_len(0) > PORTAL_HEAD_MAX {
+        if !self.set_way(index, decode_way_back(onward).into(), carrier) {
             return self.close(index, CloseReason::PortalUnanswered);
         }
         let portal = self.portal(index);
-        (portal.head, portal.carrier) = (head, carrier);
         portal.flow = credit.map(|limit| Flow::new(limit, now_ms));
         self.links[index].state = State::Up;
         if self.let_pass_until(&self.links[index]) <= now_ms {
