@@ -4,6 +4,7 @@ use crate::cbor::{self, Number, Reader, Writer};
 use crate::frame::FRAME_MAX;
 use crate::malformed::Malformed;
 use crate::route::{Route, RouteParts};
+use std::ops::Range;
 
 /// A received message. Everything in it is borrowed from the frame's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +231,26 @@ impl FixedHead {
         return_route.encode(&mut out);
         out.finish();
         FixedHead { encoded: encoded.into() }
+    }
+
+    /// The head of a received message, whose `body` is given. `None` if it has another form than one that is written: a
+    /// tracing text, or routes of indefinite length.
+    pub fn of(message: &Message<'_>, body: &[u8]) -> Option<FixedHead> {
+        let back = message.return_route.encoded();
+        let length = back.as_ptr().addr() - body.as_ptr().addr() + back.len();
+        let head = FixedHead { encoded: body[..length].into() };
+        let payload = head.payload_in(body)?;
+        (body[0] == cbor::ARRAY << 5 | 3 && body[payload] == *message.payload).then_some(head)
+    }
+
+    /// Where in the body of a message its payload is, if it has this head.
+    #[inline]
+    pub fn payload_in(&self, body: &[u8]) -> Option<Range<usize>> {
+        let rest = body.strip_prefix(&*self.encoded)?;
+        let mut input = Reader { rest };
+        let payload = input.string(cbor::BYTES, Malformed::PayloadNotBytes).ok()?;
+        let end = body.len() - input.rest.len();
+        Some(end - payload.len()..end)
     }
 
     /// Where the messages go.

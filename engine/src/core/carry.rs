@@ -203,14 +203,10 @@ impl<D: Driver> Core<D> {
             };
             match outcome {
                 Outcome::Bytes { link, data, number } => {
-                    let segment = if data.len() <= COPY_MAX {
-                        self.counters.add(Counter::BytesCopied, data.len() as u64);
-                        let copied = self.write(data.len(), |out| out.copy_from_slice(slot.bytes(data)));
-                        copied.expect("room was made sure of")
-                    } else {
-                        self.pool.share(slot, data)
-                    };
-                    self.say_to_portal(link, Said::Bytes { segment, number });
+                    if let (Some(source), Some(channel)) = (arrival.source, &layer.channel) {
+                        self.get_familiar(source, arrival.start, channel, slot, layer.range, link);
+                    }
+                    self.say_bytes(link, slot, data, number);
                     return Ok(());
                 }
                 Outcome::Record { channel, record, back } => {
@@ -224,6 +220,18 @@ impl<D: Driver> Core<D> {
         }
         self.counters.add(DropReason::RouteTooLong, 1);
         Ok(())
+    }
+
+    /// Says bytes at `data` of a slot to a connection. Room was made sure of.
+    pub(super) fn say_bytes(&mut self, link: LinkId, slot: &mut Slot, data: Range<usize>, number: Option<u16>) {
+        let segment = if data.len() <= COPY_MAX {
+            self.counters.add(Counter::BytesCopied, data.len() as u64);
+            let copied = self.write(data.len(), |out| out.copy_from_slice(slot.bytes(data)));
+            copied.expect("room was made sure of")
+        } else {
+            self.pool.share(slot, data)
+        };
+        self.say_to_portal(link, Said::Bytes { segment, number });
     }
 
     /// Lets a message go that leaves this node, or at least this core.

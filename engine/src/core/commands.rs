@@ -110,8 +110,10 @@ impl<D: Driver> Core<D> {
                 self.carrier_channel_gone(&channel);
                 self.tables.clear(&channel.decryptor);
                 self.tables.clear(&channel.encryptor);
-                for key in [channel.reply_key(), ReplyKey::Set(serial)] {
-                    self.links.iter_mut().for_each(|link| link.replies.forget(key));
+                for link in self.links.iter_mut() {
+                    link.replies.forget(channel.reply_key());
+                    link.replies.forget(ReplyKey::Set(serial));
+                    link.ingest.familiar.forget(&channel);
                 }
                 self.say(FromCore::Applied { request });
             }

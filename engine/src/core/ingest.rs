@@ -515,11 +515,15 @@ impl<D: Driver> Core<D> {
     ) -> Result<(), Stop> {
         let start = range.start - 4;
         let index = source.link.index();
-        let layer = match self.links[index].ingest.opened.take() {
-            Some(opened) => Layer { channel: Some(opened.0), range: opened.1 },
-            None => Layer { channel: None, range },
+        let arrival = Arrival::frame(source, start, is_followed);
+        let carried = match self.links[index].ingest.opened.take() {
+            Some(opened) => self.carry(&arrival, slot, Layer { channel: Some(opened.0), range: opened.1 }),
+            None => match self.hear_familiar(source, &arrival, slot, range.clone()) {
+                Some(heard) => heard,
+                None => self.carry(&arrival, slot, Layer { channel: None, range }),
+            },
         };
-        self.carry(&Arrival::frame(source, start, is_followed), slot, layer).map_err(|(stop, layer)| {
+        carried.map_err(|(stop, layer)| {
             if let (Stop::Blocked(_), Layer { channel: Some(channel), range }) = (&stop, layer) {
                 self.links[index].ingest.opened = Some(Box::new((channel, range)));
             }

@@ -1,5 +1,6 @@
 //! Links come up and go down; deadlines.
 
+use super::familiar::Familiar;
 use super::link::{Egress, Ingest, Link, Origin, Partial, Receiving, State};
 use super::mesh::FromCore;
 use super::portals::Portal;
@@ -121,6 +122,7 @@ impl<D: Driver> Core<D> {
                 copied: Vec::new(),
                 frame_began_ms: 0,
                 opened: None,
+                familiar: Familiar::None,
                 ended: None,
             },
             egress: Egress { progress_ms: now_ms, window_ms: now_ms, ..Egress::default() },

@@ -1,6 +1,7 @@
 //! A link: one TCP connection to another node, after (or on the way to) its preamble; or one of an application, whose
 //! bytes are what a portal's messages say.
 
+use super::familiar::Familiar;
 use super::portals::Portal;
 use crate::config::{EGRESS_HIGH, EGRESS_LOW, NOTICE_BURST, PUNT_BURST};
 use crate::io::driver::SocketId;
@@ -163,6 +164,8 @@ pub struct Ingest {
     /// The frame that is read again when nothing blocks any more was opened already: the channel that it came through, and
     /// where in its slot the message inside is.
     pub opened: Option<Box<(Arc<Channel>, Range<usize>)>>,
+    /// The connection that the latest records were for.
+    pub(super) familiar: Familiar,
     /// The peer sends no more; acted upon when everything parked was looked at.
     pub ended: Option<CloseReason>,
 }

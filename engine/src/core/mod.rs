@@ -3,6 +3,8 @@
 //! * [`ingest`]: bytes of a link become frames.
 //! * [`carry`]: frames meet the path, verdicts are carried out.
 //! * [`channels`]: records are opened, messages are sealed.
+//! * [`repeat`]: frames that look like the one before.
+//! * [`familiar`]: records for the connection that the one before was for.
 //! * [`egress`]: frames become segments, segments are sent.
 //! * [`guards`]: what was let pass ends when it is no longer.
 //! * [`portals`]: bytes of applications become messages, and the other way round.
@@ -16,6 +18,7 @@ mod carry;
 mod channels;
 mod commands;
 mod egress;
+mod familiar;
 mod guards;
 mod ingest;
 mod lifecycle;

@@ -164,6 +164,8 @@ pub struct Tables {
     named: HashMap<Name, Entry>,
     /// What has a longer one.
     long: HashMap<Box<[u8]>, Entry>,
+    /// See [`Tables::changes`].
+    changes: u64,
     /// What came for channels that are being made, by their decryptor's name. All cores have the same.
     pub handshakes: HashMap<Box<[u8]>, Arc<Handshake>>,
     /// The outlets by address.
@@ -185,6 +187,7 @@ impl Tables {
         Tables {
             named: HashMap::new(),
             long: HashMap::new(),
+            changes: 0,
             handshakes: HashMap::new(),
             outlets: HashMap::new(),
             directory,
@@ -234,7 +237,13 @@ impl Tables {
         channel.is_some_and(|channel| channel.granted.has(guard, now_ms)) || self.open.contains(guard)
     }
 
+    /// While this stays the same, every address of this core leads where it did.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     fn put(&mut self, name: &[u8], entry: Entry) {
+        self.changes += 1;
         match Name::of(name) {
             Some(name) => drop(self.named.insert(name, entry)),
             None => drop(self.long.insert(name.into(), entry)),
@@ -242,6 +251,7 @@ impl Tables {
     }
 
     fn take(&mut self, name: &[u8]) {
+        self.changes += 1;
         match Name::of(name) {
             Some(name) => drop(self.named.remove(&name)),
             None => drop(self.long.remove(name)),
