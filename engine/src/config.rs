@@ -65,6 +65,9 @@ pub const THREADS_MAX: u8 = 64;
 pub const SLOT_HEAD: usize = 136 * 1024;
 /// Bytes of a slot that one receive can fill.
 pub const SLOT_BODY: usize = 128 * 1024;
+/// Most that is received of an application at once. With what comes in front of and behind it on a link, it makes two
+/// segments of a loopback interface (65,483 bytes each): a few bytes more would be a third one, which costs as much.
+pub const STREAM_RECEIVE_MAX: usize = SLOT_BODY - 512;
 /// Room behind it, for what grows at the end (padding and tag of a sealed frame, the tracing text).
 pub const SLOT_TAIL: usize = 4 * 1024;
 /// Address space of a slot.

@@ -9,7 +9,7 @@ use super::driver::{Answer, Done, Driver, FOREVER, ReceiveEnd, SocketId};
 use super::pool::{Geometry, Segment, Slot, Vector};
 use super::sockets;
 use super::waker::Waker;
-use crate::config::{KERNEL_SLOTS_MAX, SEND_SEGMENTS_MAX};
+use crate::config::{KERNEL_SLOTS_MAX, SEND_SEGMENTS_MAX, STREAM_RECEIVE_MAX};
 use ockam_engine_abi::notice::Driver as DriverKind;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -245,7 +245,9 @@ impl EpollDriver {
         let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { return };
         let id = SocketId { index, generation: socket.generation };
         let given = socket.into.is_some();
-        let taken = socket.into.take().or_else(|| Some((self.slots.pop()?, self.body.clone())));
+        let most = if socket.stream { self.body.len().min(STREAM_RECEIVE_MAX) } else { self.body.len() };
+        let body = self.body.start..self.body.start + most;
+        let taken = socket.into.take().or_else(|| Some((self.slots.pop()?, body)));
         let Some((mut slot, room)) = taken else {
             socket.wanted = false;
             burst.push(Done::ReceiveEnded { socket: id, end: ReceiveEnd::NoSlots });

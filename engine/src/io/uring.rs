@@ -33,7 +33,7 @@ use super::driver::{Answer, Done, Driver, FOREVER, ReceiveEnd, SocketId};
 use super::pool::{Geometry, Segment, Slot, Vector};
 use super::sockets;
 use super::waker::Waker;
-use crate::config::{KERNEL_SLOTS_MAX, SEND_SEGMENTS_MAX};
+use crate::config::{KERNEL_SLOTS_MAX, SEND_SEGMENTS_MAX, STREAM_RECEIVE_MAX};
 use io_uring::types::{BufRingEntry, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 use ockam_engine_abi::notice::Driver as DriverKind;
@@ -387,7 +387,8 @@ impl UringDriver {
         let entry = if let Some((slot, room)) = &socket.into {
             opcode::Recv::new(fd, slot.room_to_lend(room.clone()).as_ptr(), room.len() as u32).ioprio(how).build()
         } else if socket.greedy || socket.once {
-            let one = opcode::Recv::new(fd, std::ptr::null_mut(), self.buffers.body as u32).ioprio(how);
+            let most = if socket.stream { self.buffers.body.min(STREAM_RECEIVE_MAX) } else { self.buffers.body };
+            let one = opcode::Recv::new(fd, std::ptr::null_mut(), most as u32).ioprio(how);
             one.buf_group(BUFFER_GROUP).build().flags(squeue::Flags::BUFFER_SELECT)
         } else {
             opcode::RecvMulti::new(fd, BUFFER_GROUP).build()
