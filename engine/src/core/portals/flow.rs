@@ -2,12 +2,16 @@
 //!
 //! The receiver says up to which byte it takes; the sender stops reading its application there. The window, by which that
 //! is ahead of what the receiver's application has taken, doubles while the application keeps up, halves while much waits
-//! for it, and is small again once it takes nothing.
+//! for it (and then does not grow for a while), and is small again once it takes nothing.
 
 use crate::config::{PORTAL_QUEUE_MAX, PORTAL_WINDOW_MAX, PORTAL_WINDOW_MIN, SLOT_BODY};
 
 /// An application that has taken all within this since it was granted more keeps up.
 const KEEPS_UP_MS: u64 = 1_000;
+
+/// For so long a window that was too large does not grow: an application that has taken all for a moment would only be sent
+/// too much again.
+const SHRUNK_MS: u64 = 1_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub struct Flow {
     window: u64,
     /// When it was granted last, in milliseconds of the clock.
     granted_ms: u64,
+    /// Until then the window does not grow.
+    grows_ms: u64,
 }
 
 /// What the other end did is against what was agreed: a message was lost, or it is no node of ours.
@@ -50,6 +56,7 @@ impl Flow {
             granted: window,
             window,
             granted_ms: now_ms,
+            grows_ms: 0,
         }
     }
 
@@ -121,11 +128,12 @@ impl Flow {
         }
         let before = self.window;
         let waiting = self.received - self.taken;
-        if waiting == 0 && now_ms.saturating_sub(self.granted_ms) < KEEPS_UP_MS {
+        if waiting == 0 && now_ms.saturating_sub(self.granted_ms) < KEEPS_UP_MS && now_ms >= self.grows_ms {
             self.window = (before * 2).min(PORTAL_WINDOW_MAX.into()).min(before.saturating_add(room));
         } else if waiting > PORTAL_QUEUE_MAX as u64 {
             // More would only wait here, and be copied.
             self.window = (before / 2).max(PORTAL_WINDOW_MIN.into());
+            self.grows_ms = now_ms + SHRUNK_MS;
         }
         self.granted = self.granted.max(self.taken + self.window);
         self.granted_ms = now_ms;
@@ -221,6 +229,12 @@ mod tests {
         flow.received = flow.taken + PORTAL_QUEUE_MAX as u64 + 1;
         let before = flow.window as i64;
         assert_eq!(flow.grant(6_000, u64::MAX).unwrap().window, -before / 2);
+        // Even when it has taken all of that, it is not sent more at once for a while.
+        for (now_ms, grows) in [(6_500, false), (6_999, false), (7_000, true)] {
+            flow.taken = flow.granted;
+            flow.received = flow.taken;
+            assert_eq!(flow.grant(now_ms, u64::MAX).unwrap().window > 0, grows);
+        }
         // One who does not keep up falls back, but what was granted stands.
         let granted = flow.granted;
         assert!(flow.stall() > 0);
