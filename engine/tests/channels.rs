@@ -12,7 +12,7 @@ use support::channel::{
     CHANNEL_FLOW, DECRYPTOR, ENCRYPTOR, End, INWARD, OUTWARD, PEERS, address, another, install, installed, link_of,
     name,
 };
-use support::{Engine, FLOW, Peer, frame, noise, text};
+use support::{Engine, FLOW, Peer, frame, noise, occurrences, text};
 
 /// Not a test by itself: what the others start becomes an engine here.
 #[test]
@@ -508,35 +508,6 @@ on_both_drivers! {
             });
         }
     }
-}
-
-/// How often a needle is in the memory that a process can write.
-fn occurrences(pid: u32, needle: &[u8]) -> usize {
-    use std::os::unix::fs::FileExt;
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
-    let mut found = 0;
-    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
-        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
-        let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).unwrap());
-        // The pools of slots are gigabytes of address space, in which nothing but frames ever is.
-        if to - from > 64 << 20 {
-            continue;
-        }
-        let mut chunk = vec![0; 1 << 20];
-        let mut at = from;
-        while at < to {
-            let wanted = chunk.len().min((to - at) as usize);
-            let Ok(count) = memory.read_at(&mut chunk[..wanted], at) else { break };
-            // A needle that lies across two chunks is found in the second, which begins before the end of the first.
-            found += chunk[..count].windows(needle.len()).filter(|window| *window == needle).count();
-            if count <= needle.len() || at + count as u64 >= to {
-                break;
-            }
-            at += (count - needle.len() + 1) as u64;
-        }
-    }
-    found
 }
 
 /// Reliability K2: a channel that is gone leaves none of its keys in the engine's memory.
