@@ -34,9 +34,8 @@ impl Key {
 
 /// Whether this processor computes two blocks of AES at once, but not four: AWS-LC then computes one.
 fn ring_is_faster() -> bool {
-    let has_pairs = is_x86_feature_detected!("vaes")
-        && is_x86_feature_detected!("vpclmulqdq")
-        && is_x86_feature_detected!("avx2");
+    let has_pairs =
+        is_x86_feature_detected!("vaes") && is_x86_feature_detected!("vpclmulqdq") && is_x86_feature_detected!("avx2");
     let has_quads = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
