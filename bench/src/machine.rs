@@ -39,6 +39,8 @@ pub struct Memory {
     pub pss: u64,
     /// Resident and nobody else's.
     pub private: u64,
+    /// Of `pss`, what is not of a file: code that was given back and runs again is no data.
+    pub data: u64,
 }
 
 /// Memory of a process now.
@@ -48,7 +50,12 @@ pub fn memory(pid: u32) -> io::Result<Memory> {
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
         line.split_ascii_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
     };
-    Ok(Memory { rss: field("Rss:"), pss: field("Pss:"), private: field("Private_Clean:") + field("Private_Dirty:") })
+    Ok(Memory {
+        rss: field("Rss:"),
+        pss: field("Pss:"),
+        private: field("Private_Clean:") + field("Private_Dirty:"),
+        data: field("Pss_Anon:") + field("Pss_Shmem:"),
+    })
 }
 
 /// What the CPUs of the machine did so far, in seconds.
@@ -272,6 +279,7 @@ mod tests {
         assert!(cpu_ns(std::process::id()).unwrap() > before, "{work}");
         let memory = memory(std::process::id()).unwrap();
         assert!(memory.rss >= memory.pss && memory.pss > 100_000, "{memory:?}");
+        assert!(memory.pss >= memory.data && memory.data > 10_000, "{memory:?}");
         assert!(switches(std::process::id()).is_ok());
         assert!(Machine::now().unwrap().total_s > 0.0);
     }

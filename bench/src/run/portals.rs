@@ -318,13 +318,13 @@ fn idle(stage: &Stage<'_>, section: &mut Section) -> Result<(), Failed> {
             let grown = before.iter().zip(&after).map(|(before, after)| pick(after).saturating_sub(pick(before)));
             grown.map(|bytes| bytes as f64 / count as f64).collect()
         };
-        let (pss, private) = (each(|it| it.pss), each(|it| it.private));
+        let (pss, data) = (each(|it| it.pss), each(|it| it.data));
         // Engine and control of the near node, then of the far one; or one process for each.
         let processes = pss.len() / 2;
         let ends = |values: &[f64]| [values[..processes].iter().sum::<f64>(), values[processes..].iter().sum()];
         // The others' far end was started first.
         let (near, far) = if kind == HAPROXY { (1, 0) } else { (0, 1) };
-        let (pss, private) = (ends(&pss), ends(&private));
+        let (pss, data) = (ends(&pss), ends(&data));
         eprintln!("  {count} idle connections: {}: {:.0} and {:.0} B each", tunnel.system.name, pss[near], pss[far]);
         section.rows.push(Row {
             load: format!("{} idle connections", count + 1),
@@ -332,18 +332,18 @@ fn idle(stage: &Stage<'_>, section: &mut Section) -> Result<(), Failed> {
             metrics: vec![
                 ("near: PSS bytes each", Summary::single(pss[near])),
                 ("far: PSS bytes each", Summary::single(pss[far])),
-                ("near: private bytes each", Summary::single(private[near])),
-                ("far: private bytes each", Summary::single(private[far])),
+                ("near: data bytes each", Summary::single(data[near])),
+                ("far: data bytes each", Summary::single(data[far])),
                 ("connections/s while opening", Summary::single(count as f64 / elapsed)),
             ],
         });
         if kind == SEALED {
             section.verdicts.push(Verdict::new(
                 format!(
-                    "memory of an idle connection at the end where it is more, bytes ({} of them answer)",
+                    "data of an idle connection at the end where it is more, bytes ({} of them answer)",
                     count + 1
                 ),
-                Summary::single(pss[near].max(pss[far])),
+                Summary::single(data[near].max(data[far])),
                 Limit::AtMost(IDLE_BYTES_MAX),
             ));
         }
