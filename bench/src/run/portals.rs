@@ -339,10 +339,7 @@ fn idle(stage: &Stage<'_>, section: &mut Section) -> Result<(), Failed> {
         });
         if kind == SEALED {
             section.verdicts.push(Verdict::new(
-                format!(
-                    "data of an idle connection at the end where it is more, bytes ({} of them answer)",
-                    count + 1
-                ),
+                format!("data of an idle connection at the end where it is more, bytes ({} of them answer)", count + 1),
                 Summary::single(data[near].max(data[far])),
                 Limit::AtMost(IDLE_BYTES_MAX),
             ));
