@@ -70,8 +70,9 @@ fn dial_to(address: SocketAddr, sink: &Sink) -> io::Result<(TcpStream, TcpStream
         let mut theirs = [0; 8];
         match other.read_exact(&mut theirs) {
             Ok(()) if theirs == name => return Ok((stream, other)),
+            // What an earlier load left behind has ended, one way or the other.
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {}
             Err(error) => return Err(error),
         }
     }
