@@ -101,6 +101,8 @@ enum State {
 /// What a handshake is, apart from its state.
 #[derive(Debug, Clone)]
 pub(super) struct Handshake {
+    /// When it began.
+    pub(super) since: Instant,
     /// Where it comes from.
     pub(super) source: Source,
     /// Where it was begun.
@@ -372,8 +374,13 @@ mod tests {
         fn begin(&mut self, source: Source) -> (String, Vec<Gone>) {
             self.made += 1;
             let decryptor = format!("d{}", self.made);
-            let handshake =
-                Handshake { source, listener: self.listener.clone(), decryptor: decryptor.clone(), way: Vec::new() };
+            let handshake = Handshake {
+                since: Instant::now(),
+                source,
+                listener: self.listener.clone(),
+                decryptor: decryptor.clone(),
+                way: Vec::new(),
+            };
             let ready = accept(&initiate(Secret::new([7; 32])).0).unwrap();
             (decryptor, self.table.begin(self.now, handshake, ready))
         }

@@ -21,6 +21,7 @@ use ockam_crypto::{Claim, Established, ExpectMessage2, Identifier, Secret, initi
 use ockam_engine_abi::{ChannelEnd, Command, FLOW_CONTROL_DIALED, Key, Target};
 use ockam_wire::{Address, Message, Outgoing, RouteParts};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// A channel to be opened.
@@ -98,6 +99,7 @@ pub(crate) async fn open(
     let own = plan.own;
     let ready = node.trust.ready(node, own, plan.authorized);
     tokio::time::timeout_at(patience.deadline, ready).await.map_err(|_| patience.over())?;
+    let since = Instant::now();
     let keys = blocking(move || who.keys(Some(own))).await?;
 
     let is_dialed = plan.behind.is_none() && plan.leg.first_hop().is_some();
@@ -218,7 +220,10 @@ pub(crate) async fn open(
     // The address is the channel's now, and so is the link.
     request.keep();
     match confirm(node, engine, &mut channel, patience).await? {
-        Ok(()) => Ok(channel),
+        Ok(()) => {
+            node.channels.show_what_changed(&engine.link, number, &own, since).await;
+            Ok(channel)
+        }
         Err(Outcome::ChannelEnded(ChannelEnd::ByPeer)) => {
             Err(Error::ChannelRefused { listener, identifier: peer.to_string(), own: own.to_string() })
         }

@@ -36,7 +36,7 @@ use ockam_crypto::{ChangeHistory, Identifier};
 use ockam_engine_abi::{ChannelEnd, Command, LinkId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supervised::Supervised;
 use tokio::sync::{Notify, oneshot};
 
@@ -357,6 +357,16 @@ impl Channels {
             self.set_granted(&[(*channel, granted)]);
         }
         engine.install(command).await
+    }
+
+    /// Shows the peer of a channel whose handshake began at `since` what our identity shows by now: the credential in that handshake may
+    /// be an older one, and the channel was not there when the others were shown the new one.
+    async fn show_what_changed(&self, engine: &EngineLink, channel: u32, own: &Identifier, since: Instant) {
+        let Some(text) = self.who.shown_since(own, since) else { return };
+        let text = text.into();
+        if let Err(error) = engine.apply(|request| Command::ShowCredentials { request, channel, text }).await {
+            tracing::debug!(channel, %error, "a peer is not shown a credential");
+        }
     }
 
     /// Ends a channel, tells the peer, and closes the link that was made for it.

@@ -87,8 +87,9 @@ fn begin(
         return;
     };
     let way = way.to_frame(&[]).split_off(4);
-    let handshake = Handshake { source, listener, decryptor: crate::random::hex_id(), way };
-    let gone = state.half_open.begin(Instant::now(), handshake, ready);
+    let since = Instant::now();
+    let handshake = Handshake { since, source, listener, decryptor: crate::random::hex_id(), way };
+    let gone = state.half_open.begin(since, handshake, ready);
     let works = std::mem::replace(&mut state.works, true);
     drop(state);
     clear(engine, gone);
@@ -334,6 +335,9 @@ fn act(
                 let _permit = permit;
                 let installed = node.channels.install(&node, &engine, command, peer, judged).await;
                 let channels = &node.channels;
+                if installed.is_ok() {
+                    channels.show_what_changed(&engine, channel, &own, handshake.since).await;
+                }
                 if let Err(error) = installed {
                     let why = match error {
                         CommandError::Refused { why: Refusal::Limit, .. } => End::Limit,

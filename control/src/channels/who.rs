@@ -10,6 +10,7 @@ use hashlink::LruCache;
 use ockam_crypto::{ChangeHistory, Claim, Identifier, Peer, X25519Key, encode_payload, encode_refresh};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How long before the end of a key it is looked at anew, in seconds: by then there may be another one.
 const RENEW_BEFORE_SECS: u64 = 86_400;
@@ -46,6 +47,8 @@ pub(crate) struct Who {
     keys: Mutex<HashMap<Identifier, Arc<Keys>>>,
     /// The credentials that identities show.
     credentials: Mutex<HashMap<Identifier, Vec<u8>>>,
+    /// Since when they show these, and what tells peers so.
+    shown: Mutex<HashMap<Identifier, (Instant, Vec<u8>)>>,
     own: Mutex<Option<Identifier>>,
     /// Peers that were known already when they came, the latest ones.
     acquaintances: Mutex<LruCache<Identifier, Peer>>,
@@ -61,6 +64,7 @@ impl Who {
             identities: Mutex::default(),
             keys: Mutex::default(),
             credentials: Mutex::default(),
+            shown: Mutex::default(),
             own: Mutex::default(),
             acquaintances: Mutex::new(LruCache::new(ACQUAINTANCES_MAX)),
             strangers: Mutex::default(),
@@ -153,8 +157,18 @@ impl Who {
             };
             Ok(())
         })?;
-        let Some(credential) = credential else { return Ok(None) };
-        Ok(Some(encode_refresh(&self.keys(Some(own))?.history, &[&credential])))
+        let Some(credential) = credential else {
+            lock(&self.shown).remove(&own);
+            return Ok(None);
+        };
+        let text = encode_refresh(&self.keys(Some(own))?.history, &[&credential]);
+        lock(&self.shown).insert(own, (Instant::now(), text.clone()));
+        Ok(Some(text))
+    }
+
+    /// What tells a peer of the credential that the identity shows, if there is another one than at `since`.
+    pub(super) fn shown_since(&self, own: &Identifier, since: Instant) -> Option<Vec<u8>> {
+        lock(&self.shown).get(own).filter(|(at, _)| *at >= since).map(|(_, text)| text.clone())
     }
 
     /// What is known of an identity, ours or not.
