@@ -60,6 +60,14 @@ fn hears(stream: &mut TcpStream, expected: &[u8]) {
     assert!(bytes == expected, "{} bytes", expected.len());
 }
 
+/// Says something to a connection several times, so that it is known.
+fn get_familiar(peer: &mut Peer, end: &mut End, (to, stream): (&str, &mut TcpStream)) {
+    for round in 0..5 {
+        peer.send(&say(end, to, &[round; 20]));
+        hears(stream, &[round; 20]);
+    }
+}
+
 on_both_drivers! {
     each_connection_hears_what_was_said_to_it(engine) {
         let target = outlet(&mut engine);
@@ -110,10 +118,7 @@ on_both_drivers! {
         let at = engine.listen(1, FLOW);
         let (mut peer, mut end) = another(&mut engine, at, 1);
         let (first, mut stream) = connection(&mut peer, &mut end, &target);
-        for round in 0..5 {
-            peer.send(&say(&mut end, &first, &[round; 20]));
-            hears(&mut stream, &[round; 20]);
-        }
+        get_familiar(&mut peer, &mut end, (&first, &mut stream));
         // Something else takes its address: what was known of it does not hold any more.
         engine.set(first.strip_prefix("0#").unwrap_or(&first), Target::Echo, 1 << CHANNEL_FLOW);
         peer.send(&say(&mut end, &first, b"who is it"));
@@ -124,10 +129,7 @@ on_both_drivers! {
         // One after the other on the same place of the core.
         for _ in 0..3 {
             let (address, mut stream) = connection(&mut peer, &mut end, &target);
-            for round in 0..5 {
-                peer.send(&say(&mut end, &address, &[round; 20]));
-                hears(&mut stream, &[round; 20]);
-            }
+            get_familiar(&mut peer, &mut end, (&address, &mut stream));
             drop(stream);
             let said = end.receive(&mut peer).2;
             assert_eq!(PortalMessage::parse(&said), Some(PortalMessage::Disconnect { broken: false }));
@@ -147,10 +149,7 @@ on_both_drivers! {
         installed(&mut engine, second);
         let mut other = End::new(2);
         let (address, mut stream) = connection(&mut peer, &mut end, &target);
-        for round in 0..5 {
-            peer.send(&say(&mut end, &address, &[round; 20]));
-            hears(&mut stream, &[round; 20]);
-        }
+        get_familiar(&mut peer, &mut end, (&address, &mut stream));
         peer.send(&say(&mut other, &address, b"mine"));
         engine.reaches(DropReason::NotAdmitted, 1);
         // The same routes in front of a record that is not genuine, of one that was opened before, and of none.
@@ -180,10 +179,7 @@ on_both_drivers! {
         let at = engine.listen(1, FLOW);
         let (mut peer, mut end) = another(&mut engine, at, 1);
         let (address, mut stream) = connection(&mut peer, &mut end, &target);
-        for round in 0..5 {
-            peer.send(&say(&mut end, &address, &[round; 20]));
-            hears(&mut stream, &[round; 20]);
-        }
+        get_familiar(&mut peer, &mut end, (&address, &mut stream));
         let [mut inward, mut outward] = [INWARD, OUTWARD];
         (inward[31], outward[31]) = (1, 1);
         let pid = engine.child.id();

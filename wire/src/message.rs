@@ -233,17 +233,7 @@ impl FixedHead {
         FixedHead { encoded: encoded.into() }
     }
 
-    /// The head of a received message, whose `body` is given. `None` if it has another form than one that is written: a
-    /// tracing text, or routes of indefinite length.
-    pub fn of(message: &Message<'_>, body: &[u8]) -> Option<FixedHead> {
-        let back = message.return_route.encoded();
-        let length = back.as_ptr().addr() - body.as_ptr().addr() + back.len();
-        let head = FixedHead { encoded: body[..length].into() };
-        let payload = head.payload_in(body)?;
-        (body[0] == cbor::ARRAY << 5 | 3 && body[payload] == *message.payload).then_some(head)
-    }
-
-    /// Where in the body of a message its payload is, if it has this head.
+    /// Where in the body of a message its payload is, if it has this head, to the last byte.
     #[inline]
     pub fn payload_in(&self, body: &[u8]) -> Option<Range<usize>> {
         let rest = body.strip_prefix(&*self.encoded)?;

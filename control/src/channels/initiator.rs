@@ -221,7 +221,7 @@ pub(crate) async fn open(
     request.keep();
     match confirm(node, engine, &mut channel, patience).await? {
         Ok(()) => {
-            node.channels.show_what_changed(&engine.link, number, &own, since).await;
+            node.channels.show_what_changed(&engine.link, number, own, since).await;
             Ok(channel)
         }
         Err(Outcome::ChannelEnded(ChannelEnd::ByPeer)) => {

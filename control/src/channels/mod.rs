@@ -359,10 +359,22 @@ impl Channels {
         engine.install(command).await
     }
 
-    /// Shows the peer of a channel whose handshake began at `since` what our identity shows by now: the credential in that handshake may
-    /// be an older one, and the channel was not there when the others were shown the new one.
-    async fn show_what_changed(&self, engine: &EngineLink, channel: u32, own: &Identifier, since: Instant) {
-        let Some(text) = self.who.shown_since(own, since) else { return };
+    /// Shows the peer of a channel whose handshake began at `since` what our identity shows by now: the credential in that handshake
+    /// may be an older one, and the channel was not there when the others were shown the new one.
+    async fn show_what_changed(&self, engine: &EngineLink, channel: u32, own: Identifier, since: Instant) {
+        if !self.who.shows_other_since(&own, since) {
+            return;
+        }
+        let who = self.who.clone();
+        match blocking(move || who.refresh(own)).await {
+            Ok(Some(text)) => self.show_to(engine, channel, text).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%own, %error, "a credential cannot be shown"),
+        }
+    }
+
+    /// Shows the peer of a channel a credential: `text` is what tells it so.
+    pub(crate) async fn show_to(&self, engine: &EngineLink, channel: u32, text: Vec<u8>) {
         let text = text.into();
         if let Err(error) = engine.apply(|request| Command::ShowCredentials { request, channel, text }).await {
             tracing::debug!(channel, %error, "a peer is not shown a credential");

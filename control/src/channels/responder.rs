@@ -335,9 +335,6 @@ fn act(
                 let _permit = permit;
                 let installed = node.channels.install(&node, &engine, command, peer, judged).await;
                 let channels = &node.channels;
-                if installed.is_ok() {
-                    channels.show_what_changed(&engine, channel, &own, handshake.since).await;
-                }
                 if let Err(error) = installed {
                     let why = match error {
                         CommandError::Refused { why: Refusal::Limit, .. } => End::Limit,
@@ -353,11 +350,14 @@ fn act(
                 }
                 tracing::info!(channel, %peer, listener = handshake.listener.address, "a peer opened a secure channel");
                 // Its listener may be gone since.
-                let is_wanted = node.channel_listener(&handshake.listener.address) == Some(handshake.listener);
+                let Handshake { since, listener, .. } = handshake;
+                let is_wanted = node.channel_listener(&listener.address) == Some(listener);
                 if !channels.state().living.contains_key(&channel) {
                     super::retire_in(&engine, channel).await;
                 } else if !is_wanted {
                     channels.retire(&engine, channel).await;
+                } else {
+                    channels.show_what_changed(&engine, channel, own, since).await;
                 }
             });
         }

@@ -45,10 +45,8 @@ pub(crate) struct Who {
     /// take away the locks of the first.
     identities: Mutex<Option<(Identities, Option<u32>)>>,
     keys: Mutex<HashMap<Identifier, Arc<Keys>>>,
-    /// The credentials that identities show.
-    credentials: Mutex<HashMap<Identifier, Vec<u8>>>,
-    /// Since when they show these, and what tells peers so.
-    shown: Mutex<HashMap<Identifier, (Instant, Vec<u8>)>>,
+    /// The credentials that identities show, encoded, and since when.
+    credentials: Mutex<HashMap<Identifier, (Vec<u8>, Instant)>>,
     own: Mutex<Option<Identifier>>,
     /// Peers that were known already when they came, the latest ones.
     acquaintances: Mutex<LruCache<Identifier, Peer>>,
@@ -64,7 +62,6 @@ impl Who {
             identities: Mutex::default(),
             keys: Mutex::default(),
             credentials: Mutex::default(),
-            shown: Mutex::default(),
             own: Mutex::default(),
             acquaintances: Mutex::new(LruCache::new(ACQUAINTANCES_MAX)),
             strangers: Mutex::default(),
@@ -130,7 +127,7 @@ impl Who {
             }
             let read = identities.channel_keys(&identifier, unix_now())?;
             let credentials = lock(&self.credentials);
-            let credential = credentials.get(&identifier).map(Vec::as_slice);
+            let credential = credentials.get(&identifier).map(|(credential, _)| credential.as_slice());
             let keys = Arc::new(Keys {
                 identifier,
                 payload: encode_payload(&read.history, &read.attestation, credential.as_slice()),
@@ -151,24 +148,27 @@ impl Who {
         self.with(|_, _| {
             // Nobody reads keys meanwhile.
             lock(&self.keys).remove(&own);
-            match &credential {
-                Some(credential) => lock(&self.credentials).insert(own, credential.clone()),
+            match credential {
+                Some(credential) => lock(&self.credentials).insert(own, (credential, Instant::now())),
                 None => lock(&self.credentials).remove(&own),
             };
             Ok(())
         })?;
-        let Some(credential) = credential else {
-            lock(&self.shown).remove(&own);
-            return Ok(None);
-        };
-        let text = encode_refresh(&self.keys(Some(own))?.history, &[&credential]);
-        lock(&self.shown).insert(own, (Instant::now(), text.clone()));
-        Ok(Some(text))
+        self.refresh(own)
     }
 
-    /// What tells a peer of the credential that the identity shows, if there is another one than at `since`.
-    pub(super) fn shown_since(&self, own: &Identifier, since: Instant) -> Option<Vec<u8>> {
-        lock(&self.shown).get(own).filter(|(at, _)| *at >= since).map(|(_, text)| text.clone())
+    /// Whether the identity shows another credential than at `since`.
+    pub(super) fn shows_other_since(&self, own: &Identifier, since: Instant) -> bool {
+        lock(&self.credentials).get(own).is_some_and(|(_, shown_since)| *shown_since >= since)
+    }
+
+    /// What tells a peer of the credential that the identity shows, if it shows one.
+    ///
+    /// # Errors
+    /// As [`Who::keys`].
+    pub(super) fn refresh(&self, own: Identifier) -> Result<Option<Vec<u8>>, Error> {
+        let Some((credential, _)) = lock(&self.credentials).get(&own).cloned() else { return Ok(None) };
+        Ok(Some(encode_refresh(&self.keys(Some(own))?.history, &[&credential])))
     }
 
     /// What is known of an identity, ours or not.

@@ -11,7 +11,6 @@ use crate::node::Node;
 use crate::sessions::{self, State, Up};
 use crate::store::{AuthorityRow, OwnCredentialRow, SharedStore};
 use ockam_crypto::{ChangeHistory, Credential, Identifier};
-use ockam_engine_abi::Command;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -143,11 +142,7 @@ impl Trust {
         let (Some(text), Some(engine)) = (text, node.engine_now()) else { return };
         tracing::info!(%own, "a credential is shown from now on");
         for channel in node.channels.of_own(&own) {
-            let text = text.clone().into();
-            let told = engine.link.apply(|request| Command::ShowCredentials { request, channel, text }).await;
-            if let Err(error) = told {
-                tracing::debug!(channel, %error, "a peer is not shown a credential");
-            }
+            node.channels.show_to(&engine.link, channel, text.clone()).await;
         }
     }
 

@@ -222,6 +222,13 @@ impl<D: Driver> Core<D> {
         Ok(())
     }
 
+    /// Makes sure that [`Core::say_bytes`] has room for so many bytes.
+    pub(super) fn room_for_bytes(&mut self, arrival: &Arrival<'_>, link: LinkId, length: usize) -> Result<(), Stop> {
+        self.room_on(arrival, link)?;
+        let fits = length > COPY_MAX || self.has_scribe_room(length);
+        fits.then_some(()).ok_or(Stop::Blocked(Blocker::Slots))
+    }
+
     /// Says bytes at `data` of a slot to a connection. Room was made sure of.
     pub(super) fn say_bytes(&mut self, link: LinkId, slot: &mut Slot, data: Range<usize>, number: Option<u16>) {
         let segment = if data.len() <= COPY_MAX {
@@ -328,10 +335,7 @@ impl<D: Driver> Core<D> {
                         return Ok(Outcome::Done);
                     }
                     Some(PortalMessage::Payload { data, counter: number }) => {
-                        self.room_on(arrival, link)?;
-                        if data.len() <= COPY_MAX && !self.has_scribe_room(data.len()) {
-                            return Err(Stop::Blocked(Blocker::Slots));
-                        }
+                        self.room_for_bytes(arrival, link, data.len())?;
                         let at = layer.range.start + offset_in(body, data);
                         return Ok(Outcome::Bytes { link, data: at..at + data.len(), number });
                     }

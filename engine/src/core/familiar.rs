@@ -85,24 +85,28 @@ impl<D: Driver> Core<D> {
             return;
         }
         let heads = || {
-            // The frame's own record, and not one inside of it.
-            let body = slot.bytes(frame + 4..slot.size());
-            let outer = Message::parse(body).ok()?;
-            let record = inner.start - PAYLOAD_HEAD.len() - NONCE_LEN;
-            let is_own = frame + 4 + offset_in(body, outer.payload) == record && outer.onward.len() == 1;
-            let text = slot.bytes(inner);
-            let said = Message::parse(text).ok()?;
-            let back = outer.return_route.encoded();
-            let back_at = offset_in(body, back);
+            let (body, text) = (slot.bytes(frame + 4..slot.size()), slot.bytes(inner.clone()));
+            let (outer, said) = (Message::parse(body).ok()?, Message::parse(text).ok()?);
+            let head_of = |message: &Message<'_>| {
+                let is_only = message.onward.len() == 1;
+                is_only.then(|| FixedHead::new(message.onward.into(), message.return_route.into()))
+            };
             let heads = Heads {
-                outer: FixedHead::of(&outer, body)?,
-                back: back_at..back_at + back.len(),
+                outer: head_of(&outer)?,
+                back: {
+                    let back = outer.return_route.encoded();
+                    let at = offset_in(body, back);
+                    at..at + back.len()
+                },
                 channel: channel.clone(),
-                inner: FixedHead::of(&said, text)?,
+                inner: head_of(&said)?,
                 connection,
                 changes,
             };
-            (is_own && said.onward.len() == 1).then(|| Familiar::Well(Box::new(heads)))
+            // The frame's own record, not one inside of it; and both heads in the form that is written.
+            let record = inner.start - PAYLOAD_HEAD.len() - NONCE_LEN;
+            let is_own = heads.outer.payload_in(body)?.start + frame + 4 == record;
+            (is_own && heads.inner.payload_in(text).is_some()).then(|| Familiar::Well(Box::new(heads)))
         };
         *familiar = heads().unwrap_or_default();
     }
@@ -123,8 +127,7 @@ impl<D: Driver> Core<D> {
         let connection = heads.connection;
         if heads.changes != self.tables.changes()
             || self.open_link(connection).is_none()
-            || self.room_on(arrival, connection).is_err()
-            || !self.has_scribe_room(record.len().min(COPY_MAX))
+            || self.room_for_bytes(arrival, connection, record.len().min(COPY_MAX)).is_err()
         {
             return None;
         }

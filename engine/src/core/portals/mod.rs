@@ -346,15 +346,13 @@ impl<D: Driver> Core<D> {
     fn set_way(&mut self, index: u32, onward: RouteParts<'_>, carrier: Carrier) -> bool {
         let address = self.links[index].address;
         let own = [AddressRef::local(&address)];
-        let mut addresses: Vec<AddressRef<'_>> = onward.iter().collect();
+        let addresses: Vec<AddressRef<'_>> = onward.iter().collect();
         let is_sealed = match (&carrier, addresses.first()) {
             (Carrier::Channel(channel), Some(first)) => *first == AddressRef::local(&channel.encryptor),
             _ => false,
         };
-        if is_sealed {
-            addresses.remove(0);
-        }
-        let head = FixedHead::new(RouteParts::new(&addresses), RouteParts::new(&own));
+        let inside = &addresses[usize::from(is_sealed)..];
+        let head = FixedHead::new(RouteParts::new(inside), RouteParts::new(&own));
         let is_kept = head.prefix_len(0) <= PORTAL_HEAD_MAX;
         let portal = self.portal(index);
         (portal.head, portal.carrier, portal.is_sealed) = (head, carrier, is_sealed);
