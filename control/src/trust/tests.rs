@@ -481,6 +481,36 @@ fn what_is_stored_is_shown_in_handshakes_and_over_channels_that_live() {
     });
 }
 
+/// The channel is not there when others are shown the new credential, and its handshake carried none.
+#[test]
+fn what_is_stored_while_a_handshake_is_under_way_is_shown_when_the_channel_is_there() {
+    run(async {
+        let world = World::new(1);
+        let authority = FakeAuthority::new();
+        let (node, _supervisor) = world.control(false).await;
+        let own = Identities::open(&world.dir.home()).unwrap().named_or_created(None).unwrap().identifier;
+        let link = accepted_link(&world, 1);
+        let mut peer = Initiator::begin(&world, link, "api");
+        let (message_3, ..) = peer.answer(&world, &PeerIdentity::new()).await;
+        assert_eq!(peer.shown, [] as [Vec<u8>; 0]);
+        let credential = authority.issue(own, &[("role", "dba")], 5000);
+        let request = StoreCredential {
+            issuer: Some(crate::text::to_hex(authority.history.encoded())),
+            scope: "project".into(),
+            credential: crate::text::to_hex(&credential),
+        };
+        own::store(&node, request).await.unwrap();
+        world.tables(0, |tables| assert_eq!(tables.shown, []));
+        peer.finish(&world, &message_3);
+        let (told, text) = until(|| world.tables(0, |tables| tables.shown.first().cloned())).await;
+        assert!(world.tables(0, |tables| tables.channels.contains_key(&told)));
+        let (_, credentials) = ockam_crypto::parse_refresh(&text).unwrap();
+        assert_eq!(credentials.iter().collect::<Vec<_>>(), [&credential[..]]);
+        // The next handshake carries it.
+        assert_eq!(open(&world, 2, &PeerIdentity::new()).await.1, [credential]);
+    });
+}
+
 #[test]
 fn routes_to_authorities_end_with_their_listener_however_they_are_written() {
     for text in ["/ip4/127.0.0.1/tcp/1/secure/api", "/ip4/127.0.0.1/tcp/1/service/api", "/ip4/127.0.0.1/tcp/1"] {
