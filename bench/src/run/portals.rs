@@ -72,6 +72,10 @@ pub struct Options {
 
 /// Measures.
 pub fn run(setup: &Setup, options: &Options) -> Result<Section, Failed> {
+    if let Some(text) = options.only.iter().find(|text| !ALL.iter().any(|kind| kind.name().contains(&**text))) {
+        let names: Vec<String> = ALL.iter().map(|kind| kind.name()).collect();
+        return Err(Failed::new(format!("no tunnel has {text:?} in its name: {}", names.join("; "))));
+    }
     let mut section = Section::new(
         "portals",
         format!(
